@@ -1,0 +1,50 @@
+"""The small convnet that the paper uses on SyncMNIST (`simple_c2d` in the release)."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+from tensorflow import keras
+
+
+class SmallConvnet(keras.layers.Layer):
+    """`layers` times a 3×3 convolution (VALID, stride 1, relu) and a 2×2 max pool (VALID, stride 2), frame by frame.
+
+    video [B, T, H, W, C] float -> [B, T, H', W', filters]; with 3 layers 64 -> 31 -> 14 -> 6. Source: release, section 4.
+    Raises ValueError for frames that leave no pixel.
+    """
+
+    def __init__(self, *, filters: int = 512, layers: int = 3, **kwargs):
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.layers = layers
+        self.convolutions = [keras.layers.Conv2D(filters, 3, activation="relu", name=f"conv{index}",
+                                                 dtype=self.dtype_policy) for index in range(layers)]
+        self.pool = keras.layers.MaxPool2D(2, name="pool", dtype=self.dtype_policy)
+
+    def map_shape(self, video_shape):
+        """Shape of the map for a video of this shape."""
+        clips, steps, *sides, _ = video_shape
+        for _ in range(self.layers):
+            sides = [(side - 2) // 2 for side in sides]
+        return (clips, steps, *sides, self.filters)
+
+    def build(self, input_shape):
+        if min(self.map_shape(input_shape)[2:4]) < 1:
+            raise ValueError(f"{self.name}: frames of {input_shape[2]}×{input_shape[3]} pixels are too small for "
+                             f"{self.layers} layers of 3×3 convolution and 2×2 pooling.")
+        channels = input_shape[-1]
+        for convolution in self.convolutions:
+            convolution.build((None, None, None, channels))
+            channels = self.filters
+        super().build(input_shape)
+
+    def call(self, video, training=False):
+        steps = video.shape[1]
+        length = tf.shape(video)[1] if steps is None else steps
+        frames = tf.reshape(video, [-1, *video.shape[2:]])  # [B·T, H, W, C]
+        for convolution in self.convolutions:
+            frames = self.pool(convolution(frames))
+        return tf.reshape(frames, [-1, length, *frames.shape[1:]])  # [B, T, H', W', filters]
+
+    def get_config(self):
+        return {**super().get_config(), "filters": self.filters, "layers": self.layers}

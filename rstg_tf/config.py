@@ -1,0 +1,258 @@
+"""What an experiment is: frozen dataclasses with their checks.
+
+`flags.py` makes an `ExperimentConfig` from the command line and `release.py` from a YAML of the authors' release.
+`model.build_model` and `training.train` read it and hand plain arguments on: no layer ever sees a config.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any, Mapping
+
+BACKBONES = ("simple_c2d", "c2d", "i3d", "non-local")
+STAGES = ("res2", "res3", "res4", "res5")
+HEADS = ("graph", "mean_lstm", "conv_lstm")
+TIME_STAGES = ("all", "every", "final", "none")
+ATTENTIONS = ("simple", "dot")
+NEIGHBOURHOODS = ("soft", "masked")
+NORMALIZATIONS = ("none", "LN", "BN")
+OPTIMIZERS = ("nesterov", "adam", "adamw", "sgdw")
+SCHEDULES = ("constant", "cosine", "step")
+LOSS_REDUCTIONS = ("sum", "mean")
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+PIXEL_SCALINGS = ("none", "centred")
+
+
+class ConfigError(ValueError):
+    """A setting that cannot work, or two that contradict each other. Scripts print it and end with exit code 2."""
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+def _require_choice(flag: str, value: Any, choices: tuple[str, ...]) -> None:
+    _require(value in choices, f"--{flag}={value}: expected one of {', '.join(choices)}.")
+
+
+def _require_at_least(minimum: float, **values: float) -> None:
+    for flag, value in values.items():
+        _require(value >= minimum, f"--{flag}={value}: expected at least {minimum}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class GraphConfig:
+    """The arguments of `RecurrentSpaceTimeGraph` that an experiment may vary, under the same names and defaults."""
+
+    num_scales: int = 3
+    space_iterations: int = 3
+    time_stages: str = "all"
+    share_stages: bool = False
+    node_width: int = 512
+    message_width: int = 512
+    attention: str = "simple"
+    attention_heads: int = 1
+    neighbourhood: str = "soft"
+    normalization: str = "none"
+    input_batch_norm: bool = False
+    positional_map_size: int = 0
+    update_layers: int = 2
+    scalewise_update: bool = False
+    stage_norm: bool = False
+    residual_stages: bool = False
+    forget_bias: float = 0.0
+    node_reduction: str = "sum"
+
+    def check(self) -> None:
+        _require_at_least(1, num_scales=self.num_scales, node_feat_dim=self.node_width,
+                          message_dims=self.message_width, attention_heads=self.attention_heads,
+                          update_layers=self.update_layers)
+        _require_at_least(0, num_process_iter=self.space_iterations, dim_map=self.positional_map_size)
+        _require_choice("time_stages", self.time_stages, TIME_STAGES)
+        _require_choice("use_att", self.attention, ATTENTIONS)
+        _require_choice("neighbourhood", self.neighbourhood, NEIGHBOURHOODS)
+        _require_choice("use_norm", self.normalization, NORMALIZATIONS)
+        _require_choice("node_reduction", self.node_reduction, ("sum", "mean"))
+        _require(self.space_iterations > 0 or self.time_stages != "none",
+                 "--num_process_iter=0 with --time_stages=none leaves a graph without any stage.")
+        _require(not (self.share_stages and self.space_iterations == 0),
+                 "--share_stages needs --num_process_iter of at least 1: there is no space stage to share.")
+        if self.attention == "dot":
+            for flag, width in (("message_dims", self.message_width), ("node_feat_dim", self.node_width)):
+                _require(width % self.attention_heads == 0,
+                         f"--{flag}={width} is not divisible by the {self.attention_heads} attention heads.")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """Clip -> logits. Sizes are those of the training clips; the built model takes others as its backbone allows."""
+
+    backbone: str = "simple_c2d"
+    backbone_filters: int = 512
+    backbone_layers: int = 3
+    num_frames: int = 10
+    graph_frames: int = 10
+    height: int = 64
+    width: int = 64
+    channels: int = 1
+    pixel_scaling: str = "none"
+    num_classes: int = 46
+    head: str = "graph"
+    graph_places: tuple[str, ...] = ("final",)
+    nonlocal_places: tuple[str, ...] = ()
+    combination: str = "serial"
+    final_norm: str = "LN"
+    dropout: float = 0.0
+    remat: bool = False
+    graph: GraphConfig = dataclasses.field(default_factory=GraphConfig)
+
+    def check(self) -> None:
+        _require_choice("backbone_model", self.backbone, BACKBONES)
+        _require_choice("head", self.head, HEADS)
+        _require_choice("comb_type", self.combination, ("plus", "serial"))
+        _require_choice("final_norm", self.final_norm, NORMALIZATIONS)
+        _require_choice("pixel_scaling", self.pixel_scaling, PIXEL_SCALINGS)
+        _require_at_least(1, num_filters=self.backbone_filters, num_conv_layers=self.backbone_layers,
+                          video_num_frames=self.num_frames, used_num_frames=self.graph_frames,
+                          dim_h=self.height, dim_w=self.width)
+        _require_at_least(2, num_classes=self.num_classes)
+        _require(self.channels in (1, 3), f"--num_chan={self.channels}: expected 1 (grey) or 3 (RGB).")
+        _require(0.0 <= self.dropout < 1.0, f"--classification_dropout={self.dropout}: expected a share in [0, 1).")
+        for flag, places, allowed in (("place_graph", self.graph_places, STAGES + ("final",)),
+                                      ("place_nonlocal", self.nonlocal_places, STAGES)):
+            for place in places:
+                _require_choice(flag, place, allowed)
+            _require(len(set(places)) == len(places), f"--{flag}={'-'.join(places)} names a place twice.")
+        both = sorted(set(self.graph_places) & set(self.nonlocal_places))
+        _require(not both, f"--place_graph and --place_nonlocal both name {', '.join(both)}: a stage takes a graph or "
+                           "non-local blocks, not both.")
+        if self.backbone == "simple_c2d":
+            self._check_small_convnet()
+        self.graph.check()
+
+    def _check_small_convnet(self) -> None:
+        _require(self.graph_frames == self.num_frames,
+                 f"--used_num_frames={self.graph_frames}: simple_c2d keeps every frame, so it must equal "
+                 f"--video_num_frames={self.num_frames}.")
+        if self.head == "graph":
+            _require(self.graph_places == ("final",),
+                     f"--place_graph={'-'.join(self.graph_places) or 'none'}: simple_c2d has one place for the graph, "
+                     "final (for a baseline without it give --head=mean_lstm or --head=conv_lstm).")
+        _require(self.combination == "serial", "--comb_type=plus needs a ResNet: simple_c2d has no logits of its own "
+                                               "to add the graph's vector to. Use --comb_type=serial.")
+        _require(not self.nonlocal_places, "--place_nonlocal needs a ResNet backbone, not simple_c2d.")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Which records are read and how a training clip is drawn from them."""
+
+    train_dataset: str = ""
+    test_dataset: str = ""
+    write_missing: str = "none"
+    brightness: float = 0.0
+    horizontal_flip: bool = False
+    shuffle_buffer: int = 4096
+    num_eval_spatial_clips: int = 1
+    num_eval_temporal_clips: int = 1
+
+    def check(self) -> None:
+        _require_choice("write_missing", self.write_missing, ("none", "demo"))
+        _require_at_least(0, brightness=self.brightness, shuffle_buffer=self.shuffle_buffer)
+        _require_at_least(1, num_eval_spatial_clips=self.num_eval_spatial_clips,
+                          num_eval_temporal_clips=self.num_eval_temporal_clips)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """The optimisation. `batch_size` is global: the clips of one step over all replicas."""
+
+    batch_size: int = 2
+    num_steps: int = 0
+    num_epochs: float = 100.0
+    learning_rate: float = 1e-6
+    loss_reduction: str = "sum"
+    optimizer: str = "nesterov"
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    schedule: str = "constant"
+    warmup_steps: int = 0
+    decay_at: tuple[float, ...] = (0.5, 0.75)
+    decay_factor: float = 0.1
+    clip_norm: float = 0.0
+    ema_momentum: float = 0.0
+    precision: str = "float32"
+    jit_compile: bool = False
+    steps_per_call: int = 10
+    seed: int = 0
+    num_virtual_devices: int = 0
+    print_every: int = 50
+    save_every: int = 5000
+    save_minutes: float = 10.0
+    keep_checkpoints: int = 3
+    eval_every: int = 0
+    restore_dir: str = ""
+
+    def check(self) -> None:
+        _require_choice("loss_reduction", self.loss_reduction, LOSS_REDUCTIONS)
+        _require_choice("optimizer", self.optimizer, OPTIMIZERS)
+        _require_choice("schedule", self.schedule, SCHEDULES)
+        _require_choice("precision", self.precision, PRECISIONS)
+        _require_at_least(1, batch_size=self.batch_size, steps_per_call=self.steps_per_call,
+                          print_every=self.print_every, save_every=self.save_every,
+                          keep_checkpoints=self.keep_checkpoints)
+        _require_at_least(0, num_steps=self.num_steps, num_epochs=self.num_epochs, warmup_steps=self.warmup_steps,
+                          clip_norm=self.clip_norm, weight_decay=self.weight_decay, save_minutes=self.save_minutes,
+                          num_virtual_devices=self.num_virtual_devices, eval_every=self.eval_every, seed=self.seed)
+        _require(self.learning_rate > 0, f"--learning_rate={self.learning_rate}: expected a positive number.")
+        _require(self.num_steps > 0 or self.num_epochs > 0, "give --num_steps or --num_epochs: both are 0.")
+        for flag, value in (("momentum", self.momentum), ("ema_momentum", self.ema_momentum)):
+            _require(0.0 <= value < 1.0, f"--{flag}={value}: expected a number in [0, 1).")
+        _require(self.weight_decay == 0.0 or self.optimizer in ("adamw", "sgdw"),
+                 f"--weight_decay={self.weight_decay} has no effect with --optimizer={self.optimizer}: "
+                 "use adamw or sgdw, which decay the weights apart from the gradient.")
+        if self.num_virtual_devices:
+            _require(self.batch_size % self.num_virtual_devices == 0,
+                     f"--batch_size={self.batch_size} (global) does not divide among "
+                     f"--num_virtual_devices={self.num_virtual_devices}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class ExperimentConfig:
+    """Everything that was decided; saved as `config.json` in the folder of the run."""
+
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+
+    def check(self) -> "ExperimentConfig":
+        """Returns itself. Raises ConfigError with the flag, the value found and what was expected."""
+        self.model.check()
+        self.data.check()
+        self.train.check()
+        return self
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "ExperimentConfig":
+        """Inverse of `to_json`. Raises ConfigError for keys that no field has: they would be silently lost."""
+        return _from_mapping(cls, json.loads(text), "config").check()
+
+
+def _from_mapping(cls: type, values: Mapping[str, Any], where: str) -> Any:
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    unknown = sorted(set(values) - set(fields))
+    _require(not unknown, f"{where}: unknown setting {', '.join(unknown)}; expected some of {', '.join(fields)}.")
+    arguments = {}
+    for name, value in values.items():
+        default = fields[name].default_factory() if fields[name].default is dataclasses.MISSING else fields[name].default
+        if dataclasses.is_dataclass(default):
+            value = _from_mapping(type(default), value, f"{where}.{name}")
+        elif isinstance(default, tuple):
+            value = tuple(value)
+        arguments[name] = value
+    return cls(**arguments)

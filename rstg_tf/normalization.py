@@ -1,0 +1,139 @@
+"""The release's `use_norm` choices, as layers: statistics in float32 whatever the compute dtype.
+
+They differ from Keras' layers of the same names. LN is TF1's `tf.contrib.layers.layer_norm`, whose mean and variance
+run over several axes jointly. BN sees one step of the clip at a time inside a space stage, and its moving variance
+follows TF1: the fused kernel (rank 4 inputs) corrects by n/(n-1), the plain one (rank 3) does not.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+from tensorflow import keras
+
+# Keras 3 takes the aggregation of a variable's replicas by name, Keras 2 as TensorFlow's enumeration.
+_KERAS_3 = hasattr(keras, "ops")
+FIRST_REPLICA = "only_first_replica" if _KERAS_3 else tf.VariableAggregation.ONLY_FIRST_REPLICA
+
+
+class JointLayerNorm(keras.layers.Layer):
+    """y = (x - mean) / sqrt(variance + epsilon) · gamma + beta, statistics over the last `trailing_axes` axes jointly.
+
+    gamma and beta are per channel: [C]. With `trailing_axes=3` on nodes [B, T, N, C] there is one mean per clip, with 2
+    one per clip and step, with 1 it is the usual layer norm of each node. `scale=False` leaves gamma out.
+
+    Source: release, section 2 rule 3 (epsilon 1e-12). Deviation: none.
+    """
+
+    def __init__(self, *, trailing_axes: int, epsilon: float = 1e-12, scale: bool = True, **kwargs):
+        super().__init__(**kwargs)
+        self.trailing_axes = trailing_axes
+        self.epsilon = epsilon
+        self.scale = scale
+
+    def build(self, input_shape):
+        channels = input_shape[-1]
+        self.gamma = None
+        if self.scale:
+            self.gamma = self.add_weight(name="gamma", shape=(channels,), initializer="ones")
+        self.beta = self.add_weight(name="beta", shape=(channels,), initializer="zeros")
+        super().build(input_shape)
+
+    def call(self, inputs):
+        values = tf.cast(inputs, tf.float32)
+        axes = list(range(-self.trailing_axes, 0))
+        mean, variance = tf.nn.moments(values, axes, keepdims=True)
+        factor = tf.math.rsqrt(variance + self.epsilon)
+        if self.gamma is not None:
+            factor = factor * tf.cast(self.gamma, tf.float32)
+        return tf.cast((values - mean) * factor + tf.cast(self.beta, tf.float32), inputs.dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "trailing_axes": self.trailing_axes, "epsilon": self.epsilon,
+                "scale": self.scale}
+
+
+class BatchNorm(keras.layers.Layer):
+    """Batch norm per channel, as TF1 computes it, with batch statistics taken over all replicas.
+
+    Training: statistics of the batch over every axis but the last; with `per_step` also but axis 1 (T), because the
+    release normalises each step of a clip in a call of its own. Otherwise: the stored ones. The T calls of a step move
+    the stored statistics T times, m ← momentum·m + (1 - momentum)·batch, here in one go. `unbiased` stores the batch
+    variance times n/(n-1), n values per channel.
+
+    Source: release, section 2 rules 2 and 3; TF1 defaults momentum 0.99, epsilon 1e-3.
+    """
+
+    def __init__(self, *, per_step: bool = False, unbiased: bool = True, momentum: float = 0.99, epsilon: float = 1e-3,
+                 **kwargs):
+        super().__init__(**kwargs)
+        self.per_step = per_step
+        self.unbiased = unbiased
+        self.momentum = momentum
+        self.epsilon = epsilon
+
+    def build(self, input_shape):
+        shape = (input_shape[-1],)
+        self.gamma = self.add_weight(name="gamma", shape=shape, initializer="ones")
+        self.beta = self.add_weight(name="beta", shape=shape, initializer="zeros")
+        self.moving_mean = self.add_weight(name="moving_mean", shape=shape, initializer="zeros", trainable=False,
+                                           aggregation=FIRST_REPLICA)
+        self.moving_variance = self.add_weight(name="moving_variance", shape=shape, initializer="ones",
+                                               trainable=False, aggregation=FIRST_REPLICA)
+        super().build(input_shape)
+
+    def call(self, inputs, training=False):
+        values = tf.cast(inputs, tf.float32)
+        if training:
+            mean, variance = self._batch_statistics(values)
+        else:
+            mean, variance = tf.convert_to_tensor(self.moving_mean), tf.convert_to_tensor(self.moving_variance)
+        factor = tf.math.rsqrt(variance + self.epsilon) * tf.cast(self.gamma, tf.float32)
+        return tf.cast((values - mean) * factor + tf.cast(self.beta, tf.float32), inputs.dtype)
+
+    def _batch_statistics(self, values):
+        axes = [axis for axis in range(values.shape.rank - 1) if not (self.per_step and axis == 1)]
+        count = _sum_over_replicas(tf.cast(tf.size(values) // tf.size(tf.reduce_sum(values, axes)), tf.float32))
+        mean = _sum_over_replicas(tf.reduce_sum(values, axes, keepdims=True)) / count
+        variance = _sum_over_replicas(tf.reduce_sum(tf.square(values - mean), axes, keepdims=True)) / count
+        correction = count / (count - 1.0) if self.unbiased else 1.0
+        self._move(self.moving_mean, mean)
+        self._move(self.moving_variance, variance * correction)
+        return mean, variance
+
+    def _move(self, moving, batch):
+        """T updates in the order of the steps: m ← momentum^T·m + (1 - momentum)·Σ_t momentum^(T-1-t)·batch_t."""
+        batch = tf.reshape(tf.stop_gradient(batch), [-1, moving.shape[0]])  # [T or 1, C]
+        updates = tf.cast(tf.shape(batch)[0], tf.float32)
+        ages = updates - 1.0 - tf.range(updates)
+        weights = (1.0 - self.momentum) * tf.pow(self.momentum, ages)
+        kept = tf.pow(self.momentum, updates)
+        moving.assign(kept * tf.convert_to_tensor(moving) + tf.linalg.matvec(batch, weights, transpose_a=True))
+
+    def get_config(self):
+        return {**super().get_config(), "per_step": self.per_step, "unbiased": self.unbiased,
+                "momentum": self.momentum, "epsilon": self.epsilon}
+
+
+def _sum_over_replicas(value):
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return value
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
+
+
+def normalization_layer(kind: str, *, trailing_axes: int, per_step: bool, unbiased: bool, name: str, dtype=None):
+    """The layer for one of the release's `use_norm` values, or None for 'none'. Raises ValueError for others."""
+    if kind == "LN":
+        return JointLayerNorm(trailing_axes=trailing_axes, name=name, dtype=dtype)
+    if kind == "BN":
+        return BatchNorm(per_step=per_step, unbiased=unbiased, name=name, dtype=dtype)
+    if kind == "none":
+        return None
+    raise ValueError(f"normalization={kind!r}: expected 'LN', 'BN' or 'none'.")
+
+
+def apply_norm(norm, inputs, training):
+    """`norm(inputs)`; the inputs themselves where there is no norm."""
+    if norm is None:
+        return inputs
+    return norm(inputs, training=training) if isinstance(norm, BatchNorm) else norm(inputs)

@@ -1,0 +1,239 @@
+"""Reads what the authors' 2019 release wrote: its YAML configurations and its TF1 checkpoints.
+
+    config = release.config_from_release("config_smt_i3d.yaml")
+    model = build_model(config.model)
+    release.load_checkpoint(model, "checkpoints/")
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import yaml
+
+from rstg_tf.config import STAGES, ConfigError, DataConfig, ExperimentConfig, GraphConfig, ModelConfig, TrainConfig
+from rstg_tf.release_names import LSTM_CELL, Entry, model_entries
+
+MULTI_HEADS = 8  # fixed in the release's code
+# Beside the weights a checkpoint may hold optimiser slots, the step, cuDNN's buffer and constants.
+_NOT_WEIGHTS = re.compile(r"(/Momentum|/Adam|/Adam_1|/opaque_kernel)$|^(global_step|beta1_power|beta2_power)$"
+                          r"|(^|/)resize_filters__|(^|/)positional_emb$")
+# Keys that some shipped YAML sets and that change nothing here: read by no code of the release, or about its bookkeeping.
+_IGNORED = frozenset("""
+    adj_matrix backbone_dims combine_time compress_time conv_reduce_mean dropout_place dropout_rate edge_feat_dim
+    final_norm_init freeze_conv gate_agregate gateing graph_scale graphs_no gt_test_file gt_train_file i3d_norm ind_space
+    ind_time interleaved_time_proc iter_type just_backbone len_eval_test len_eval_train lstm_hid_units message_type mode
+    model_dir model_type multiple_events no_graph num_eval_clips online_eval optimizer process_context_node project_i3d
+    project_i3d_back rand_no restore temp_stride time_rnn_type type_positional_agreg use_batch_norm use_layer_norm
+    use_non_local use_space_residual weight_decay""".split())
+
+
+def config_from_release(source: Mapping[str, Any] | str | os.PathLike) -> ExperimentConfig:
+    """The experiment that a YAML of the release describes, given as its keys or as the file's path.
+
+    Keys left out keep our defaults, which are the release's SyncMNIST setting. Rules that the release keeps in its
+    code: `dataset: mnist` feeds raw pixels and adds the entrance's batch norm; c2d reads `use_norm` where i3d reads
+    `final_norm`; `multihead_att` means 8 heads, of dot attention only; a non-local backbone without a graph has its
+    blocks at res3 and res4 whatever `place_nonlocal` says; c2d reads no `place_nonlocal`.
+
+    Raises ConfigError for an unreadable file, a key that the release does not know and values that cannot work.
+    """
+    values = dict(source) if isinstance(source, Mapping) else _read_yaml(os.fspath(source))
+    known = {key for table in (_MODEL_KEYS, _GRAPH_KEYS, _DATA_KEYS, _TRAIN_KEYS) for key in table}
+    unknown = sorted(set(values) - known - _IGNORED - _SPECIAL_KEYS)
+    if unknown:
+        raise ConfigError(f"unknown key {', '.join(unknown)} in a configuration of the release; its code reads "
+                          f"{', '.join(sorted(known | _SPECIAL_KEYS))}.")
+    graph = GraphConfig(**_renamed(values, _GRAPH_KEYS), **_special_graph_settings(values))
+    model = ModelConfig(**_renamed(values, _MODEL_KEYS), **_special_model_settings(values), graph=graph)
+    train = TrainConfig(**_renamed(values, _TRAIN_KEYS), loss_reduction="sum", optimizer="nesterov")
+    data = DataConfig(**_renamed(values, _DATA_KEYS), brightness=0.1)
+    return ExperimentConfig(model=model, data=data, train=train).check()
+
+
+_MODEL_KEYS = {
+    "backbone_model": "backbone", "num_filters": "backbone_filters", "video_num_frames": "num_frames",
+    "used_num_frames": "graph_frames", "dim_h": "height", "dim_w": "width", "num_chan": "channels",
+    "num_classes": "num_classes", "comb_type": "combination", "classification_dropout": "dropout"}
+_GRAPH_KEYS = {
+    "num_scales": "num_scales", "num_process_iter": "space_iterations", "node_feat_dim": "node_width",
+    "message_dims": "message_width", "use_att": "attention", "use_norm": "normalization",
+    "update_layers": "update_layers", "scalewise_update": "scalewise_update"}
+_DATA_KEYS = {
+    "train_dataset": "train_dataset", "test_dataset": "test_dataset",
+    "num_eval_spatial_clips": "num_eval_spatial_clips", "num_eval_temporal_clips": "num_eval_temporal_clips"}
+_TRAIN_KEYS = {
+    "batch_size": "batch_size", "learning_rate": "learning_rate", "num_epochs": "num_epochs",
+    "print_every": "print_every", "save_every": "save_every", "eval_every": "eval_every", "restore_dir": "restore_dir"}
+_SPECIAL_KEYS = {"dataset", "multihead_att", "use_positional_emb", "dim_map", "place_graph", "place_nonlocal",
+                 "final_norm"}
+
+
+def _read_yaml(path: str) -> dict[str, Any]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            values = yaml.safe_load(file)
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML ({error}).") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected keys with values, found {type(values).__name__}.")
+    return values
+
+
+def _renamed(values: Mapping[str, Any], table: Mapping[str, str]) -> dict[str, Any]:
+    """Our names for the release's keys; numbers may be written as text there (YAML reads 1e-4 as text)."""
+    defaults = {field.name: field.default for cls in (ModelConfig, GraphConfig, DataConfig, TrainConfig)
+                for field in dataclasses.fields(cls)}
+    renamed = {}
+    for key, field in table.items():
+        if key not in values:
+            continue
+        value, kind = values[key], type(defaults[field])
+        try:
+            renamed[field] = _flag(key, value) if kind is bool else kind(value)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{key}: {value!r} is no {kind.__name__}.") from error
+    for field in ("normalization", "final_norm"):
+        if renamed.get(field) in ("None", "none"):
+            renamed[field] = "none"
+    return renamed
+
+
+def _flag(key: str, value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise ConfigError(f"{key}: {value!r} is neither true nor false.")
+
+
+def _special_graph_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    settings: dict[str, Any] = {"input_batch_norm": values.get("dataset", "mnist") == "mnist"}
+    if _flag("multihead_att", values.get("multihead_att", False)) and values.get("use_att") == "dot":
+        settings["attention_heads"] = MULTI_HEADS
+    if _flag("use_positional_emb", values.get("use_positional_emb", False)):
+        settings["positional_map_size"] = int(values.get("dim_map", 6))
+    return settings
+
+
+def _special_model_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    backbone = values.get("backbone_model", "simple_c2d")
+    graph_places = _places(values.get("place_graph", "final"))
+    nonlocal_places = _places(values.get("place_nonlocal", "none"))
+    if backbone == "non-local" and not graph_places:
+        nonlocal_places = tuple(place for place in STAGES if place in ("res3", "res4", *nonlocal_places))
+    elif backbone == "c2d":
+        nonlocal_places = ()
+    norm = values.get("use_norm" if backbone == "c2d" else "final_norm", "LN")
+    settings = {"graph_places": graph_places, "nonlocal_places": nonlocal_places,
+                "pixel_scaling": "none" if values.get("dataset", "mnist") == "mnist" else "centred",
+                "final_norm": "none" if norm in ("None", "none") else norm}
+    return settings
+
+
+def _places(text: str) -> tuple[str, ...]:
+    return () if text == "none" else tuple(text.split("-"))
+
+
+def assign_weights(model, tensors: Mapping[str, np.ndarray]) -> None:
+    """Sets every weight of `model` from arrays under the release's names (a trailing ':0' is allowed).
+
+    Raises ValueError, before anything is changed, that lists every needed name that is missing or has another shape and
+    every given name that fits nothing. Optimiser slots, cuDNN's opaque_kernel and constants may be there and are unused,
+    except that an opaque_kernel stands in for the pair of LSTM variables where those are missing.
+    """
+    given = {name[:-2] if name.endswith(":0") else name: np.asarray(value) for name, value in tensors.items()}
+    entries = model_entries(model)
+    _unpack_opaque_kernels(given, entries)
+    faults = [_fault(entry, given) for entry in entries]
+    needed = {entry.name for entry in entries}
+    faults += [f"{name} fits no weight of this model" for name in sorted(given)
+               if name not in needed and not _NOT_WEIGHTS.search(name)]
+    faults = [fault for fault in faults if fault]
+    if faults:
+        shown = "\n  ".join(faults[:20])
+        raise ValueError(f"these tensors do not fit the model ({len(faults)} faults):\n  {shown}")
+    buffers = {}
+    for entry in entries:
+        for target in entry.targets:
+            variable, buffer = buffers.setdefault(
+                id(target.variable), (target.variable, np.zeros(target.variable.shape, np.float32)))
+            part = given[entry.name].reshape(entry.shape[entry.leading:])[target.rows]
+            buffer[target.index] = part if target.order is None else part[..., target.order]
+    for variable, buffer in buffers.values():
+        variable.assign(buffer)
+
+
+def _fault(entry: Entry, given: Mapping[str, np.ndarray]) -> str | None:
+    if entry.name not in given:
+        return f"{entry.name} {list(entry.shape)} is missing"
+    if tuple(given[entry.name].shape) != tuple(entry.shape):
+        return f"{entry.name} has shape {list(given[entry.name].shape)}, expected {list(entry.shape)}"
+    return None
+
+
+def release_tensors(model) -> dict[str, np.ndarray]:
+    """The inverse of `assign_weights`: the model's weights under the release's names and in its shapes, float32."""
+    tensors = {}
+    for entry in model_entries(model):
+        array = np.zeros(entry.shape[entry.leading:], np.float32)
+        for target in entry.targets:
+            part = np.asarray(target.variable)[target.index]
+            if target.order is None:
+                array[target.rows] = part
+            else:
+                array[target.rows][..., target.order] = part
+        tensors[entry.name] = array.reshape(entry.shape)
+    return tensors
+
+
+def load_checkpoint(model, prefix_or_dir: str | os.PathLike) -> int:
+    """Sets every weight of `model` from a TF1 checkpoint, given as prefix or as the folder whose newest is taken.
+
+    Returns the global step, or -1 where the checkpoint holds none. Raises ValueError when there is no checkpoint, and
+    as `assign_weights` does.
+    """
+    path = os.fspath(prefix_or_dir)
+    prefix = tf.train.latest_checkpoint(path) if os.path.isdir(path) else path
+    if prefix is None or not os.path.exists(f"{prefix}.index"):
+        raise ValueError(f"{path}: no checkpoint there; expected a prefix PREFIX with PREFIX.index beside it, or a "
+                         "folder with a file `checkpoint` that names one.")
+    reader = tf.train.load_checkpoint(prefix)
+    tensors = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+    assign_weights(model, tensors)
+    return int(tensors.get("global_step", -1))
+
+
+def _unpack_opaque_kernels(given: dict[str, np.ndarray], entries: list[Entry]) -> None:
+    """Where only cuDNN's buffer of an LSTM is there, adds the kernel and bias that it holds (release, section 7)."""
+    for entry in entries:
+        if not entry.name.endswith(f"{LSTM_CELL}/kernel") or entry.name in given:
+            continue
+        opaque = f"{entry.name[:-len(LSTM_CELL) - len('/kernel')]}cudnn_lstm/opaque_kernel"
+        if opaque in given:
+            rows, columns = entry.shape
+            units = columns // 4
+            kernel, bias = lstm_from_opaque_kernel(given[opaque], inputs=rows - units, units=units, name=opaque)
+            given[entry.name] = kernel
+            given[f"{entry.name[:-len('kernel')]}bias"] = bias
+
+
+def lstm_from_opaque_kernel(buffer: np.ndarray, *, inputs: int, units: int, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """cuDNN's flat buffer -> kernel [inputs + units, 4·units] and bias [4·units], gates i, c, f, o.
+
+    The buffer: W_i W_f W_c W_o, each [units, inputs] row-major, R_i R_f R_c R_o, each [units, units], then the four
+    biases of W and the four of R, which add up. Raises ValueError if its length differs.
+    """
+    expected = 4 * units * (inputs + units) + 8 * units
+    flat = np.asarray(buffer, np.float32).ravel()
+    if flat.size != expected:
+        raise ValueError(f"{name}: {flat.size} values, expected {expected} for {inputs} inputs and {units} units.")
+    inner, recurrent, biases = np.split(flat, [4 * units * inputs, 4 * units * (inputs + units)])
+    order = [0, 2, 1, 3]  # from i, f, c, o to i, c, f, o
+    stacked = np.concatenate([inner.reshape(4, units, inputs), recurrent.reshape(4, units, units)], axis=2)[order]
+    kernel = stacked.transpose(2, 0, 1).reshape(inputs + units, 4 * units)
+    return kernel, biases.reshape(2, 4, units).sum(axis=0)[order].ravel()

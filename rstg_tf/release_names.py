@@ -1,0 +1,152 @@
+"""Which variable of the authors' release holds which of our weights: the table that `release` reads and writes by.
+
+A row (`Entry`) is one variable of the release, with its name and shape there, and the part of one or more of our weights
+that it fills. LSTM gates lie in the order i, c, f, o there and i, f, c, o in Keras; 1×1 convolutions keep their spatial
+axes there; every attention head has variables of its own there, ours lie side by side.
+
+Source: release, section 7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rstg_tf.baselines import FrameLSTM
+from rstg_tf.normalization import BatchNorm
+
+LSTM_CELL = "cudnn_lstm/rnn/multi_rnn_cell/cell_0/cudnn_compatible_lstm_cell"
+EVERYTHING = (slice(None),)
+
+
+class Target(NamedTuple):
+    """`variable[index]` equals the release's array (without leading axes of 1) at `[rows]`, last axis in `order`."""
+
+    variable: Any
+    index: tuple = EVERYTHING
+    rows: slice = slice(None)
+    order: np.ndarray | None = None
+
+
+class Entry(NamedTuple):
+    """One variable of the release: full name, shape there, how many leading axes of 1 it has, what it fills."""
+
+    name: str
+    shape: tuple[int, ...]
+    leading: int
+    targets: tuple[Target, ...]
+
+
+def _whole(name: str, variable, leading: int = 0) -> Entry:
+    return Entry(name, (1,) * leading + tuple(variable.shape), leading, (Target(variable),))
+
+
+def _dense(name: str, layer, leading: int = 0) -> Iterator[Entry]:
+    yield _whole(f"{name}/kernel", layer.kernel, leading)
+    yield _whole(f"{name}/bias", layer.bias)
+
+
+def norm_entries(prefix: str, norm) -> Iterator[Entry]:
+    """Rows of a norm, whose name in the release ends in _ln or _bn; none where there is no norm."""
+    if norm is None:
+        return
+    batch_norm = isinstance(norm, BatchNorm)
+    name = f"{prefix}_bn" if batch_norm else f"{prefix}_ln"
+    parts = ["gamma", "beta", "moving_mean", "moving_variance"] if batch_norm else ["beta", "gamma"]
+    for part in parts:
+        yield _whole(f"{name}/{part}", getattr(norm, part))
+
+
+def _lstm(prefix: str, stage) -> Iterator[Entry]:
+    cell, units = stage.lstm.cell, stage.units
+    inputs = cell.kernel.shape[0]
+    gate = np.arange(4 * units).reshape(4, units)
+    order = gate[[0, 2, 1, 3]].ravel()  # release columns i, c, f, o in Keras' order i, f, c, o
+    yield Entry(f"{prefix}{LSTM_CELL}/kernel", (inputs + units, 4 * units), 0, (
+        Target(cell.kernel, rows=slice(0, inputs), order=order),
+        Target(cell.recurrent_kernel, rows=slice(inputs, None), order=order)))
+    yield Entry(f"{prefix}{LSTM_CELL}/bias", (4 * units,), 0, (Target(cell.bias, order=order),))
+
+
+def _attention(prefix: str, attention) -> Iterator[Entry]:
+    sides = (("att_conv1", attention.receiver), ("att_conv2", attention.sender))
+    if not attention.projects_messages:
+        scope = f"{prefix}{'my_attn' if attention.kind == 'simple' else 'dot_product_attn'}"
+        for name, layer in sides:
+            yield from _dense(f"{scope}/{name}", layer, leading=1)
+        yield _whole(f"{scope}/att_bias/biases", attention.bias)
+        yield from norm_entries(f"{scope}/att", attention.norm)
+        return
+    heads = attention.heads
+    for head, kernel in enumerate(attention.head_kernels):
+        scope = f"{prefix}attention_head{head}"
+        yield _whole(f"{scope}/messages_proj/kernel", kernel, leading=2)
+        yield _slice(f"{scope}/messages_proj/bias", attention.head_bias, head, heads)
+        for name, layer in sides:
+            yield _slice(f"{scope}/dot_product_attn/{name}/kernel", layer.kernel, head, heads, leading=1)
+            yield _slice(f"{scope}/dot_product_attn/{name}/bias", layer.bias, head, heads)
+        yield _slice(f"{scope}/dot_product_attn/att_bias/biases", attention.bias, head, heads)
+
+
+def _slice(name: str, variable, head: int, heads: int, leading: int = 0) -> Entry:
+    """The columns of one head."""
+    *rest, columns = variable.shape
+    width = columns // heads
+    index = (Ellipsis, slice(head * width, (head + 1) * width))
+    return Entry(name, (1,) * leading + (*rest, width), leading, (Target(variable, index),))
+
+
+def _space(prefix: str, stage) -> Iterator[Entry]:
+    messages, update = stage.messages, stage.update
+    scope = f"{prefix}send_messages_mlp/"
+    yield _whole(f"{scope}send_conv1/kernel", messages.first_kernel, leading=2)
+    yield _whole(f"{scope}send_conv1/bias", messages.first_bias)
+    yield from _dense(f"{scope}send_conv2", messages.second, leading=2)
+    yield from norm_entries(f"{scope}message", messages.norm)
+    yield from _attention(prefix, stage.attention)
+    scalewise = update.scale_sizes is not None
+    scope = f"{prefix}update_node_mlp{'_' if scalewise else ''}/update"
+    for scale, branch in enumerate(update.branches, start=1):
+        for number, layer in enumerate(branch, start=1):
+            yield from _dense(f"{scope}_conv{number}{f'_type{scale}' if scalewise else ''}", layer, leading=1)
+    yield from norm_entries(scope, update.norm)
+
+
+def graph_entries(prefix: str, graph) -> Iterator[Entry]:
+    """Rows of one `RecurrentSpaceTimeGraph`; `prefix` ends in 'whole_graph_model_PLACE/'.
+
+    Raises ValueError for options that the release doesn't have and that have weights of their own.
+    """
+    if graph.share_stages or graph.stage_norm:
+        raise ValueError(f"{graph.name}: share_stages and stage_norm have no counterpart in the release's checkpoints.")
+    if graph.project is not None:
+        yield from _dense(f"{prefix}project_i3d", graph.project)
+    if graph.input_norm is not None:
+        for part in ("gamma", "beta", "moving_mean", "moving_variance"):
+            yield _whole(f"{prefix}batch_normalization/{part}", getattr(graph.input_norm, part))
+    yield from norm_entries(f"{prefix}before_graf", graph.before_norm)
+    if graph.resize is not None:
+        yield from _dense(f"{prefix}conv2d", graph.resize, leading=2)
+        yield from norm_entries(f"{prefix}before_graf2", graph.resize_norm)
+    if graph.time_stage is not None:
+        yield from _lstm(prefix, graph.time_stage)
+    if graph.space_stage is not None:
+        yield from _space(prefix, graph.space_stage)
+    if graph.last_time_stage is not None:
+        yield from _lstm(f"{prefix}time_update_extern/", graph.last_time_stage)
+    if graph.project_back is not None:
+        yield from _dense(f"{prefix}project_back_to_i3d", graph.project_back)
+
+
+def model_entries(model) -> list[Entry]:
+    """Every row of a whole model, in the order of the clip's journey. Raises ValueError for the baselines with an LSTM."""
+    if isinstance(model.head, FrameLSTM):
+        raise ValueError(f"{model.head.name}: the release has no such model, hence no checkpoints of it.")
+    entries = []
+    for index, convolution in enumerate(model.backbone.convolutions):
+        entries += _dense(f"tower/conv{index}/conv2d", convolution)
+    entries += graph_entries("tower/whole_graph_model_final/", model.head)
+    entries += _dense("tower/pred", model.classifier.dense, leading=3)
+    return entries

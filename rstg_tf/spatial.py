@@ -1,0 +1,259 @@
+"""The space stage: messages between regions, attention over them, update of the nodes. Paper, section 3.2.
+
+All layers take nodes [B, T, N, C] and work on the B·T frames at once; i is the receiving node, j the sending one.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+from tensorflow import keras
+
+from rstg_tf.normalization import apply_norm, normalization_layer
+
+ATTENTION_KINDS = ("simple", "dot")
+NEIGHBOURHOODS = ("soft", "masked")
+
+
+def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raises ValueError that names the argument, what it was and what it may be."""
+    if value not in choices:
+        raise ValueError(f"{name}={value!r}: expected one of {', '.join(map(repr, choices))}.")
+
+
+class PairwiseMessages(keras.layers.Layer):
+    """What every node tells every other: [B, T, N, C] -> [B, T, N (receiver i), N (sender j), width].
+
+    m_ij = norm(relu(W2 relu(W1 [x_j, p_j ; x_i, p_i] + b1) + b2)), p the constant positional maps if given. W1 acts on
+    the sender's and the receiver's half apart, so the first layer costs N products, not N².
+
+    Source: paper, equations 1 and 2; release, section 2. LN runs over (N, N, C) jointly, BN over each step apart.
+    """
+
+    def __init__(self, *, width: int, normalization: str = "none", **kwargs):
+        super().__init__(**kwargs)
+        self.width = width
+        self.normalization = normalization
+        self.second = keras.layers.Dense(width, activation="relu", name="second", dtype=self.dtype_policy)
+        self.norm = normalization_layer(normalization, trailing_axes=3, per_step=True, unbiased=True, name="norm",
+                                        dtype=self.dtype_policy)
+
+    def build(self, input_shape, positions_width: int = 0):
+        one_side = input_shape[-1] + positions_width
+        self.first_kernel = self.add_weight(name="first_kernel", shape=(2 * one_side, self.width),
+                                            initializer="glorot_uniform")
+        self.first_bias = self.add_weight(name="first_bias", shape=(self.width,), initializer="zeros")
+        self.second.build((None, self.width))
+        if self.norm is not None:
+            self.norm.build((None, None, None, None, self.width))
+        super().build(input_shape)
+
+    def call(self, nodes, positions=None, training=False):
+        sent, received = self._project(nodes, positions)
+        hidden = tf.nn.relu(sent[:, :, None, :, :] + received[:, :, :, None, :])  # [B, T, N, N, width]
+        return apply_norm(self.norm, self.second(hidden), training)
+
+    def _project(self, nodes, positions):
+        """Both halves of W1 [x_j, p_j ; x_i, p_i] + b1: two [B, T, N, width]."""
+        channels = nodes.shape[-1]
+        kernel = tf.cast(self.first_kernel, nodes.dtype)
+        sender, receiver = tf.split(kernel, 2)
+        both = tf.matmul(nodes, tf.concat([sender[:channels], receiver[:channels]], axis=1))
+        both += tf.pad(tf.cast(self.first_bias, nodes.dtype), [[self.width, 0]])
+        if positions is not None:
+            where = tf.cast(positions, nodes.dtype)
+            both += tf.matmul(where, tf.concat([sender[channels:], receiver[channels:]], axis=1))
+        return tf.split(both, 2, axis=-1)
+
+    def get_config(self):
+        return {**super().get_config(), "width": self.width, "normalization": self.normalization}
+
+
+class NeighbourAttention(keras.layers.Layer):
+    """How much every node listens to each other, and what it hears: weights α [B, T, N, N] and g [B, T, N, width].
+
+    simple   e_ij = leaky_relu(A_ij (a1·x_i + c1) + A_ij (a2·x_j + c2), 0.2) + A_ij; g_i = relu(norm(Σ_j α_ij m_ij + b))
+    dot      e_ij = A_ij (Wq x_i + bq)·(Wk x_j + bk), unscaled; g_i = relu(Σ_j α_ij m_ij + b), no norm
+    `heads`  (dot only) α^h from queries and keys of width query_width / heads; messages projected to width / heads per
+             head; relu per head, heads concatenated. The returned α is the mean over the heads. 'simple' ignores it.
+
+    α is the softmax of e over all j. With neighbourhood 'soft' a region that is no neighbour keeps e = 0, hence weight
+    exp(0), as in the release, whose checkpoints need it; with 'masked' only neighbours take part, as the paper
+    describes, and a node without any hears 0.
+
+    Source: paper, equation 3; release, section 2. Deviation: the heads' projections, being linear, are applied to the
+    weighted sums instead of to the N² messages.
+    """
+
+    def __init__(self, *, width: int, query_width: int, kind: str = "simple", heads: int = 1,
+                 neighbourhood: str = "soft", normalization: str = "none", **kwargs):
+        super().__init__(**kwargs)
+        require_choice("kind", kind, ATTENTION_KINDS)
+        require_choice("neighbourhood", neighbourhood, NEIGHBOURHOODS)
+        if heads < 1 or (kind == "dot" and (width % heads or query_width % heads)):
+            raise ValueError(f"heads={heads}: expected a divisor of the message width {width} and of the node width "
+                             f"{query_width}.")
+        self.width, self.query_width, self.kind, self.heads = width, query_width, kind, heads
+        self.neighbourhood, self.normalization = neighbourhood, normalization
+        scores = 1 if kind == "simple" else query_width
+        self.receiver = keras.layers.Dense(scores, name="receiver", dtype=self.dtype_policy)
+        self.sender = keras.layers.Dense(scores, name="sender", dtype=self.dtype_policy)
+        self.norm = None
+        if kind == "simple":
+            self.norm = normalization_layer(normalization, trailing_axes=2, per_step=True, unbiased=False, name="norm",
+                                            dtype=self.dtype_policy)
+
+    @property
+    def projects_messages(self) -> bool:
+        return self.kind == "dot" and self.heads > 1
+
+    def build(self, input_shape):
+        self.receiver.build((None, input_shape[-1]))
+        self.sender.build((None, input_shape[-1]))
+        self.bias = self.add_weight(name="bias", shape=(self.width,), initializer="zeros")
+        if self.projects_messages:
+            head_width = self.width // self.heads
+            # One Glorot draw per head, like the dense layer that each head has in the release.
+            self.head_kernels = [self.add_weight(name=f"head_kernel_{head}", shape=(self.width, head_width),
+                                                 initializer=keras.initializers.GlorotUniform())
+                                 for head in range(self.heads)]
+            self.head_bias = self.add_weight(name="head_bias", shape=(self.width,), initializer="zeros")
+        if self.norm is not None:
+            self.norm.build((None, None, None, self.width))
+        super().build(input_shape)
+
+    def call(self, nodes, messages, adjacency, training=False):
+        """adjacency: float [N, N] of 0 and 1. Returns (g, α); α is float32."""
+        adjacency = tf.cast(adjacency, tf.float32)
+        scores = self._simple_scores(nodes, adjacency) if self.kind == "simple" else self._dot_scores(nodes, adjacency)
+        weights = self._softmax(scores, adjacency)  # [B, T, heads, N, N]
+        heard = self._weighted_sum(weights, messages)  # [B, T, N, width]
+        heard = tf.nn.bias_add(heard, tf.cast(self.bias, heard.dtype))
+        return tf.nn.relu(apply_norm(self.norm, heard, training)), tf.reduce_mean(weights, axis=2)
+
+    def _simple_scores(self, nodes, adjacency):
+        """[B, T, 1, N, N]"""
+        receiver = tf.cast(self.receiver(nodes), tf.float32)  # [B, T, N, 1]
+        sender = tf.linalg.matrix_transpose(tf.cast(self.sender(nodes), tf.float32))  # [B, T, 1, N]
+        scores = tf.nn.leaky_relu(adjacency * (receiver + sender), alpha=0.2) + adjacency
+        return scores[:, :, None]
+
+    def _dot_scores(self, nodes, adjacency):
+        """[B, T, heads, N, N]"""
+        queries, keys = self._split_heads(self.receiver(nodes)), self._split_heads(self.sender(nodes))
+        return tf.cast(tf.matmul(queries, keys, transpose_b=True), tf.float32) * adjacency
+
+    def _split_heads(self, values):
+        """[B, T, N, heads·D] -> [B, T, heads, N, D]"""
+        steps, count = tf.shape(values)[1], values.shape[2]
+        count = tf.shape(values)[2] if count is None else count
+        split = tf.reshape(values, [-1, steps, count, self.heads, self.query_width // self.heads])
+        return tf.transpose(split, [0, 1, 3, 2, 4])
+
+    def _softmax(self, scores, adjacency):
+        if self.neighbourhood == "soft":
+            return tf.nn.softmax(scores)
+        excluded = tf.where(adjacency > 0, 0.0, -1e9)
+        has_neighbour = tf.reduce_max(adjacency, axis=-1, keepdims=True)
+        return tf.nn.softmax(scores + excluded) * has_neighbour
+
+    def _weighted_sum(self, weights, messages):
+        """Σ_j α_ij m_ij, through the heads' projections where there are several: [B, T, N, width]."""
+        weights = tf.cast(tf.transpose(weights, [0, 1, 3, 2, 4]), messages.dtype)  # [B, T, N, heads, N]
+        sums = tf.matmul(weights, messages)  # [B, T, N, heads, width]
+        if not self.projects_messages:
+            return sums[:, :, :, 0]
+        kernels = [tf.cast(kernel, sums.dtype) for kernel in self.head_kernels]
+        heads = [tf.matmul(part, kernel) for part, kernel in zip(tf.unstack(sums, axis=3), kernels)]
+        # α sums to 1, or to 0 where a node hears nobody: the projection's bias counts as often.
+        total = tf.reduce_sum(weights, axis=-1)  # [B, T, N, heads]
+        bias = tf.repeat(total, self.width // self.heads, axis=-1) * tf.cast(self.head_bias, sums.dtype)
+        return tf.concat(heads, axis=-1) + bias
+
+    def get_config(self):
+        return {**super().get_config(), "width": self.width, "query_width": self.query_width, "kind": self.kind,
+                "heads": self.heads, "neighbourhood": self.neighbourhood, "normalization": self.normalization}
+
+
+class NodeUpdate(keras.layers.Layer):
+    """x_i ← norm(MLP([x_i ; g_i])): `layers` dense + relu layers of `width`, one MLP or one per scale.
+
+    `scale_sizes` (e.g. [9, 4, 1]) gives every scale an MLP of its own; the norm then sees all nodes together.
+    Source: paper, equation 4; release, section 2.
+    """
+
+    def __init__(self, *, width: int, layers: int = 2, scale_sizes: list[int] | None = None,
+                 normalization: str = "none", **kwargs):
+        super().__init__(**kwargs)
+        if layers < 1:
+            raise ValueError(f"layers={layers}: the update needs at least 1.")
+        self.width, self.layers, self.normalization = width, layers, normalization
+        self.scale_sizes = None if scale_sizes is None else list(scale_sizes)
+        self.branches = [
+            [keras.layers.Dense(width, activation="relu", name=f"layer_{layer}_scale_{scale}", dtype=self.dtype_policy)
+             for layer in range(layers)]
+            for scale in range(len(scale_sizes or [0]))]
+        self.norm = normalization_layer(normalization, trailing_axes=2, per_step=True, unbiased=False, name="norm",
+                                        dtype=self.dtype_policy)
+
+    def build(self, input_shape, heard_width: int | None = None):
+        for branch in self.branches:
+            inputs = input_shape[-1] + (self.width if heard_width is None else heard_width)
+            for layer in branch:
+                layer.build((None, inputs))
+                inputs = self.width
+        if self.norm is not None:
+            self.norm.build((None, None, None, self.width))
+        super().build(input_shape)
+
+    def call(self, nodes, heard, training=False, region_axis: int = 2):
+        """`region_axis`: the axis that holds the regions, 2 in space rounds, 1 where the steps take their place."""
+        values = tf.concat([nodes, heard], axis=-1)
+        parts = [values] if self.scale_sizes is None else tf.split(values, self.scale_sizes, axis=region_axis)
+        updated = []
+        for part, branch in zip(parts, self.branches):
+            for layer in branch:
+                part = layer(part)
+            updated.append(part)
+        updated = updated[0] if len(updated) == 1 else tf.concat(updated, axis=region_axis)
+        return apply_norm(self.norm, updated, training)
+
+    def get_config(self):
+        return {**super().get_config(), "width": self.width, "layers": self.layers, "scale_sizes": self.scale_sizes,
+                "normalization": self.normalization}
+
+
+class SpatialStage(keras.layers.Layer):
+    """One round of message passing within each frame: messages -> attention -> update, [B, T, N, C] -> [B, T, N, C]."""
+
+    def __init__(self, *, node_width: int, message_width: int, attention: str = "simple", attention_heads: int = 1,
+                 neighbourhood: str = "soft", normalization: str = "none", update_layers: int = 2,
+                 scale_sizes: list[int] | None = None, **kwargs):
+        super().__init__(**kwargs)
+        self.node_width, self.message_width = node_width, message_width
+        self.attention_kind, self.attention_heads, self.neighbourhood = attention, attention_heads, neighbourhood
+        self.normalization, self.update_layers, self.scale_sizes = normalization, update_layers, scale_sizes
+        self.messages = PairwiseMessages(width=message_width, normalization=normalization, name="messages",
+                                         dtype=self.dtype_policy)
+        self.attention = NeighbourAttention(width=message_width, query_width=node_width, kind=attention,
+                                            heads=attention_heads, neighbourhood=neighbourhood,
+                                            normalization=normalization, name="attention", dtype=self.dtype_policy)
+        self.update = NodeUpdate(width=node_width, layers=update_layers, scale_sizes=scale_sizes,
+                                 normalization=normalization, name="update", dtype=self.dtype_policy)
+
+    def build(self, input_shape, positions_width: int = 0):
+        self.messages.build(input_shape, positions_width)
+        self.attention.build(input_shape)
+        self.update.build(input_shape, self.message_width)
+        super().build(input_shape)
+
+    def call(self, nodes, adjacency, positions=None, training=False, region_axis: int = 2):
+        """Returns (nodes, α [B, T, N, N]). `positions` broadcasts against [B, T, N, P]."""
+        messages = self.messages(nodes, positions, training=training)
+        heard, weights = self.attention(nodes, messages, adjacency, training=training)
+        return self.update(nodes, heard, training=training, region_axis=region_axis), weights
+
+    def get_config(self):
+        return {**super().get_config(), "node_width": self.node_width, "message_width": self.message_width,
+                "attention": self.attention_kind, "attention_heads": self.attention_heads,
+                "neighbourhood": self.neighbourhood, "normalization": self.normalization,
+                "update_layers": self.update_layers, "scale_sizes": self.scale_sizes}

@@ -1,0 +1,130 @@
+"""The time stage: one LSTM, shared by all nodes, carries each node through the steps. Paper, section 3.3."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+from tensorflow import keras
+
+# Up to this many steps the recurrence is unrolled in the graph: no loop bookkeeping between small products.
+UNROLLED_STEPS = 64
+
+
+@keras.utils.register_keras_serializable("rstg")
+class GlorotPerGate(keras.initializers.Initializer):
+    """Glorot uniform for each of the four gate matrices [in, units] in a kernel [in, 4·units] (release, section 5).
+
+    Plain Glorot would count the four gates as one layer of 4·units and draw too small a range.
+    """
+
+    def __init__(self, *, seed: int | None = None):
+        self.seed = seed
+
+    def __call__(self, shape, dtype=None, **kwargs):
+        inputs, units = shape[0], shape[1] // 4
+        limit = (6.0 / (inputs + units)) ** 0.5
+        draw = keras.initializers.RandomUniform(-limit, limit, seed=self.seed)
+        return draw(shape, dtype=dtype)
+
+    def get_config(self):
+        return {"seed": self.seed}
+
+
+@keras.utils.register_keras_serializable("rstg")
+class ForgetGateBias(keras.initializers.Initializer):
+    """Zero, but `value` for the forget gate (Keras' order of the gates: i, f, c, o)."""
+
+    def __init__(self, *, value: float = 0.0):
+        self.value = value
+
+    def __call__(self, shape, dtype=None, **kwargs):
+        units = shape[0] // 4
+        return tf.concat([tf.zeros([units], dtype), tf.fill([units], tf.cast(self.value, dtype or tf.float32)),
+                          tf.zeros([2 * units], dtype)], axis=0)
+
+    def get_config(self):
+        return {"value": self.value}
+
+
+class TemporalStage(keras.layers.Layer):
+    """LSTM over T for every node alike: [B, T, N, C] -> [B, T, N, units].
+
+    i, f, o = σ(W x_t + U h_{t-1} + b), j = tanh(…), c_t = f·c_{t-1} + i·j, h_t = o·tanh(c_t), from zero state. The
+    projection W x_t of all steps is one matrix product before the recurrence. Gates and cell state are float32, matrix
+    products run in the compute dtype. The weights live in a `keras.layers.LSTM`; with a GPU and float32 that layer
+    itself runs, so that it can pick the cuDNN kernel (`fused=True` forces it, `fused=False` never).
+
+    Source: paper, equation 5; release, section 2 (BasicLSTM with forget bias 0, Glorot per gate, zero bias).
+    `forget_bias` (release: 0) is the initial bias of the forget gate.
+    Deviation: the release's cuDNN layer trains two bias vectors per gate, whose sum thus learns twice as fast.
+    """
+
+    def __init__(self, *, units: int, forget_bias: float = 0.0, fused: bool | None = None, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.forget_bias = forget_bias
+        self.fused = fused
+        self.lstm = keras.layers.LSTM(
+            units, return_sequences=True, unit_forget_bias=False, kernel_initializer=GlorotPerGate(),
+            recurrent_initializer=GlorotPerGate(), bias_initializer=ForgetGateBias(value=forget_bias), name="lstm",
+            dtype=self.dtype_policy)
+
+    def build(self, input_shape):
+        self.lstm.build((None, None, input_shape[-1]))
+        super().build(input_shape)
+
+    def call(self, nodes):
+        steps, count, channels = nodes.shape[1:]
+        length = tf.shape(nodes)[1] if steps is None else steps
+        if self._uses_keras_layer():
+            series = tf.reshape(tf.transpose(nodes, [0, 2, 1, 3]), [-1, length, channels])  # [B·N, T, C]
+            hidden = tf.reshape(self.lstm(series), [-1, count, length, self.units])  # [B, N, T, units]
+            return tf.transpose(hidden, [0, 2, 1, 3])  # [B, T, N, units]
+        rows = tf.reshape(tf.transpose(nodes, [1, 0, 2, 3]), [-1, channels])  # [T·B·N, C]
+        projected = tf.reshape(self._project(rows), [length, -1, 4 * self.units])  # [T, B·N, 4·units]
+        hidden = tf.reshape(self._recur(projected, steps), [length, -1, count, self.units])  # [T, B, N, units]
+        return tf.transpose(hidden, [1, 0, 2, 3])  # [B, T, N, units]
+
+    def initial_state(self, clips, count: int):
+        """Zero (h, c) for `clips` clips of `count` nodes: each [clips·count, units]; h compute dtype, c float32."""
+        return (tf.zeros([clips * count, self.units], self.compute_dtype),
+                tf.zeros([clips * count, self.units], tf.float32))
+
+    def step(self, nodes, state):
+        """One step: nodes [B, N, C], state of `initial_state` -> ([B, N, units], new state). Equals `call` step by step."""
+        count, channels = nodes.shape[1:]
+        projected = self._project(tf.reshape(tf.cast(nodes, self.compute_dtype), [-1, channels]))  # [B·N, 4·units]
+        state = self._cell(state, projected)
+        return tf.reshape(state[0], [-1, count, self.units]), state  # [B, N, units]
+
+    def _uses_keras_layer(self) -> bool:
+        if self.fused is not None:
+            return self.fused
+        return self.compute_dtype == "float32" and bool(tf.config.list_physical_devices("GPU"))
+
+    def _project(self, rows):
+        cell = self.lstm.cell
+        product = tf.matmul(rows, tf.cast(cell.kernel, self.compute_dtype))
+        return tf.nn.bias_add(product, tf.cast(cell.bias, self.compute_dtype))
+
+    def _cell(self, state, projected):
+        hidden, carry = state
+        recurrent = tf.matmul(hidden, tf.cast(self.lstm.cell.recurrent_kernel, self.compute_dtype))
+        gates = tf.cast(projected, tf.float32) + tf.cast(recurrent, tf.float32)
+        take, keep, candidate, show = tf.split(gates, 4, axis=-1)
+        carry = tf.sigmoid(keep) * carry + tf.sigmoid(take) * tf.tanh(candidate)
+        return tf.cast(tf.sigmoid(show) * tf.tanh(carry), self.compute_dtype), carry
+
+    def _recur(self, projected, steps: int | None):
+        """Hidden states of all steps: [T, B·N, 4·units] -> [T, B·N, units]."""
+        rows = tf.shape(projected)[1]
+        state = self.initial_state(rows, 1)
+        if steps is None or steps > UNROLLED_STEPS:
+            return tf.scan(self._cell, projected, initializer=state)[0]
+        hidden = []
+        for step_input in tf.unstack(projected, num=steps):
+            state = self._cell(state, step_input)
+            hidden.append(state[0])
+        return tf.stack(hidden)
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units, "forget_bias": self.forget_bias, "fused": self.fused}
