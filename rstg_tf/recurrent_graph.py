@@ -239,7 +239,7 @@ class RecurrentSpaceTimeGraph(keras.layers.Layer):
         earlier = tf.linalg.band_part(tf.ones([steps, steps]), -1, 0) - tf.eye(steps)  # [T, T]
         series = tf.transpose(self._normed("space_stage", nodes), [0, 2, 1, 3])  # [B, N, T, C]
         positions = None if self.positions is None else self.positions[:, None]  # [N, 1, P]
-        updated, _ = self.space_stage(series, earlier, positions=positions, training=training, region_axis=1)
+        updated, _ = self.space_stage(series, earlier, positions=positions, training=training, over_time=True)
         return self._joined(nodes, tf.transpose(updated, [0, 2, 1, 3]))
 
     def _normed(self, name: str, nodes):

@@ -95,8 +95,11 @@ def _renamed(values: Mapping[str, Any], table: Mapping[str, str]) -> dict[str, A
         if key not in values:
             continue
         value, kind = values[key], type(defaults[field])
+        if kind is bool:
+            renamed[field] = _flag(key, value)
+            continue
         try:
-            renamed[field] = _flag(key, value) if kind is bool else kind(value)
+            renamed[field] = kind(value)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{key}: {value!r} is no {kind.__name__}.") from error
     for field in ("normalization", "final_norm"):
@@ -146,8 +149,12 @@ def assign_weights(model, tensors: Mapping[str, np.ndarray]) -> None:
     every given name that fits nothing. Optimiser slots, cuDNN's opaque_kernel and constants may be there and are unused,
     except that an opaque_kernel stands in for the pair of LSTM variables where those are missing.
     """
+    assign_entries(model_entries(model), tensors)
+
+
+def assign_entries(entries: list[Entry], tensors: Mapping[str, np.ndarray]) -> None:
+    """`assign_weights` for the rows of any part, such as `release_names.graph_entries(prefix, graph)` of a layer."""
     given = {name[:-2] if name.endswith(":0") else name: np.asarray(value) for name, value in tensors.items()}
-    entries = model_entries(model)
     _unpack_opaque_kernels(given, entries)
     faults = [_fault(entry, given) for entry in entries]
     needed = {entry.name for entry in entries}

@@ -117,10 +117,8 @@ def _space(prefix: str, stage) -> Iterator[Entry]:
 def graph_entries(prefix: str, graph) -> Iterator[Entry]:
     """Rows of one `RecurrentSpaceTimeGraph`; `prefix` ends in 'whole_graph_model_PLACE/'.
 
-    Raises ValueError for options that the release doesn't have and that have weights of their own.
+    The norms of `stage_norm` are not in the release; their names follow its manner.
     """
-    if graph.share_stages or graph.stage_norm:
-        raise ValueError(f"{graph.name}: share_stages and stage_norm have no counterpart in the release's checkpoints.")
     if graph.project is not None:
         yield from _dense(f"{prefix}project_i3d", graph.project)
     if graph.input_norm is not None:
@@ -130,6 +128,10 @@ def graph_entries(prefix: str, graph) -> Iterator[Entry]:
     if graph.resize is not None:
         yield from _dense(f"{prefix}conv2d", graph.resize, leading=2)
         yield from norm_entries(f"{prefix}before_graf2", graph.resize_norm)
+    for stage, norm in graph.stage_norms.items():
+        role = {"time_stage": "intern", "space_stage": "space", "last_time_stage": "extern"}[stage]
+        yield _whole(f"{prefix}{role}_stage_norm/gamma", norm.gamma)
+        yield _whole(f"{prefix}{role}_stage_norm/beta", norm.beta)
     if graph.time_stage is not None:
         yield from _lstm(prefix, graph.time_stage)
     if graph.space_stage is not None:

@@ -121,11 +121,12 @@ class NeighbourAttention(keras.layers.Layer):
             self.norm.build((None, None, None, self.width))
         super().build(input_shape)
 
-    def call(self, nodes, messages, adjacency, training=False):
-        """adjacency: float [N, N] of 0 and 1. Returns (g, α); α is float32."""
+    def call(self, nodes, messages, adjacency, training=False, masked: bool = False):
+        """adjacency: float [N, N] of 0 and 1. Returns (g, α); α is float32. `masked` overrules a soft neighbourhood."""
         adjacency = tf.cast(adjacency, tf.float32)
         scores = self._simple_scores(nodes, adjacency) if self.kind == "simple" else self._dot_scores(nodes, adjacency)
-        weights = self._softmax(scores, adjacency)  # [B, T, heads, N, N]
+        masked = masked or self.neighbourhood == "masked"
+        weights = _masked_softmax(scores, adjacency) if masked else tf.nn.softmax(scores)  # [B, T, heads, N, N]
         heard = self._weighted_sum(weights, messages)  # [B, T, N, width]
         heard = tf.nn.bias_add(heard, tf.cast(self.bias, heard.dtype))
         return tf.nn.relu(apply_norm(self.norm, heard, training)), tf.reduce_mean(weights, axis=2)
@@ -149,13 +150,6 @@ class NeighbourAttention(keras.layers.Layer):
         split = tf.reshape(values, [-1, steps, count, self.heads, self.query_width // self.heads])
         return tf.transpose(split, [0, 1, 3, 2, 4])
 
-    def _softmax(self, scores, adjacency):
-        if self.neighbourhood == "soft":
-            return tf.nn.softmax(scores)
-        excluded = tf.where(adjacency > 0, 0.0, -1e9)
-        has_neighbour = tf.reduce_max(adjacency, axis=-1, keepdims=True)
-        return tf.nn.softmax(scores + excluded) * has_neighbour
-
     def _weighted_sum(self, weights, messages):
         """Σ_j α_ij m_ij, through the heads' projections where there are several: [B, T, N, width]."""
         weights = tf.cast(tf.transpose(weights, [0, 1, 3, 2, 4]), messages.dtype)  # [B, T, N, heads, N]
@@ -172,6 +166,13 @@ class NeighbourAttention(keras.layers.Layer):
     def get_config(self):
         return {**super().get_config(), "width": self.width, "query_width": self.query_width, "kind": self.kind,
                 "heads": self.heads, "neighbourhood": self.neighbourhood, "normalization": self.normalization}
+
+
+def _masked_softmax(scores, adjacency):
+    """Softmax over the neighbours alone; zeros in the rows of nodes without any."""
+    excluded = tf.where(adjacency > 0, 0.0, -1e9)
+    has_neighbour = tf.reduce_max(adjacency, axis=-1, keepdims=True)
+    return tf.nn.softmax(scores + excluded) * has_neighbour
 
 
 class NodeUpdate(keras.layers.Layer):
@@ -246,11 +247,15 @@ class SpatialStage(keras.layers.Layer):
         self.update.build(input_shape, self.message_width)
         super().build(input_shape)
 
-    def call(self, nodes, adjacency, positions=None, training=False, region_axis: int = 2):
-        """Returns (nodes, α [B, T, N, N]). `positions` broadcasts against [B, T, N, P]."""
+    def call(self, nodes, adjacency, positions=None, training=False, over_time: bool = False):
+        """Returns (nodes, α [B, T, N, N]). `positions` broadcasts against [B, T, N, P].
+
+        `over_time`: nodes [B, N, T, C] and adjacency [T, T] instead, the steps of a region in the place of the regions
+        of a step, always masked.
+        """
         messages = self.messages(nodes, positions, training=training)
-        heard, weights = self.attention(nodes, messages, adjacency, training=training)
-        return self.update(nodes, heard, training=training, region_axis=region_axis), weights
+        heard, weights = self.attention(nodes, messages, adjacency, training=training, masked=over_time)
+        return self.update(nodes, heard, training=training, region_axis=1 if over_time else 2), weights
 
     def get_config(self):
         return {**super().get_config(), "node_width": self.node_width, "message_width": self.message_width,
