@@ -1,0 +1,1 @@
+"""Everything before a batch exists: digits, SyncMNIST, video in, TFRecord shards, the input pipeline and its checks."""
