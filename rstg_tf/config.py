@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 BACKBONES = ("simple_c2d", "c2d", "i3d", "non-local")
 STAGES = ("res2", "res3", "res4", "res5")
@@ -227,7 +228,7 @@ class ExperimentConfig:
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
 
-    def check(self) -> "ExperimentConfig":
+    def check(self) -> ExperimentConfig:
         """Returns itself. Raises ConfigError with the flag, the value found and what was expected."""
         self.model.check()
         self.data.check()
@@ -238,7 +239,7 @@ class ExperimentConfig:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> "ExperimentConfig":
+    def from_json(cls, text: str) -> ExperimentConfig:
         """Inverse of `to_json`. Raises ConfigError for keys that no field has: they would be silently lost."""
         return _from_mapping(cls, json.loads(text), "config").check()
 
@@ -249,7 +250,8 @@ def _from_mapping(cls: type, values: Mapping[str, Any], where: str) -> Any:
     _require(not unknown, f"{where}: unknown setting {', '.join(unknown)}; expected some of {', '.join(fields)}.")
     arguments = {}
     for name, value in values.items():
-        default = fields[name].default_factory() if fields[name].default is dataclasses.MISSING else fields[name].default
+        field = fields[name]
+        default = field.default_factory() if field.default is dataclasses.MISSING else field.default
         if dataclasses.is_dataclass(default):
             value = _from_mapping(type(default), value, f"{where}.{name}")
         elif isinstance(default, tuple):

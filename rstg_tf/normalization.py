@@ -12,6 +12,8 @@ from tensorflow import keras
 
 # Keras 3 takes the aggregation of a variable's replicas by name, Keras 2 as TensorFlow's enumeration.
 _KERAS_3 = hasattr(keras, "ops")
+# Whatever the policy, inputs arrive as they are and weights are read as float32; the output has the inputs' dtype.
+_FLOAT32_INSIDE = {"dtype": "float32", "autocast": False}
 FIRST_REPLICA = "only_first_replica" if _KERAS_3 else tf.VariableAggregation.ONLY_FIRST_REPLICA
 
 
@@ -25,7 +27,7 @@ class JointLayerNorm(keras.layers.Layer):
     """
 
     def __init__(self, *, trailing_axes: int, epsilon: float = 1e-12, scale: bool = True, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(**{**kwargs, **_FLOAT32_INSIDE})
         self.trailing_axes = trailing_axes
         self.epsilon = epsilon
         self.scale = scale
@@ -44,8 +46,8 @@ class JointLayerNorm(keras.layers.Layer):
         mean, variance = tf.nn.moments(values, axes, keepdims=True)
         factor = tf.math.rsqrt(variance + self.epsilon)
         if self.gamma is not None:
-            factor = factor * tf.cast(self.gamma, tf.float32)
-        return tf.cast((values - mean) * factor + tf.cast(self.beta, tf.float32), inputs.dtype)
+            factor = factor * self.gamma
+        return tf.cast((values - mean) * factor + self.beta, inputs.dtype)
 
     def get_config(self):
         return {**super().get_config(), "trailing_axes": self.trailing_axes, "epsilon": self.epsilon,
@@ -65,7 +67,7 @@ class BatchNorm(keras.layers.Layer):
 
     def __init__(self, *, per_step: bool = False, unbiased: bool = True, momentum: float = 0.99, epsilon: float = 1e-3,
                  **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(**{**kwargs, **_FLOAT32_INSIDE})
         self.per_step = per_step
         self.unbiased = unbiased
         self.momentum = momentum
@@ -87,8 +89,8 @@ class BatchNorm(keras.layers.Layer):
             mean, variance = self._batch_statistics(values)
         else:
             mean, variance = tf.convert_to_tensor(self.moving_mean), tf.convert_to_tensor(self.moving_variance)
-        factor = tf.math.rsqrt(variance + self.epsilon) * tf.cast(self.gamma, tf.float32)
-        return tf.cast((values - mean) * factor + tf.cast(self.beta, tf.float32), inputs.dtype)
+        factor = tf.math.rsqrt(variance + self.epsilon) * self.gamma
+        return tf.cast((values - mean) * factor + self.beta, inputs.dtype)
 
     def _batch_statistics(self, values):
         axes = [axis for axis in range(values.shape.rank - 1) if not (self.per_step and axis == 1)]
@@ -121,12 +123,12 @@ def _sum_over_replicas(value):
     return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
 
 
-def normalization_layer(kind: str, *, trailing_axes: int, per_step: bool, unbiased: bool, name: str, dtype=None):
+def normalization_layer(kind: str, *, trailing_axes: int, per_step: bool, unbiased: bool, name: str):
     """The layer for one of the release's `use_norm` values, or None for 'none'. Raises ValueError for others."""
     if kind == "LN":
-        return JointLayerNorm(trailing_axes=trailing_axes, name=name, dtype=dtype)
+        return JointLayerNorm(trailing_axes=trailing_axes, name=name)
     if kind == "BN":
-        return BatchNorm(per_step=per_step, unbiased=unbiased, name=name, dtype=dtype)
+        return BatchNorm(per_step=per_step, unbiased=unbiased, name=name)
     if kind == "none":
         return None
     raise ValueError(f"normalization={kind!r}: expected 'LN', 'BN' or 'none'.")

@@ -21,7 +21,7 @@ def average_views(logits, views: int):
 
 
 class CountedDropout(keras.layers.Layer):
-    """Dropout whose masks are a function of (seed, calls so far, replica); the count is a weight, so a checkpoint holds it.
+    """Dropout whose masks are a function of (seed, calls so far, replica); the count is a weight that checkpoints hold.
 
     Keras' own layer draws from a generator that no checkpoint restores: an interrupted run would not resume to the same
     bits. Training: each value is 0 with probability `rate`, else divided by 1 - rate. Otherwise the identity.
@@ -56,7 +56,7 @@ class CountedDropout(keras.layers.Layer):
 
 
 class Classifier(keras.layers.Layer):
-    """Dropout, a dense layer to classes, mean over whatever positions remain: [B, C] or [B, …, C] -> float32 [B, classes].
+    """Dropout, a dense layer to classes, mean over the positions that remain: [B, …, C] -> float32 [B, classes].
 
     float32 whatever the policy, so that the softmax is exact enough.
     """

@@ -168,8 +168,7 @@ class RecurrentSpaceTimeGraph(keras.layers.Layer):
         if self.stage_norm:
             for name in ("space_stage", "time_stage", "last_time_stage"):
                 if getattr(self, name) is not None:
-                    self.stage_norms[name] = JointLayerNorm(trailing_axes=1, epsilon=1e-6, name=f"{name}_norm",
-                                                            dtype=self.dtype_policy)
+                    self.stage_norms[name] = JointLayerNorm(trailing_axes=1, epsilon=1e-6, name=f"{name}_norm")
                     self.stage_norms[name].build(shape)
 
     def _temporal_stage(self, name: str, shape):
@@ -183,8 +182,7 @@ class RecurrentSpaceTimeGraph(keras.layers.Layer):
         return layer
 
     def _entrance_norm(self, kind: str, name: str, width: int | None = None):
-        norm = normalization_layer(kind, trailing_axes=3, per_step=False, unbiased=True, name=name,
-                                   dtype=self.dtype_policy)
+        norm = normalization_layer(kind, trailing_axes=3, per_step=False, unbiased=True, name=name)
         if norm is not None:
             norm.build((None, None, None, width or self.message_width))
         return norm

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 from collections.abc import Mapping
@@ -17,21 +16,21 @@ import numpy as np
 import tensorflow as tf
 import yaml
 
+from rstg_tf import flags
 from rstg_tf.config import STAGES, ConfigError, DataConfig, ExperimentConfig, GraphConfig, ModelConfig, TrainConfig
 from rstg_tf.release_names import LSTM_CELL, Entry, model_entries
 
-MULTI_HEADS = 8  # fixed in the release's code
 # Beside the weights a checkpoint may hold optimiser slots, the step, cuDNN's buffer and constants.
 _NOT_WEIGHTS = re.compile(r"(/Momentum|/Adam|/Adam_1|/opaque_kernel)$|^(global_step|beta1_power|beta2_power)$"
                           r"|(^|/)resize_filters__|(^|/)positional_emb$")
-# Keys that some shipped YAML sets and that change nothing here: read by no code of the release, or about its bookkeeping.
+# Keys that change nothing here: no code of the release reads them, or they are about its bookkeeping.
 _IGNORED = frozenset("""
     adj_matrix backbone_dims combine_time compress_time conv_reduce_mean dropout_place dropout_rate edge_feat_dim
-    final_norm_init freeze_conv gate_agregate gateing graph_scale graphs_no gt_test_file gt_train_file i3d_norm ind_space
-    ind_time interleaved_time_proc iter_type just_backbone len_eval_test len_eval_train lstm_hid_units message_type mode
-    model_dir model_type multiple_events no_graph num_eval_clips online_eval optimizer process_context_node project_i3d
-    project_i3d_back rand_no restore temp_stride time_rnn_type type_positional_agreg use_batch_norm use_layer_norm
-    use_non_local use_space_residual weight_decay""".split())
+    final_norm_init freeze_conv gate_agregate gateing graph_scale graphs_no gt_test_file gt_train_file i3d_norm
+    ind_space ind_time interleaved_time_proc iter_type just_backbone len_eval_test len_eval_train lstm_hid_units
+    message_type mode model_dir model_type multiple_events no_graph num_eval_clips online_eval optimizer
+    process_context_node project_i3d project_i3d_back rand_no restore temp_stride time_rnn_type
+    type_positional_agreg use_batch_norm use_layer_norm use_non_local use_space_residual weight_decay""".split())
 
 
 def config_from_release(source: Mapping[str, Any] | str | os.PathLike) -> ExperimentConfig:
@@ -45,32 +44,24 @@ def config_from_release(source: Mapping[str, Any] | str | os.PathLike) -> Experi
     Raises ConfigError for an unreadable file, a key that the release does not know and values that cannot work.
     """
     values = dict(source) if isinstance(source, Mapping) else _read_yaml(os.fspath(source))
-    known = {key for table in (_MODEL_KEYS, _GRAPH_KEYS, _DATA_KEYS, _TRAIN_KEYS) for key in table}
-    unknown = sorted(set(values) - known - _IGNORED - _SPECIAL_KEYS)
+    unknown = sorted(set(values) - _PLAIN_KEYS - _SPECIAL_KEYS - _IGNORED)
     if unknown:
         raise ConfigError(f"unknown key {', '.join(unknown)} in a configuration of the release; its code reads "
-                          f"{', '.join(sorted(known | _SPECIAL_KEYS))}.")
-    graph = GraphConfig(**_renamed(values, _GRAPH_KEYS), **_special_graph_settings(values))
-    model = ModelConfig(**_renamed(values, _MODEL_KEYS), **_special_model_settings(values), graph=graph)
-    train = TrainConfig(**_renamed(values, _TRAIN_KEYS), loss_reduction="sum", optimizer="nesterov")
-    data = DataConfig(**_renamed(values, _DATA_KEYS), brightness=0.1)
+                          f"{', '.join(sorted(_PLAIN_KEYS | _SPECIAL_KEYS))}.")
+    plain = _plain_settings(values)
+    graph = GraphConfig(**plain["graph"], **_special_graph_settings(values))
+    model = ModelConfig(**plain["model"], **_special_model_settings(values), graph=graph)
+    train = TrainConfig(**plain["train"], loss_reduction="sum", optimizer="nesterov")
+    data = DataConfig(**plain["data"], brightness=0.1)
     return ExperimentConfig(model=model, data=data, train=train).check()
 
 
-_MODEL_KEYS = {
-    "backbone_model": "backbone", "num_filters": "backbone_filters", "video_num_frames": "num_frames",
-    "used_num_frames": "graph_frames", "dim_h": "height", "dim_w": "width", "num_chan": "channels",
-    "num_classes": "num_classes", "comb_type": "combination", "classification_dropout": "dropout"}
-_GRAPH_KEYS = {
-    "num_scales": "num_scales", "num_process_iter": "space_iterations", "node_feat_dim": "node_width",
-    "message_dims": "message_width", "use_att": "attention", "use_norm": "normalization",
-    "update_layers": "update_layers", "scalewise_update": "scalewise_update"}
-_DATA_KEYS = {
-    "train_dataset": "train_dataset", "test_dataset": "test_dataset",
-    "num_eval_spatial_clips": "num_eval_spatial_clips", "num_eval_temporal_clips": "num_eval_temporal_clips"}
-_TRAIN_KEYS = {
-    "batch_size": "batch_size", "learning_rate": "learning_rate", "num_epochs": "num_epochs",
-    "print_every": "print_every", "save_every": "save_every", "eval_every": "eval_every", "restore_dir": "restore_dir"}
+# Keys that mean what the flag of that name means.
+_PLAIN_KEYS = frozenset("""
+    backbone_model num_filters video_num_frames used_num_frames dim_h dim_w num_chan num_classes comb_type
+    classification_dropout num_scales num_process_iter node_feat_dim message_dims use_att use_norm update_layers
+    scalewise_update train_dataset test_dataset num_eval_spatial_clips num_eval_temporal_clips batch_size learning_rate
+    num_epochs print_every save_every eval_every restore_dir""".split())
 _SPECIAL_KEYS = {"dataset", "multihead_att", "use_positional_emb", "dim_map", "place_graph", "place_nonlocal",
                  "final_norm"}
 
@@ -86,29 +77,25 @@ def _read_yaml(path: str) -> dict[str, Any]:
     return values
 
 
-def _renamed(values: Mapping[str, Any], table: Mapping[str, str]) -> dict[str, Any]:
-    """Our names for the release's keys; numbers may be written as text there (YAML reads 1e-4 as text)."""
-    defaults = {field.name: field.default for cls in (ModelConfig, GraphConfig, DataConfig, TrainConfig)
-                for field in dataclasses.fields(cls)}
-    renamed = {}
-    for key, field in table.items():
-        if key not in values:
+def _plain_settings(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Section -> our name -> value. Numbers may be written as text (YAML reads 1e-4 as text), none as None."""
+    settings: dict[str, dict[str, Any]] = {section: {} for section in flags.SECTIONS}
+    for field in flags.FIELDS:
+        if field.flag not in _PLAIN_KEYS or field.flag not in values:
             continue
-        value, kind = values[key], type(defaults[field])
+        value, kind = values[field.flag], type(field.default)
         if kind is bool:
-            renamed[field] = _flag(key, value)
-            continue
-        try:
-            renamed[field] = kind(value)
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"{key}: {value!r} is no {kind.__name__}.") from error
-    for field in ("normalization", "final_norm"):
-        if renamed.get(field) in ("None", "none"):
-            renamed[field] = "none"
-    return renamed
+            value = _truth(field.flag, value)
+        else:
+            try:
+                value = kind("none" if value == "None" else value)
+            except (TypeError, ValueError) as error:
+                raise ConfigError(f"{field.flag}: {value!r} is no {kind.__name__}.") from error
+        settings[field.section][field.field] = value
+    return settings
 
 
-def _flag(key: str, value: Any) -> bool:
+def _truth(key: str, value: Any) -> bool:
     if isinstance(value, bool):
         return value
     raise ConfigError(f"{key}: {value!r} is neither true nor false.")
@@ -116,10 +103,10 @@ def _flag(key: str, value: Any) -> bool:
 
 def _special_graph_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     settings: dict[str, Any] = {"input_batch_norm": values.get("dataset", "mnist") == "mnist"}
-    if _flag("multihead_att", values.get("multihead_att", False)) and values.get("use_att") == "dot":
-        settings["attention_heads"] = MULTI_HEADS
-    if _flag("use_positional_emb", values.get("use_positional_emb", False)):
-        settings["positional_map_size"] = int(values.get("dim_map", 6))
+    if _truth("multihead_att", values.get("multihead_att", False)) and values.get("use_att") == "dot":
+        settings["attention_heads"] = flags.MULTI_HEADS
+    if _truth("use_positional_emb", values.get("use_positional_emb", False)):
+        settings["positional_map_size"] = int(values.get("dim_map", flags.POSITIONAL_MAP_SIZE))
     return settings
 
 
@@ -146,8 +133,8 @@ def assign_weights(model, tensors: Mapping[str, np.ndarray]) -> None:
     """Sets every weight of `model` from arrays under the release's names (a trailing ':0' is allowed).
 
     Raises ValueError, before anything is changed, that lists every needed name that is missing or has another shape and
-    every given name that fits nothing. Optimiser slots, cuDNN's opaque_kernel and constants may be there and are unused,
-    except that an opaque_kernel stands in for the pair of LSTM variables where those are missing.
+    every given name that fits nothing. Optimiser slots, cuDNN's opaque_kernel and constants may be there and are not
+    used, except that an opaque_kernel stands in for the pair of LSTM variables where those are missing.
     """
     assign_entries(model_entries(model), tensors)
 

@@ -1,8 +1,8 @@
-"""Which variable of the authors' release holds which of our weights: the table that `release` reads and writes by.
+"""Which variable of the authors' release holds which of our weights: the table that `release` goes by.
 
-A row (`Entry`) is one variable of the release, with its name and shape there, and the part of one or more of our weights
-that it fills. LSTM gates lie in the order i, c, f, o there and i, f, c, o in Keras; 1×1 convolutions keep their spatial
-axes there; every attention head has variables of its own there, ours lie side by side.
+A row (`Entry`) is one variable of the release, with its name and shape there, and the part of one or more of our
+weights that it fills. LSTM gates lie in the order i, c, f, o there and i, f, c, o in Keras; 1×1 convolutions keep
+their spatial axes there; every attention head has variables of its own there, ours lie side by side.
 
 Source: release, section 7.
 """
@@ -143,7 +143,7 @@ def graph_entries(prefix: str, graph) -> Iterator[Entry]:
 
 
 def model_entries(model) -> list[Entry]:
-    """Every row of a whole model, in the order of the clip's journey. Raises ValueError for the baselines with an LSTM."""
+    """Every row of a whole model, in the order of the clip's journey. Raises ValueError for the LSTM baselines."""
     if isinstance(model.head, FrameLSTM):
         raise ValueError(f"{model.head.name}: the release has no such model, hence no checkpoints of it.")
     entries = []

@@ -34,8 +34,7 @@ class PairwiseMessages(keras.layers.Layer):
         self.width = width
         self.normalization = normalization
         self.second = keras.layers.Dense(width, activation="relu", name="second", dtype=self.dtype_policy)
-        self.norm = normalization_layer(normalization, trailing_axes=3, per_step=True, unbiased=True, name="norm",
-                                        dtype=self.dtype_policy)
+        self.norm = normalization_layer(normalization, trailing_axes=3, per_step=True, unbiased=True, name="norm")
 
     def build(self, input_shape, positions_width: int = 0):
         one_side = input_shape[-1] + positions_width
@@ -99,8 +98,7 @@ class NeighbourAttention(keras.layers.Layer):
         self.sender = keras.layers.Dense(scores, name="sender", dtype=self.dtype_policy)
         self.norm = None
         if kind == "simple":
-            self.norm = normalization_layer(normalization, trailing_axes=2, per_step=True, unbiased=False, name="norm",
-                                            dtype=self.dtype_policy)
+            self.norm = normalization_layer(normalization, trailing_axes=2, per_step=True, unbiased=False, name="norm")
 
     @property
     def projects_messages(self) -> bool:
@@ -193,8 +191,7 @@ class NodeUpdate(keras.layers.Layer):
             [keras.layers.Dense(width, activation="relu", name=f"layer_{layer}_scale_{scale}", dtype=self.dtype_policy)
              for layer in range(layers)]
             for scale in range(len(scale_sizes or [0]))]
-        self.norm = normalization_layer(normalization, trailing_axes=2, per_step=True, unbiased=False, name="norm",
-                                        dtype=self.dtype_policy)
+        self.norm = normalization_layer(normalization, trailing_axes=2, per_step=True, unbiased=False, name="norm")
 
     def build(self, input_shape, heard_width: int | None = None):
         for branch in self.branches:

@@ -90,7 +90,7 @@ class TemporalStage(keras.layers.Layer):
                 tf.zeros([clips * count, self.units], tf.float32))
 
     def step(self, nodes, state):
-        """One step: nodes [B, N, C], state of `initial_state` -> ([B, N, units], new state). Equals `call` step by step."""
+        """One step: nodes [B, N, C], state of `initial_state` -> ([B, N, units], new state). Equals `call` stepwise."""
         count, channels = nodes.shape[1:]
         projected = self._project(tf.reshape(tf.cast(nodes, self.compute_dtype), [-1, channels]))  # [B·N, 4·units]
         state = self._cell(state, projected)

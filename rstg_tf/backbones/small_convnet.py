@@ -7,9 +7,10 @@ from tensorflow import keras
 
 
 class SmallConvnet(keras.layers.Layer):
-    """`layers` times a 3×3 convolution (VALID, stride 1, relu) and a 2×2 max pool (VALID, stride 2), frame by frame.
+    """`layers` times a 3×3 convolution (VALID, stride 1, relu) and a 2×2 max pool (VALID, stride 2), on each frame.
 
-    video [B, T, H, W, C] float -> [B, T, H', W', filters]; with 3 layers 64 -> 31 -> 14 -> 6. Source: release, section 4.
+    video [B, T, H, W, C] float -> [B, T, H', W', filters]; with 3 layers 64 -> 31 -> 14 -> 6.
+    Source: release, section 4.
     Raises ValueError for frames that leave no pixel.
     """
 
