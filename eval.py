@@ -1,0 +1,166 @@
+"""Evaluates a run: every clip of a data set once -> result.json, scores.npz, report/, and a SavedModel if wanted.
+
+    python eval.py                       the newest run under runs/, its newest checkpoint, its test data
+    python eval.py --model_dir=RUN --checkpoint=best --split=train
+    python eval.py --dataset=DIR --export_dir=BASE
+
+Everything else comes from the run's config.json, but that it computes in float32, as the SavedModel does; with
+--precision=run both keep the precision of the training. The last line of the output is the result as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+
+from absl import flags as absl_flags
+
+from datasets.manifest import DatasetError, Manifest, check_shards
+from rstg_tf.config import ConfigError
+from rstg_tf.runs import Run, open_run, parse_run_flags
+
+# TensorFlow is imported where it is needed: a wrong folder or flag is answered at once.
+
+
+def define_flags(flags: absl_flags.FlagValues) -> None:
+    absl_flags.DEFINE_enum("split", "test", ["test", "train"], "which of the run's data sets", flag_values=flags)
+    absl_flags.DEFINE_string("dataset", "", "another data set's folder, with the same classes", flag_values=flags)
+    absl_flags.DEFINE_integer("batch_size", 0, "clips at a time over all replicas; 0: as in training", lower_bound=0,
+                              flag_values=flags)
+    absl_flags.DEFINE_integer("num_virtual_devices", 0, "split the CPU into this many replicas; 0: don't",
+                              lower_bound=0, flag_values=flags)
+    absl_flags.DEFINE_boolean("report", True, "write MODEL_DIR/report/", flag_values=flags)
+    absl_flags.DEFINE_string("export_dir", "", "also write a SavedModel to EXPORT_DIR/<version>/", flag_values=flags)
+
+
+def open_dataset(run: Run, directory: str, split: str) -> tuple[str, Manifest]:
+    """The folder and manifest to evaluate on. Raises ConfigError or DatasetError if it is missing or does not fit."""
+    directory = directory or getattr(run.config.data, f"{split}_dataset")
+    if not directory:
+        raise ConfigError(f"the run {run.path} names no {split} data set: give --dataset=DIR.")
+    manifest = Manifest.read(directory)
+    model = run.config.model
+    for fact, found, expected in (("classes", len(manifest.classes), model.num_classes),
+                                  ("frames per clip", manifest.num_frames, model.num_frames),
+                                  ("pixels of height", manifest.height, model.height),
+                                  ("pixels of width", manifest.width, model.width),
+                                  ("channels", manifest.channels, model.channels)):
+        if found is not None and found != expected:
+            raise ConfigError(f"{directory} has {found} {fact}, but the run {run.path} was trained with {expected}.")
+    for label, (found, expected) in enumerate(zip(manifest.classes, run.class_names())):
+        if found != expected:
+            raise ConfigError(f"{directory}: class {label} is {found!r}, but the run {run.path} was trained with "
+                              f"{expected!r} there.")
+    check_shards(directory, manifest)
+    return directory, manifest
+
+
+def evaluate(run: Run, directory: str, manifest: Manifest, flags: absl_flags.FlagValues) -> dict:
+    """Evaluates, writes what the flags ask for into the run's folder, and returns the result."""
+    from datasets.pipeline import evaluation_clips
+    from rstg_tf import devices
+    from rstg_tf.checkpoints import write_atomically
+    from rstg_tf.evaluation import RESULT_FILE, SCORES_FILE, evaluate_clips, write_scores
+
+    settings, precision = run.config, run.precision(flags.precision)
+    strategy = devices.prepare(num_virtual_devices=flags.num_virtual_devices, precision=precision,
+                               seed=settings.train.seed)
+    with strategy.scope():
+        model, step = run.load_model()
+    clips = evaluation_clips(directory=directory, manifest=manifest, num_frames=settings.model.num_frames,
+                             batch_size=flags.batch_size or settings.train.batch_size)
+    print(f"{run.path}, step {step}: {manifest.num_clips} clips of {directory}", flush=True)
+    evaluation = evaluate_clips(model, clips, num_clips=manifest.num_clips, progress=True)
+    result = {"dataset": manifest.name, "split": manifest.split, **evaluation.figures(), "step": step,
+              "checkpoint": "best" if run.checkpoint == "best" else f"ckpt-{step}", "model_dir": run.path,
+              "dataset_dir": directory, "precision": precision}
+    write_scores(os.path.join(run.path, SCORES_FILE), evaluation)
+    write_atomically(os.path.join(run.path, RESULT_FILE), json.dumps(result, indent=2) + "\n")
+    print(_in_words(result))
+    if flags.report:
+        from rstg_tf.report import write_report
+
+        write_report(os.path.join(run.path, "report"), model=model, evaluation=evaluation,
+                     class_names=manifest.classes, result=result, load_clips=_clip_loader(clips))
+        print(f"report: {os.path.join(run.path, 'report', 'index.html')}")
+    return result
+
+
+def _clip_loader(batches) -> Callable[[Iterable[int]], dict]:
+    """A function indices -> {index: video}, which reads the data set again as far as it must."""
+
+    def load(indices: Iterable[int]) -> dict:
+        wanted, found = set(indices), {}
+        for batch in batches:
+            for row, index in enumerate(batch["index"].numpy().tolist()):
+                if index in wanted:
+                    found[index] = batch["video"][row].numpy()
+            if len(found) == len(wanted):
+                break
+        return found
+
+    return load
+
+
+def _in_words(result: dict) -> str:
+    low, high = result["top1_interval"]
+    return (f"top-1 {result['top1']:.4f} (95 % interval {low:.4f} to {high:.4f}), top-5 {result['top5']:.4f}, mean "
+            f"over classes {result['class_mean_accuracy']:.4f}, loss {result['loss']:.4f}")
+
+
+def _refuse_unsupported(run: Run) -> None:
+    views = run.config.data.num_eval_spatial_clips * run.config.data.num_eval_temporal_clips
+    if views > 1:
+        raise ConfigError(f"--num_eval_spatial_clips × --num_eval_temporal_clips = {views}: evaluation with several "
+                          "views of a clip is not built yet.")
+
+
+def main(arguments: Sequence[str]) -> int:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        flags = parse_run_flags(arguments, define_flags)
+        if flags.help:
+            print(__doc__, flags.get_help(), sep="\n")
+            return 0
+        run = open_run(flags.model_dir, flags.checkpoint)
+        _refuse_unsupported(run)
+        directory, manifest = open_dataset(run, flags.dataset, flags.split)
+    except (ConfigError, DatasetError) as error:
+        return _fail(error, code=2)
+    return _run(run, directory, manifest, flags)
+
+
+def _run(run: Run, directory: str, manifest: Manifest, flags: absl_flags.FlagValues) -> int:
+    import tensorflow as tf
+
+    from datasets.pipeline import explain_read_error
+    from rstg_tf.evaluation import EvaluationError
+    from rstg_tf.export import ExportError, export_run
+
+    try:
+        result = evaluate(run, directory, manifest, flags)
+        if flags.export_dir:
+            result["export"] = export_run(run, base=flags.export_dir, precision=flags.precision)
+            print(f"SavedModel: {result['export']}")
+    except (ConfigError, DatasetError) as error:
+        return _fail(error, code=2)
+    except (EvaluationError, ExportError, OSError) as error:
+        return _fail(error, code=1)
+    except tf.errors.OpError as error:
+        fault = explain_read_error(error, directory=directory, manifest=manifest)
+        if fault is None:
+            raise
+        return _fail(fault, code=2)
+    print(json.dumps(result))
+    return 0
+
+
+def _fail(error: Exception, *, code: int) -> int:
+    print(f"eval.py: {error}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,152 @@
+"""A finished or running experiment as the other commands see it: its folder, settings, checkpoint and classes.
+
+Needs no TensorFlow until weights are loaded, so that a command with a wrong folder answers at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import json
+import os
+from collections.abc import Callable, Sequence
+
+from absl import flags as absl_flags
+
+from rstg_tf.config import ConfigError, ExperimentConfig
+
+RUNS_DIR = "runs"
+CONFIG_FILE = "config.json"
+
+
+def parse_run_flags(arguments: Sequence[str], define: Callable[[absl_flags.FlagValues], None]) -> absl_flags.FlagValues:
+    """The flags of a command on a run: --model_dir, --checkpoint, --precision, --help, and those that `define` adds.
+
+    Raises ConfigError naming the flag for unknown flags, values of another type and arguments that are no flag.
+    """
+    flags = absl_flags.FlagValues()
+    absl_flags.DEFINE_string("model_dir", "", "folder of the run; unless given, the newest under runs/",
+                             flag_values=flags)
+    absl_flags.DEFINE_string("checkpoint", "", "a step, 'best', or a path RUN/checkpoints/ckpt-STEP; unless given, the "
+                             "newest", flag_values=flags)
+    absl_flags.DEFINE_enum("precision", "float32", ["float32", "run"], "compute in float32, or as the run was trained",
+                           flag_values=flags)
+    absl_flags.DEFINE_boolean("help", False, "show the flags", short_name="h", flag_values=flags)
+    define(flags)
+    try:
+        rest = flags(["", *arguments])[1:]
+    except absl_flags.Error as error:
+        raise ConfigError(str(error).replace("\n", " ")) from error
+    if rest:
+        raise ConfigError(f"{rest[0]!r} is no flag: settings are given as --name=value.")
+    return flags
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """The folder of a run, its settings, and the checkpoint that was asked for: None (newest), a step, or 'best'."""
+
+    path: str
+    config: ExperimentConfig
+    checkpoint: str | None = None
+
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes 0, 1, … as the run's data set had them; 'class 0', … where it has kept none."""
+        for split in ("train", "test"):
+            path = os.path.join(self.path, f"{split}_dataset.json")
+            if os.path.exists(path):
+                return tuple(json.loads(_read(path))["classes"])
+        return tuple(f"class {label}" for label in range(self.config.model.num_classes))
+
+    def precision(self, choice: str) -> str:
+        """The number format that --precision asks for: 'float32', or with 'run' the one that the run was trained in."""
+        return self.config.train.precision if choice == "run" else choice
+
+    def load_model(self):
+        """The network with the run's weights, built in the present strategy and precision, and the weights' step.
+
+        Averaged weights where the run keeps an average. Raises ConfigError when there is no such checkpoint, or when it
+        does not fit.
+        """
+        from rstg_tf.checkpoints import restore_for_inference
+        from rstg_tf.model import build_model
+
+        model = build_model(self.config.model)
+        return model, restore_for_inference(model, self.path, self.checkpoint)
+
+
+def open_run(model_dir: str = "", checkpoint: str = "", *, runs_dir: str = RUNS_DIR) -> Run:
+    """The run in `model_dir`; without it the one that `checkpoint` lies in if that is a path, else the newest.
+
+    `checkpoint`: '' for the newest, a step, 'best', or a path such as runs/demo/checkpoints/ckpt-1200.
+    Raises ConfigError saying what was looked for and where.
+    """
+    if os.sep in checkpoint:
+        owner, checkpoint = _split_checkpoint_path(checkpoint)
+        if model_dir and os.path.realpath(model_dir) != os.path.realpath(owner):
+            raise ConfigError(f"--checkpoint lies in the run {owner}, but --model_dir={model_dir} names another.")
+        model_dir = owner
+    model_dir = os.path.normpath(model_dir) if model_dir else newest_run(runs_dir)
+    path = os.path.join(model_dir, CONFIG_FILE)
+    if not os.path.isfile(path):
+        raise ConfigError(f"--model_dir={model_dir}: no run there ({path} is missing); give the folder that train.py "
+                          "wrote.")
+    if not _has_checkpoint(model_dir):
+        raise ConfigError(f"--model_dir={model_dir}: no checkpoint in {os.path.join(model_dir, 'checkpoints')} yet; "
+                          "let train.py write one (see --save_every).")
+    try:
+        config = ExperimentConfig.from_json(_read(path))
+    except (json.JSONDecodeError, TypeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}.") from error
+    return Run(path=model_dir, config=config, checkpoint=checkpoint or None)
+
+
+def newest_run(runs_dir: str = RUNS_DIR) -> str:
+    """The folder in `runs_dir` whose checkpoints changed last. Raises ConfigError where no run has a checkpoint."""
+    runs = [os.path.dirname(path) for path in glob.glob(os.path.join(glob.escape(runs_dir), "*", CONFIG_FILE))]
+    ready = [run for run in runs if _has_checkpoint(run)]
+    if not ready:
+        found = f"{len(runs)} run(s) without a checkpoint" if runs else "no run"
+        raise ConfigError(f"{found} under {runs_dir}{os.sep}: train one first (python train.py), or give --model_dir.")
+    return max(ready, key=lambda run: (max(map(os.path.getmtime, _checkpoints(run))), run))
+
+
+def _split_checkpoint_path(path: str) -> tuple[str, str]:
+    """runs/demo/checkpoints/ckpt-1200 -> (runs/demo, ckpt-1200); …/checkpoints/best/ckpt-1200 -> (runs/demo, best)."""
+    directory, name = os.path.split(os.path.normpath(path))
+    name = name[:-len(".index")] if name.endswith(".index") else name
+    if os.path.basename(directory) == "best":
+        directory, name = os.path.dirname(directory), "best"
+    if os.path.basename(directory) != "checkpoints":
+        raise ConfigError(f"--checkpoint={path}: expected a step, 'best', or a path RUN/checkpoints/ckpt-STEP.")
+    return os.path.dirname(directory) or ".", name
+
+
+def _checkpoints(run: str) -> list[str]:
+    directory = os.path.join(glob.escape(run), "checkpoints")
+    return [*glob.glob(os.path.join(directory, "ckpt-*.index")), *glob.glob(os.path.join(directory, "best", "*.index"))]
+
+
+def _has_checkpoint(run: str) -> bool:
+    return bool(_checkpoints(run))
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+def sync_folder(path: str | os.PathLike) -> None:
+    """Forces every file and folder under `path`, and `path` itself, to the disk: after that it may be renamed."""
+    for folder, _, files in os.walk(path, topdown=False):
+        for name in [*files, os.curdir]:
+            sync_path(os.path.join(folder, name))
+
+
+def sync_path(path: str | os.PathLike) -> None:
+    """Forces a file's content, or the names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
