@@ -50,7 +50,7 @@ class MapFromNodes(keras.layers.Layer):
         super().__init__(**kwargs)
         self.num_scales = num_scales
 
-    def call(self, nodes, height: int, width: int):
+    def call(self, nodes, *, height: int, width: int):
         _, steps, count, channels = nodes.shape
         weights = tf.constant(_projection_weights(self.num_scales, height, width), nodes.dtype)
         pixels = tf.matmul(weights, tf.reshape(nodes, [-1, count, channels]))  # [B·T, H·W, C]

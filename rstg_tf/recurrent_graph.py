@@ -156,9 +156,9 @@ class RecurrentSpaceTimeGraph(keras.layers.Layer):
             self.space_stage = SpatialStage(
                 node_width=self.node_width, message_width=self.message_width, attention=self.attention,
                 attention_heads=self.attention_heads, neighbourhood=self.neighbourhood,
-                normalization=self.normalization, update_layers=self.update_layers, scale_sizes=sizes, name="space",
-                dtype=self.dtype_policy)
-            self.space_stage.build(shape, self.positional_map_size**2)
+                normalization=self.normalization, update_layers=self.update_layers, scale_sizes=sizes,
+                positions_width=self.positional_map_size**2, name="space", dtype=self.dtype_policy)
+            self.space_stage.build(shape)
         if not self.share_stages:
             if any(schedule.time_before(k) for k in range(self.space_iterations)):
                 self.time_stage = self._temporal_stage("time", shape)
@@ -190,7 +190,8 @@ class RecurrentSpaceTimeGraph(keras.layers.Layer):
     def call(self, features, training=False, return_trace=False):
         trace = self._run(features, training)
         if self.output_kind == "map":
-            output = self.map_from_nodes(trace.output_nodes, *features.shape[2:4])
+            height, width = features.shape[2:4]
+            output = self.map_from_nodes(trace.output_nodes, height=height, width=width)
         else:
             output = vector_from_nodes(trace.output_nodes, self.node_reduction)
         return (output, trace) if return_trace else output

@@ -23,21 +23,22 @@ def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 class PairwiseMessages(keras.layers.Layer):
     """What every node tells every other: [B, T, N, C] -> [B, T, N (receiver i), N (sender j), width].
 
-    m_ij = norm(relu(W2 relu(W1 [x_j, p_j ; x_i, p_i] + b1) + b2)), p the constant positional maps if given. W1 acts on
-    the sender's and the receiver's half apart, so the first layer costs N products, not N².
+    m_ij = norm(relu(W2 relu(W1 [x_j, p_j ; x_i, p_i] + b1) + b2)), p the constant positional maps, `positions_width`
+    wide (0: none). W1 acts on the sender's and the receiver's half apart, so the first layer costs N products, not N².
 
     Source: paper, equations 1 and 2; release, section 2. LN runs over (N, N, C) jointly, BN over each step apart.
     """
 
-    def __init__(self, *, width: int, normalization: str = "none", **kwargs):
+    def __init__(self, *, width: int, positions_width: int = 0, normalization: str = "none", **kwargs):
         super().__init__(**kwargs)
         self.width = width
+        self.positions_width = positions_width
         self.normalization = normalization
         self.second = keras.layers.Dense(width, activation="relu", name="second", dtype=self.dtype_policy)
         self.norm = normalization_layer(normalization, trailing_axes=3, per_step=True, unbiased=True, name="norm")
 
-    def build(self, input_shape, positions_width: int = 0):
-        one_side = input_shape[-1] + positions_width
+    def build(self, input_shape):
+        one_side = input_shape[-1] + self.positions_width
         self.first_kernel = self.add_weight(name="first_kernel", shape=(2 * one_side, self.width),
                                             initializer="glorot_uniform")
         self.first_bias = self.add_weight(name="first_bias", shape=(self.width,), initializer="zeros")
@@ -64,7 +65,8 @@ class PairwiseMessages(keras.layers.Layer):
         return tf.split(both, 2, axis=-1)
 
     def get_config(self):
-        return {**super().get_config(), "width": self.width, "normalization": self.normalization}
+        return {**super().get_config(), "width": self.width, "positions_width": self.positions_width,
+                "normalization": self.normalization}
 
 
 class NeighbourAttention(keras.layers.Layer):
@@ -180,12 +182,12 @@ class NodeUpdate(keras.layers.Layer):
     Source: paper, equation 4; release, section 2.
     """
 
-    def __init__(self, *, width: int, layers: int = 2, scale_sizes: list[int] | None = None,
+    def __init__(self, *, width: int, message_width: int, layers: int = 2, scale_sizes: list[int] | None = None,
                  normalization: str = "none", **kwargs):
         super().__init__(**kwargs)
         if layers < 1:
             raise ValueError(f"layers={layers}: the update needs at least 1.")
-        self.width, self.layers, self.normalization = width, layers, normalization
+        self.width, self.message_width, self.layers, self.normalization = width, message_width, layers, normalization
         self.scale_sizes = None if scale_sizes is None else list(scale_sizes)
         self.branches = [
             [keras.layers.Dense(width, activation="relu", name=f"layer_{layer}_scale_{scale}", dtype=self.dtype_policy)
@@ -193,9 +195,9 @@ class NodeUpdate(keras.layers.Layer):
             for scale in range(len(scale_sizes or [0]))]
         self.norm = normalization_layer(normalization, trailing_axes=2, per_step=True, unbiased=False, name="norm")
 
-    def build(self, input_shape, heard_width: int | None = None):
+    def build(self, input_shape):
         for branch in self.branches:
-            inputs = input_shape[-1] + (self.width if heard_width is None else heard_width)
+            inputs = input_shape[-1] + self.message_width
             for layer in branch:
                 layer.build((None, inputs))
                 inputs = self.width
@@ -216,8 +218,8 @@ class NodeUpdate(keras.layers.Layer):
         return apply_norm(self.norm, updated, training)
 
     def get_config(self):
-        return {**super().get_config(), "width": self.width, "layers": self.layers, "scale_sizes": self.scale_sizes,
-                "normalization": self.normalization}
+        return {**super().get_config(), "width": self.width, "message_width": self.message_width,
+                "layers": self.layers, "scale_sizes": self.scale_sizes, "normalization": self.normalization}
 
 
 class SpatialStage(keras.layers.Layer):
@@ -225,23 +227,24 @@ class SpatialStage(keras.layers.Layer):
 
     def __init__(self, *, node_width: int, message_width: int, attention: str = "simple", attention_heads: int = 1,
                  neighbourhood: str = "soft", normalization: str = "none", update_layers: int = 2,
-                 scale_sizes: list[int] | None = None, **kwargs):
+                 scale_sizes: list[int] | None = None, positions_width: int = 0, **kwargs):
         super().__init__(**kwargs)
         self.node_width, self.message_width = node_width, message_width
         self.attention_kind, self.attention_heads, self.neighbourhood = attention, attention_heads, neighbourhood
         self.normalization, self.update_layers, self.scale_sizes = normalization, update_layers, scale_sizes
-        self.messages = PairwiseMessages(width=message_width, normalization=normalization, name="messages",
-                                         dtype=self.dtype_policy)
+        self.positions_width = positions_width
+        self.messages = PairwiseMessages(width=message_width, positions_width=positions_width,
+                                         normalization=normalization, name="messages", dtype=self.dtype_policy)
         self.attention = NeighbourAttention(width=message_width, query_width=node_width, kind=attention,
                                             heads=attention_heads, neighbourhood=neighbourhood,
                                             normalization=normalization, name="attention", dtype=self.dtype_policy)
-        self.update = NodeUpdate(width=node_width, layers=update_layers, scale_sizes=scale_sizes,
-                                 normalization=normalization, name="update", dtype=self.dtype_policy)
+        self.update = NodeUpdate(width=node_width, message_width=message_width, layers=update_layers,
+                                 scale_sizes=scale_sizes, normalization=normalization, name="update",
+                                 dtype=self.dtype_policy)
 
-    def build(self, input_shape, positions_width: int = 0):
-        self.messages.build(input_shape, positions_width)
-        self.attention.build(input_shape)
-        self.update.build(input_shape, self.message_width)
+    def build(self, input_shape):
+        for part in (self.messages, self.attention, self.update):
+            part.build(input_shape)
         super().build(input_shape)
 
     def call(self, nodes, adjacency, positions=None, training=False, over_time: bool = False):
@@ -258,4 +261,5 @@ class SpatialStage(keras.layers.Layer):
         return {**super().get_config(), "node_width": self.node_width, "message_width": self.message_width,
                 "attention": self.attention_kind, "attention_heads": self.attention_heads,
                 "neighbourhood": self.neighbourhood, "normalization": self.normalization,
-                "update_layers": self.update_layers, "scale_sizes": self.scale_sizes}
+                "update_layers": self.update_layers, "scale_sizes": self.scale_sizes,
+                "positions_width": self.positions_width}

@@ -18,7 +18,7 @@ def test_nodes_are_means_over_quarters_and_over_the_whole():
 
 def test_a_map_sums_what_every_scale_says_of_a_pixel():
     nodes = np.array([1, 2, 3, 4, 10], np.float32).reshape(1, 1, 5, 1)
-    features = MapFromNodes(num_scales=2)(nodes, 2, 2)
+    features = MapFromNodes(num_scales=2)(nodes, height=2, width=2)
     np.testing.assert_allclose(features[0, 0, :, :, 0], [[11, 12], [13, 14]])
 
 
@@ -27,7 +27,7 @@ def test_nodes_and_maps_equal_the_reference_for_any_size(scales, height, width):
     features = np.random.default_rng(0).standard_normal((2, 3, height, width, 5)).astype(np.float32)
     nodes = NodesFromMap(num_scales=scales)(features)
     np.testing.assert_allclose(nodes, reference_regions.pool_nodes(features, scales), atol=1e-5)
-    maps = MapFromNodes(num_scales=scales)(nodes, height, width)
+    maps = MapFromNodes(num_scales=scales)(nodes, height=height, width=width)
     expected = reference_regions.nodes_to_map(nodes.numpy(), scales, height, width)
     np.testing.assert_allclose(maps, expected, atol=1e-5)
 

@@ -35,10 +35,10 @@ def test_a_message_knows_who_sends_and_who_receives():
 
 
 def test_positions_reach_the_first_layer_of_both_sides():
-    layer = PairwiseMessages(width=1)
+    layer = PairwiseMessages(width=1, positions_width=1)
     positions = np.array([[0.0], [100.0]], np.float32)
     nodes = one_channel_nodes(1, 2)
-    layer.build(nodes.shape, positions_width=1)
+    layer.build(nodes.shape)
     # Rows of the kernel: sender's x, sender's p, receiver's x, receiver's p.
     set_weights((layer.first_kernel, [0, 1, 0, 3]), (layer.second.kernel, 1))
     np.testing.assert_allclose(layer(nodes, positions)[0, 0, :, :, 0], [[0, 100], [300, 400]])
@@ -111,7 +111,7 @@ def test_heads_have_queries_keys_and_projections_of_their_own():
 
 
 def test_scalewise_update_gives_every_scale_its_own_layers():
-    layer = NodeUpdate(width=1, layers=1, scale_sizes=[2, 1])
+    layer = NodeUpdate(width=1, message_width=1, layers=1, scale_sizes=[2, 1])
     nodes, heard = one_channel_nodes(1, 2, 3), one_channel_nodes(10, 20, 30)
     layer(nodes, heard)
     set_weights((layer.branches[0][0].kernel, [1, 1]), (layer.branches[1][0].kernel, [0, 2]))
