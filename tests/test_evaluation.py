@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 from tensorflow import keras
 
+from rstg_tf import devices
 from rstg_tf.config import GraphConfig, ModelConfig
 from rstg_tf.evaluation import ClipScorer, Evaluation, EvaluationError, evaluate_clips, wilson_interval, write_scores
 from rstg_tf.model import build_model
@@ -34,7 +35,7 @@ def clips_with_pixels(pixels, *, batch_size, index=None):
 
 
 def replicated(replicas):
-    return tf.distribute.MirroredStrategy([f"CPU:{number}" for number in range(replicas)])
+    return devices.cpu_strategy(replicas)
 
 
 def hand_made(logits, labels):

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from layer_checks import check_layer
 
+from rstg_tf import devices
 from rstg_tf.normalization import BatchNorm, JointLayerNorm, normalization_layer
 
 
@@ -57,10 +58,7 @@ def test_inference_uses_the_stored_statistics_and_leaves_them():
 
 
 def test_batch_statistics_run_over_all_replicas():
-    cpus = [device.name for device in tf.config.list_logical_devices("CPU")]
-    if len(cpus) < 2:
-        pytest.skip("needs two logical CPU devices")
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = devices.cpu_strategy(2)
     with strategy.scope():
         layer = BatchNorm()
         layer.build((None, 1))

@@ -13,6 +13,7 @@ from tiny_clips import clip_frames, flip_bit, tiny_record, write_shards, write_t
 from datasets.manifest import record_offsets
 from datasets.pipeline import evaluation_clips, explain_read_error, training_clips
 from datasets.video_records import DatasetError, decode_clip
+from rstg_tf import devices
 
 NUM_CLIPS = 23
 
@@ -251,7 +252,7 @@ def test_clips_of_several_lengths_or_sizes_need_a_choice(tiny, lacking, told):
 
 
 def test_replicas_share_each_batch(tiny):
-    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    strategy = devices.cpu_strategy(1)
     expected = batches(7, **tiny)
     shared = iter(strategy.experimental_distribute_dataset(training_clips(**tiny, batch_size=5, seed=11)))
     found = [{key: value.numpy() for key, value in next(shared).items()} for _ in expected]

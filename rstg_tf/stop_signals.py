@@ -1,0 +1,71 @@
+"""SIGTERM and SIGINT end a run after the step that it is in."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+
+class _Abandoned(BaseException):
+    """Not an Exception, so that no handler in the abandoned work takes it for an error of its own."""
+
+
+class StopSignals:
+    """While it is entered, SIGTERM and SIGINT set `stop` at once, even while TensorFlow runs many steps in one call.
+
+    Python runs signal handlers between two of its own instructions only. The C level handler writes to a socket
+    immediately, and a thread that waits there sets the variable, which the loop in the graph reads before every step.
+    """
+
+    def __init__(self, stop: tf.Variable):
+        self.received: str | None = None
+        self._stop = stop
+        self._raises = False
+
+    def __enter__(self) -> StopSignals:
+        self._reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
+        self._old_descriptor = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        self._old_handlers = {number: signal.signal(number, self._handle) for number in (signal.SIGTERM, signal.SIGINT)}
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        signal.set_wakeup_fd(self._old_descriptor)
+        for number, handler in self._old_handlers.items():
+            signal.signal(number, handler)
+        self._writer.send(b"\0")
+        self._thread.join()
+        self._reader.close()
+        self._writer.close()
+
+    def abandonable(self, function: Callable[[], Any]) -> Any:
+        """`function()`, or None if a signal came before it was done: for work that leaves nothing to be saved."""
+        self._raises = True
+        try:
+            return None if self.received else function()
+        except _Abandoned:
+            return None
+        finally:
+            self._raises = False
+
+    def _handle(self, number, frame) -> None:
+        self.received = signal.Signals(number).name
+        if self._raises:
+            self._raises = False
+            raise _Abandoned
+
+    def _watch(self) -> None:
+        while True:
+            numbers = self._reader.recv(64)
+            if 0 in numbers or not numbers:
+                return
+            for number in {signal.SIGTERM, signal.SIGINT} & set(numbers):
+                self.received = self.received or signal.Signals(number).name
+                self._stop.assign(True)

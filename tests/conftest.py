@@ -1,0 +1,87 @@
+"""What all tests share: a quiet, seeded TensorFlow with four logical CPUs, and the files that some of them need."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow import keras
+
+from datasets.video_records import Manifest, ShardWriter, encode_clip, shard_file
+
+LOGICAL_CPUS = 4
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+# Several replicas need several devices, and TensorFlow splits the CPU only before its first operation.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * LOGICAL_CPUS)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_keras():
+    """No test sees another one's random numbers or number format."""
+    keras.utils.set_random_seed(0)
+    yield
+    keras.mixed_precision.set_global_policy("float32")
+
+
+def _files(variable: str, default: str) -> pathlib.Path:
+    directory = pathlib.Path(os.environ.get(variable, ROOT / default))
+    if not directory.is_dir():
+        pytest.skip(f"{directory} is not there: set {variable} to the folder that holds these files")
+    return directory
+
+
+@pytest.fixture(scope="session")
+def release_dir() -> pathlib.Path:
+    """The files of the authors' release."""
+    return _files("RSTG_RELEASE_DIR", "../shared/release")
+
+
+@pytest.fixture(scope="session")
+def mnist_dir() -> pathlib.Path:
+    """MNIST as IDX files."""
+    return _files("RSTG_MNIST_DIR", "../shared/mnist")
+
+
+def write_toy_records(directory: pathlib.Path, *, split: str, num_clips: int, seed: int) -> None:
+    """Clips of 4 frames of 12×12 grey pixels in two classes: the bright half is the upper or the lower one."""
+    directory.mkdir(parents=True)
+    generator = np.random.default_rng(seed)
+    shards = []
+    for number in range(2):
+        with ShardWriter(directory / shard_file("toy", number, 2)) as shard:
+            for index in range(number, num_clips, 2):
+                label = index // 2 % 2
+                frames = generator.integers(0, 60, (4, 12, 12, 1)).astype(np.uint8)
+                frames[:, 6 * label:6 * label + 6] += 120
+                shard.write(encode_clip(frames=frames, label=label, label_name=("up", "down")[label],
+                                        media_id=f"{split}-{index}", image_format="PNG",
+                                        timestamps=range(0, 400_000, 100_000)))
+        shards.append(shard.info)
+    Manifest(name="toy", split=split, shards=tuple(shards), num_frames=4, height=12, width=12, channels=1,
+             image_format="PNG", classes=("up", "down"), made_by={"seed": seed}).write(directory)
+
+
+@pytest.fixture(scope="session")
+def toy_records(tmp_path_factory) -> pathlib.Path:
+    """A folder with train/ (20 clips) and test/ (7 clips) of `write_toy_records`."""
+    directory = tmp_path_factory.mktemp("toy")
+    write_toy_records(directory / "train", split="train", num_clips=20, seed=1)
+    write_toy_records(directory / "test", split="test", num_clips=7, seed=2)
+    return directory
+
+
+@pytest.fixture
+def toy_settings() -> dict:
+    """Flags and values of a graph small enough for many steps a second, on clips of `toy_records`' size."""
+    return {
+        "num_conv_layers": 1, "num_filters": 4, "num_scales": 2, "num_process_iter": 1, "node_feat_dim": 4,
+        "message_dims": 4, "dim_h": 12, "dim_w": 12, "video_num_frames": 4, "num_classes": 2, "batch_size": 8,
+        "pixel_scaling": "centred", "input_batch_norm": True, "loss_reduction": "mean", "optimizer": "adam",
+        "learning_rate": 1e-2, "num_steps": 60}

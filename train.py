@@ -1,0 +1,175 @@
+"""Trains an experiment: flags -> ExperimentConfig -> train(config, model_dir).
+
+    python train.py                                         the demo: writes its records first if they are missing
+    python train.py --flagfile=syncmnist.flags              the release's SyncMNIST experiment
+    python train.py --flagfile=syncmnist.flags --batch_size=8 --model_dir=runs/eight
+    python train.py --help                                  every flag
+
+A run is the folder --model_dir, by default runs/ and the flag file's name. Started again with the same command it goes
+on where it stopped. Its last line of output is JSON. Exit codes: 0 done, or stopped by SIGTERM or Ctrl-C and saved;
+1 failed, and the last checkpoint is good; 2 wrong flags or data, and nothing was written.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+
+from datasets.manifest import MANIFEST_FILE, DatasetError, Manifest, check_shards
+from rstg_tf import flags
+from rstg_tf.config import ConfigError, ExperimentConfig
+
+# TensorFlow 2.15 logs three harmless lines as errors when it starts on a machine without a GPU.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+DEMO_FLAGS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "configs", "demo.flags")
+
+
+def main(arguments: Sequence[str]) -> int:
+    try:
+        if {"--help", "-help", "-h"} & set(arguments):
+            print(f"{__doc__}\n{flags.parse([]).get_help()}")
+            return 0
+        if not any(argument.lstrip("-").partition("=")[0] == "flagfile" for argument in arguments):
+            print(f"no --flagfile: reading {os.path.relpath(DEMO_FLAGS)}, the demo's", flush=True)
+            arguments = [f"--flagfile={DEMO_FLAGS}", *arguments]
+        flag_values = flags.parse(arguments)
+        config = flags.config_from_flags(flag_values)
+        data = open_data(config)
+        return run(config, flag_values.model_dir or default_model_dir(arguments), data)
+    except (ConfigError, DatasetError) as error:
+        return fail(2, error)
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """The records of a run, checked against their manifests and against the model's sizes."""
+
+    train: Manifest
+    test: Manifest | None
+
+
+def open_data(config: ExperimentConfig) -> Data:
+    """Checks what is to be read; writes the demo's records where they are missing and --write_missing says so."""
+    data, restore_dir = config.data, config.train.restore_dir
+    if restore_dir and not os.path.isdir(restore_dir) and not os.path.exists(f"{restore_dir}.index"):
+        raise ConfigError(f"--restore_dir={restore_dir}: neither a folder nor a checkpoint's prefix.")
+    if not data.train_dataset:
+        raise ConfigError("--train_dataset: give the folder of the training records.")
+    if config.train.eval_every and not data.test_dataset:
+        raise ConfigError(f"--eval_every={config.train.eval_every} needs --test_dataset, or give --eval_every=0.")
+    for split, directory in (("train", data.train_dataset), ("test", data.test_dataset)):
+        if directory and not os.path.exists(os.path.join(directory, MANIFEST_FILE)):
+            write_or_refuse(split, directory, config)
+    train = checked_manifest("train", data.train_dataset, config)
+    return Data(train=train, test=checked_manifest("test", data.test_dataset, config) if data.test_dataset else None)
+
+
+def write_or_refuse(split: str, directory: str, config: ExperimentConfig) -> None:
+    if config.data.write_missing == "demo":
+        from datasets.sync_mnist import PRESETS, write_dataset
+
+        print(f"{directory} is missing: writing the demo's {split} records", flush=True)
+        write_dataset(out_dir=directory, **PRESETS["demo"].arguments(split))
+        return
+    maker = "sync_mnist" if config.model.channels == 1 else "something_something"
+    raise ConfigError(f"--{split}_dataset={directory}: no {MANIFEST_FILE} there. Write the records first, for "
+                      f"instance: python -m datasets.{maker} --split={split} --out_dir={shlex.quote(directory)}")
+
+
+def checked_manifest(split: str, directory: str, config: ExperimentConfig) -> Manifest:
+    """Raises ConfigError with the flag to change where the model's sizes are not those of the records."""
+    manifest = Manifest.read(directory)
+    check_shards(directory, manifest)
+    model = config.model
+    sizes = (("num_classes", model.num_classes, len(manifest.classes)),
+             ("video_num_frames", model.num_frames, manifest.num_frames), ("dim_h", model.height, manifest.height),
+             ("dim_w", model.width, manifest.width), ("num_chan", model.channels, manifest.channels))
+    for flag, wanted, found in sizes:
+        if found is not None and wanted != found:
+            raise ConfigError(f"--{flag}={wanted} does not fit the {split} records in {directory}, which have {found}: "
+                              f"give --{flag}={found}, or other records.")
+    return manifest
+
+
+def default_model_dir(arguments: Sequence[str]) -> str:
+    """runs/ and the name of the first flag file."""
+    for argument, following in zip(arguments, [*arguments[1:], ""]):
+        name, _, value = argument.lstrip("-").partition("=")
+        if name == "flagfile":
+            return os.path.join("runs", os.path.splitext(os.path.basename(value or following))[0])
+    raise ConfigError("--model_dir: give the folder of the run.")
+
+
+def run(config: ExperimentConfig, model_dir: str, data: Data) -> int:
+    """Trains, says where the run lies, and returns the exit code. TensorFlow loads here: wrong flags answer at once."""
+    import tensorflow as tf
+
+    from datasets.pipeline import evaluation_clips, explain_read_error, training_clips
+    from rstg_tf.checkpoints import CheckpointError
+    from rstg_tf.training import NonFiniteError, train
+
+    records, settings = config.data, config.train
+
+    def clips(start_step: int) -> tf.data.Dataset:
+        return training_clips(
+            directory=records.train_dataset, manifest=data.train, batch_size=settings.batch_size, seed=settings.seed,
+            start_step=start_step, brightness=records.brightness, horizontal_flip=records.horizontal_flip,
+            shuffle_buffer=records.shuffle_buffer)
+
+    def sample_video() -> tf.Tensor:
+        clips = evaluation_clips(directory=records.train_dataset, manifest=data.train, batch_size=4)
+        return next(iter(clips.take(1)))["video"]
+
+    manifests = {f"{split}_dataset": read_manifest_text(directory) for split, directory in
+                 (("train", records.train_dataset), ("test", records.test_dataset)) if directory}
+    try:
+        result = train(config, model_dir, clips=clips, num_clips=data.train.num_clips, manifests=manifests,
+                       evaluate=evaluator(config, data) if data.test else None, sample_video=sample_video)
+    except (NonFiniteError, CheckpointError, OSError) as error:
+        return fail(1, error)
+    except tf.errors.OpError as error:
+        fault = explain_read_error(error, directory=records.train_dataset, manifest=data.train)
+        if fault is None:
+            raise
+        raise fault from error
+    if result.interrupted:
+        print(f"stopped by {result.interrupted} after step {result.step} of {result.total_steps} and saved; the same "
+              "command goes on from there")
+    print(f"the run lies in {model_dir}; evaluate it with: python eval.py --model_dir={shlex.quote(model_dir)}")
+    print(json.dumps({"model_dir": model_dir, "finished": result.step >= result.total_steps,
+                      **dataclasses.asdict(result)}), flush=True)
+    return 0
+
+
+def evaluator(config: ExperimentConfig, data: Data) -> Callable:
+    """model -> top-1 accuracy on the test records; traces the model once."""
+    from datasets.pipeline import evaluation_clips
+    from rstg_tf.evaluation import ClipScorer, evaluate_clips
+
+    scorers: dict[int, ClipScorer] = {}
+
+    def evaluate(model) -> float:
+        scorer = scorers.setdefault(id(model), ClipScorer(model))
+        clips = evaluation_clips(directory=config.data.test_dataset, manifest=data.test,
+                                 batch_size=config.train.batch_size)
+        return evaluate_clips(model, clips, num_clips=data.test.num_clips, scorer=scorer).top1
+
+    return evaluate
+
+
+def read_manifest_text(directory: str) -> str:
+    with open(os.path.join(directory, MANIFEST_FILE), encoding="utf-8") as file:
+        return file.read()
+
+
+def fail(code: int, error: Exception) -> int:
+    print(f"train.py: {error}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
