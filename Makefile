@@ -20,7 +20,7 @@ lint: setup
 setup: $(VENV)/.complete
 
 $(VENV)/.complete: requirements.txt setup.sh
-	PYTHON="$(PYTHON)" VENV="$(VENV)" sh setup.sh
+	@PYTHON="$(PYTHON)" VENV="$(VENV)" sh setup.sh
 
 clean:
 	rm -rf $(VENV) data/demo runs/demo

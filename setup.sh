@@ -14,7 +14,7 @@ for candidate in "${PYTHON:-python3}" python3.11 python3.10 python3.9; do
 done
 if [ -z "${found:-}" ]; then
     echo "Python 3.9, 3.10 or 3.11 is needed, because TensorFlow 2.15 runs on no other; ${PYTHON:-python3} is" \
-        "$("${PYTHON:-python3}" --version 2>&1 || echo missing). Get one with 'uv python install 3.11', pyenv, conda or" \
+        "$({ "${PYTHON:-python3}" --version; } 2>/dev/null || echo missing). Get one with 'uv python install 3.11', pyenv, conda or" \
         "your system's packages, and name it: make setup PYTHON=/path/to/python3.11" >&2
     exit 2
 fi
