@@ -111,6 +111,7 @@ def crash_after(monkeypatch, clips: int) -> None:
     monkeypatch.setattr(writing, "encode_clip", encode_or_crash)
 
 
+@pytest.mark.filterwarnings("ignore:.*tasks.*(unused|not used|cancelled):UserWarning")  # joblib, of what a crash wasted
 @pytest.mark.parametrize("num_workers", [1, 2])
 def test_an_interrupted_run_keeps_its_finished_shards_and_ends_with_the_same_bytes(
     small_dataset, tmp_path, monkeypatch, num_workers
