@@ -57,11 +57,12 @@ class PairwiseMessages(keras.layers.Layer):
         channels = nodes.shape[-1]
         kernel = tf.cast(self.first_kernel, nodes.dtype)
         sender, receiver = tf.split(kernel, 2)
-        both = tf.matmul(nodes, tf.concat([sender[:channels], receiver[:channels]], axis=1))
+        # One plain product over all rows; a batched one against a single matrix is slower, and crashes TensorFlow 2.21.
+        both = tf.tensordot(nodes, tf.concat([sender[:channels], receiver[:channels]], axis=1), 1)  # [B, T, N, 2·width]
         both += tf.pad(tf.cast(self.first_bias, nodes.dtype), [[self.width, 0]])
         if positions is not None:
             where = tf.cast(positions, nodes.dtype)
-            both += tf.matmul(where, tf.concat([sender[channels:], receiver[channels:]], axis=1))
+            both += tf.tensordot(where, tf.concat([sender[channels:], receiver[channels:]], axis=1), 1)
         return tf.split(both, 2, axis=-1)
 
     def get_config(self):
@@ -157,7 +158,7 @@ class NeighbourAttention(keras.layers.Layer):
         if not self.projects_messages:
             return sums[:, :, :, 0]
         kernels = [tf.cast(kernel, sums.dtype) for kernel in self.head_kernels]
-        heads = [tf.matmul(part, kernel) for part, kernel in zip(tf.unstack(sums, axis=3), kernels)]
+        heads = [tf.tensordot(part, kernel, 1) for part, kernel in zip(tf.unstack(sums, axis=3), kernels)]
         # α sums to 1, or to 0 where a node hears nobody: the projection's bias counts as often.
         total = tf.reduce_sum(weights, axis=-1)  # [B, T, N, heads]
         bias = tf.repeat(total, self.width // self.heads, axis=-1) * tf.cast(self.head_bias, sums.dtype)
