@@ -22,7 +22,7 @@ import tensorflow as tf
 
 from rstg_tf.config import ConfigError, ExperimentConfig
 from rstg_tf.flags import FIELDS
-from rstg_tf.optimizers import WeightAverage
+from rstg_tf.optimizers import WeightAverage, optimizer_variables
 
 # Settings that a run may change when it goes on: none of them changes what a step computes.
 CHANGEABLE = frozenset("""num_steps num_epochs print_every save_every save_minutes keep_checkpoints eval_every
@@ -171,7 +171,7 @@ class Checkpoints:
         self._best = tf.train.CheckpointManager(tf.train.Checkpoint(top1=self._top1, **parts), folder.best_dir,
                                                 max_to_keep=1, checkpoint_name=_PREFIX)
         self._present: set[str] = set()  # written or read by this process, so known to be whole
-        self._variables = [*model.variables, *_optimizer_variables(optimizer), *(average.values if average else ())]
+        self._variables = [*model.variables, *optimizer_variables(optimizer), *(average.values if average else ())]
 
     def restore(self, say: Callable[[str], None] = print) -> int | None:
         """Everything from the newest checkpoint that can be read; returns its step, or None where there is none.
@@ -233,11 +233,6 @@ class Checkpoints:
                                   ) from error
         self._present.add(prefix)
         return prefix
-
-
-def _optimizer_variables(optimizer) -> Sequence:
-    variables = optimizer.variables
-    return variables() if callable(variables) else variables  # a method in Keras 2, a property in Keras 3
 
 
 def _float_values(variable) -> np.ndarray:

@@ -89,6 +89,12 @@ def build_optimizer(config: TrainConfig, *, total_steps: int, variables: Sequenc
     return optimizer
 
 
+def optimizer_variables(optimizer) -> list:
+    """Its step and slots."""
+    variables = optimizer.variables
+    return list(variables() if callable(variables) else variables)  # a method in Keras 2, a property in Keras 3
+
+
 def apply_summed_gradients(optimizer, gradients: Sequence, variables: Sequence) -> None:
     """One update in a replica, with gradients that are summed over the replicas already, so equal in all of them."""
     if "skip_gradients_aggregation" in inspect.signature(optimizer.apply_gradients).parameters:

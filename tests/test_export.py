@@ -65,7 +65,7 @@ def test_a_process_without_our_code_gets_the_models_logits(exported, model, clip
     subprocess.run([sys.executable, "-c", RELOAD, exported, str(tmp_path / "clips.npy"), str(tmp_path / "out.npz")],
                    check=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": ""}, timeout=120)
     expected = model(clips, training=False).numpy()
-    assert np.ptp(expected) > 1e-2  # no constant answer
+    assert np.ptp(expected) > 1e-3  # no constant answer
     with np.load(tmp_path / "out.npz") as found:
         assert sorted(found) == ["logits", "probabilities", "single"]
         np.testing.assert_allclose(found["logits"], expected, atol=1e-5)
