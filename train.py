@@ -75,9 +75,10 @@ def write_or_refuse(split: str, directory: str, config: ExperimentConfig) -> Non
         print(f"{directory} is missing: writing the demo's {split} records", flush=True)
         write_dataset(out_dir=directory, **PRESETS["demo"].arguments(split))
         return
-    maker = "sync_mnist" if config.model.channels == 1 else "something_something"
-    raise ConfigError(f"--{split}_dataset={directory}: no {MANIFEST_FILE} there. Write the records first, for "
-                      f"instance: python -m datasets.{maker} --split={split} --out_dir={shlex.quote(directory)}")
+    how = f"with python -m datasets.sync_mnist --split={split} --out_dir={shlex.quote(directory)}"
+    if config.model.channels != 1:
+        how = "with the ShardWriter of datasets/video_records.py"
+    raise ConfigError(f"--{split}_dataset={directory}: no {MANIFEST_FILE} there. Write the records first, {how}.")
 
 
 def checked_manifest(split: str, directory: str, config: ExperimentConfig) -> Manifest:

@@ -132,6 +132,8 @@ class ModelConfig:
                            "non-local blocks, not both.")
         if self.backbone == "simple_c2d":
             self._check_small_convnet()
+        else:
+            self._check_resnet()
         self.graph.check()
 
     def _check_small_convnet(self) -> None:
@@ -145,6 +147,14 @@ class ModelConfig:
         _require(self.combination == "serial", "--comb_type=plus needs a ResNet: simple_c2d has no logits of its own "
                                                "to add the graph's vector to. Use --comb_type=serial.")
         _require(not self.nonlocal_places, "--place_nonlocal needs a ResNet backbone, not simple_c2d.")
+
+    def _check_resnet(self) -> None:
+        _require(self.head == "graph", f"--head={self.head} is a baseline on simple_c2d; for {self.backbone} without a "
+                                       "graph give --place_graph=none.")
+        _require(self.num_frames % 2 == 0, f"--video_num_frames={self.num_frames}: {self.backbone} pools frames in "
+                                           "pairs, so it must be even.")
+        for flag, side in (("dim_h", self.height), ("dim_w", self.width)):
+            _require(side >= 32, f"--{flag}={side}: {self.backbone} needs frames of at least 32 pixels.")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,6 +18,7 @@ from rstg_tf.config import ConfigError, DataConfig, ExperimentConfig, GraphConfi
 SECTIONS = {"model": ModelConfig, "graph": GraphConfig, "data": DataConfig, "train": TrainConfig}
 MULTI_HEADS = 8  # what the release's `multihead_att` stands for
 POSITIONAL_MAP_SIZE = 6  # the release's `dim_map`
+NONLOCAL_PLACES = ("res3", "res4")  # where the release's Non-Local model has its blocks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +50,7 @@ FIELDS = (
     Field("num_conv_layers", "model", "backbone_layers", "conv + pool layers of simple_c2d"),
     Field("video_num_frames", "model", "num_frames", "frames of a clip"),
     Field("used_num_frames", "model", "graph_frames",
-          "steps that the graph sees; unless given, all of them for simple_c2d and half for a ResNet"),
+          "steps that the graph sees, as the release's files say it; follows from the frames (ResNets: half of them)"),
     Field("dim_h", "model", "height", "height of a frame, pixels"),
     Field("dim_w", "model", "width", "width of a frame, pixels"),
     Field("num_chan", "model", "channels", "1 (grey) or 3 (RGB)"),
@@ -185,6 +186,8 @@ def config_from_settings(settings: Mapping[str, Any]) -> ExperimentConfig:
             sections[fields[flag].section][fields[flag].field] = fields[flag].parse(value)
     _apply_switches(settings, sections["graph"])
     _derive_graph_frames(sections["model"])
+    if sections["model"].get("backbone") == "non-local" and not sections["model"].get("graph_places"):
+        sections["model"].setdefault("nonlocal_places", NONLOCAL_PLACES)
     config = ExperimentConfig(
         model=ModelConfig(**sections["model"], graph=GraphConfig(**sections["graph"])),
         data=DataConfig(**sections["data"]), train=TrainConfig(**sections["train"]))

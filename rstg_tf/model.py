@@ -7,9 +7,11 @@ import dataclasses
 import tensorflow as tf
 from tensorflow import keras
 
+from rstg_tf.backbones.resnet50 import ResNet50
 from rstg_tf.backbones.small_convnet import SmallConvnet
 from rstg_tf.baselines import FrameLSTM
 from rstg_tf.config import ConfigError, ModelConfig
+from rstg_tf.graph_places import MapHead, ResidualGraph
 from rstg_tf.readout import Classifier
 from rstg_tf.recurrent_graph import RecurrentSpaceTimeGraph
 
@@ -40,11 +42,12 @@ class VideoClassifier(keras.Model):
 
         video  [B,T,H,W,C] uint8 or float, 0…255
           |  pixels      (x - mean) / scale
-          |  backbone    convolutions, frame by frame
-        map    [B,T,H',W',C']
-          |  head        RecurrentSpaceTimeGraph: nodes -> (time, space)×K -> time -> vector;  or a baseline
-        vector [B,C'']
-          |  classifier  dropout, dense
+          |  backbone    SmallConvnet, or ResNet50 with graphs and non-local blocks inside its stages
+        map    [B,T',H',W',C']
+          |  head        RecurrentSpaceTimeGraph: nodes -> (time, space)×K -> time -> vector;  a baseline;
+          |              or for a ResNet the pooled map, the graph's vector added to it or in its place
+        vector [B,C''], or [B,P,Q,C''] where several positions remain
+          |  classifier  dropout, dense, mean over the positions
         logits [B,classes] float32
 
     Args: the four layers; `video_shape` (T, H, W, C) of the training clips, with which weights are built. Other B, T, H
@@ -72,23 +75,31 @@ class VideoClassifier(keras.Model):
 
     def describe(self, video) -> dict:
         """In inference mode: 'logits'; and by the graph's place 'attention' [B, K, T, N, N], 'nodes' (first, last)."""
-        features = self.backbone(self.pixels(video), training=False)
-        if not isinstance(self.head, RecurrentSpaceTimeGraph):
-            return {"logits": self.classifier(self.head(features)), "attention": {}, "nodes": {}}
-        vector, trace = self.head(features, return_trace=True)
-        return {"logits": self.classifier(vector), "attention": {"final": trace.attention},
-                "nodes": {"final": (trace.input_nodes, trace.output_nodes)}}
+        features, traces = _traced(self.backbone, self.pixels(video))
+        output, final_traces = _traced(self.head, features)
+        traces = {**traces, **final_traces}
+        return {"logits": self.classifier(output),
+                "attention": {place: trace.attention for place, trace in traces.items()},
+                "nodes": {place: (trace.input_nodes, trace.output_nodes) for place, trace in traces.items()}}
+
+
+def _traced(part, inputs):
+    """Output of a backbone or head in inference mode, and {place: GraphTrace} of the graphs in it."""
+    if isinstance(part, RecurrentSpaceTimeGraph):
+        output, trace = part(inputs, return_trace=True)
+        return output, {"final": trace}
+    if isinstance(part, (ResNet50, MapHead)):
+        return part(inputs, return_traces=True)
+    return part(inputs), {}
 
 
 def build_model(config: ModelConfig) -> VideoClassifier:
     """The network that `config` describes, with its weights. Raises ConfigError if the parts don't fit."""
     config.check()
-    if config.backbone != "simple_c2d":
-        raise ConfigError(f"--backbone_model={config.backbone}: only simple_c2d is built so far.")
     mean, scale = PIXEL_SCALINGS[config.pixel_scaling]
     model = VideoClassifier(
         pixels=PixelScaling(mean=mean, scale=scale, name="pixels"),
-        backbone=SmallConvnet(filters=config.backbone_filters, layers=config.backbone_layers, name="backbone"),
+        backbone=_build_backbone(config),
         head=_build_head(config),
         classifier=Classifier(num_classes=config.num_classes, dropout=config.dropout, name="classifier"),
         video_shape=(config.num_frames, config.height, config.width, config.channels),
@@ -100,10 +111,38 @@ def build_model(config: ModelConfig) -> VideoClassifier:
     return model
 
 
+def _build_backbone(config: ModelConfig):
+    if config.backbone == "simple_c2d":
+        return SmallConvnet(filters=config.backbone_filters, layers=config.backbone_layers, name="backbone")
+    graphs = {
+        place: ResidualGraph(graph=_build_graph(config, place, "map"), final_norm=config.final_norm, name=place)
+        for place in config.graph_places if place != "final"}
+    return ResNet50(variant="c2d" if config.backbone == "c2d" else "i3d", graphs=graphs,
+                    nonlocal_places=config.nonlocal_places, remat=config.remat, name="backbone")
+
+
 def _build_head(config: ModelConfig):
-    if config.head == "graph":
-        return RecurrentSpaceTimeGraph(output="vector", adjacency_size=(config.height, config.width),
-                                       name="graph_final", **dataclasses.asdict(config.graph))
-    pooling = {"mean_lstm": "mean", "conv_lstm": "conv"}[config.head]
-    return FrameLSTM(units=config.graph.node_width, pooling=pooling, forget_bias=config.graph.forget_bias,
-                     name=config.head)
+    if config.head != "graph":
+        pooling = {"mean_lstm": "mean", "conv_lstm": "conv"}[config.head]
+        return FrameLSTM(units=config.graph.node_width, pooling=pooling, forget_bias=config.graph.forget_bias,
+                         name=config.head)
+    if config.backbone == "simple_c2d":
+        return _build_graph(config, "final", "vector")
+    graph = _build_graph(config, "final", "vector") if "final" in config.graph_places else None
+    return MapHead(graph=graph, final_norm=config.final_norm, combination=config.combination, name="head")
+
+
+def _build_graph(config: ModelConfig, place: str, output: str) -> RecurrentSpaceTimeGraph:
+    return RecurrentSpaceTimeGraph(
+        output=output, adjacency_size=(config.height, config.width),
+        project_features=_projects_features(config, place), name=f"graph_{place}", **dataclasses.asdict(config.graph))
+
+
+def _projects_features(config: ModelConfig, place: str) -> bool | None:
+    """Whether dense layers lead into the graph and back; None leaves it to the widths.
+
+    The release has them in every ResNet graph but res3's, whatever the widths; res3's map is 512 wide, like its nodes.
+    """
+    if config.backbone == "simple_c2d":
+        return None
+    return place != "res3" or (config.graph.node_width, config.graph.message_width) != (512, 512)

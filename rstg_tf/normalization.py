@@ -66,16 +66,17 @@ class BatchNorm(keras.layers.Layer):
     """
 
     def __init__(self, *, per_step: bool = False, unbiased: bool = True, momentum: float = 0.99, epsilon: float = 1e-3,
-                 **kwargs):
+                 gamma_initializer: str = "ones", **kwargs):
         super().__init__(**{**kwargs, **_FLOAT32_INSIDE})
         self.per_step = per_step
         self.unbiased = unbiased
         self.momentum = momentum
         self.epsilon = epsilon
+        self.gamma_initializer = gamma_initializer
 
     def build(self, input_shape):
         shape = (input_shape[-1],)
-        self.gamma = self.add_weight(name="gamma", shape=shape, initializer="ones")
+        self.gamma = self.add_weight(name="gamma", shape=shape, initializer=self.gamma_initializer)
         self.beta = self.add_weight(name="beta", shape=shape, initializer="zeros")
         self.moving_mean = self.add_weight(name="moving_mean", shape=shape, initializer="zeros", trainable=False,
                                            aggregation=FIRST_REPLICA)
@@ -113,7 +114,7 @@ class BatchNorm(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "per_step": self.per_step, "unbiased": self.unbiased,
-                "momentum": self.momentum, "epsilon": self.epsilon}
+                "momentum": self.momentum, "epsilon": self.epsilon, "gamma_initializer": self.gamma_initializer}
 
 
 def _sum_over_replicas(value):

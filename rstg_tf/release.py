@@ -105,7 +105,8 @@ def _special_graph_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     settings: dict[str, Any] = {"input_batch_norm": values.get("dataset", "mnist") == "mnist"}
     if _truth("multihead_att", values.get("multihead_att", False)) and values.get("use_att") == "dot":
         settings["attention_heads"] = flags.MULTI_HEADS
-    if _truth("use_positional_emb", values.get("use_positional_emb", False)):
+    positions = values.get("use_positional_emb", False)
+    if positions != "none" and _truth("use_positional_emb", positions):
         settings["positional_map_size"] = int(values.get("dim_map", flags.POSITIONAL_MAP_SIZE))
     return settings
 

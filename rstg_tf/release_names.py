@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rstg_tf.backbones.nonlocal_block import NonLocalBlock
+from rstg_tf.backbones.resnet50 import STAGES, Bottleneck, ResNet50
 from rstg_tf.baselines import FrameLSTM
 from rstg_tf.normalization import BatchNorm
 
@@ -142,10 +144,62 @@ def graph_entries(prefix: str, graph) -> Iterator[Entry]:
         yield from _dense(f"{prefix}project_back_to_i3d", graph.project_back)
 
 
+def _frozen_norm(conv: str, norm: str, layer) -> Iterator[Entry]:
+    """A convolution and its norm, which are two layers in the release."""
+    yield _whole(f"{conv}/kernel", layer.kernel)
+    if layer.bias is not None:
+        yield _whole(f"{conv}/bias", layer.bias)
+    for part in ("gamma", "beta", "moving_mean", "moving_variance"):
+        yield _whole(f"{norm}/{part}", getattr(layer, part))
+
+
+def _after_graph(name: str, norm) -> Iterator[Entry]:
+    """Rows of an `AfterGraphNorm`; `name` ends in 'after_graph'."""
+    if norm.kind == "LN":
+        yield _whole(f"{name}_ln/beta", norm.norm.beta)
+        yield _whole(f"{name}_ln_scale", norm.scale)
+    else:
+        yield from norm_entries(name, norm.norm)
+
+
+def _resnet(prefix: str, backbone) -> Iterator[Entry]:
+    """Rows of a `ResNet50` with all that sits inside its stages; `prefix` ends in 'backbone/'."""
+    yield from _frozen_norm(f"{prefix}conv1", f"{prefix}res_conv1_bn", backbone.conv1)
+    for part in (part for stage in STAGES for part in backbone.parts(stage)):
+        if isinstance(part, Bottleneck):
+            branches = {"2a": part.reduce, "2b": part.spatial, "2c": part.expand, "1": part.shortcut}
+            for branch, layer in branches.items():
+                name = f"{prefix}{part.name}_branch{branch}"
+                if layer is not None:
+                    yield from _frozen_norm(name, f"{name}_bn", layer)
+        elif isinstance(part, NonLocalBlock):
+            name = f"{prefix}{part.name.replace('_res', '_conv')}"
+            for role in ("theta", "phi", "g"):
+                yield from _dense(f"{name}_{role}", getattr(part, role))
+            yield from _frozen_norm(f"{name}_out", f"{name}_bn", part.out)
+    for place, placed in backbone.graphs.items():
+        yield from graph_entries(f"{prefix}whole_graph_model_{place}/", placed.graph)
+        # The release's C2D leaves the place out of the name, and cannot hold two graphs inside its stages therefore.
+        short = backbone.variant == "c2d" and len(backbone.graphs) == 1
+        yield from _after_graph(f"{prefix}{'' if short else f'{place}_'}after_graph", placed.norm)
+
+
+def _resnet_model(model) -> Iterator[Entry]:
+    prefix = f"tower/resnet_{model.backbone.variant}/"
+    yield from _resnet(f"{prefix}backbone/", model.backbone)
+    if model.head.graph is not None:
+        yield from graph_entries(f"{prefix}whole_graph_model_final/", model.head.graph)
+        place = "" if model.backbone.variant == "c2d" else "final_"
+        yield from _after_graph(f"{prefix}{place}after_graph", model.head.norm)
+    yield from _dense(f"{prefix}pred", model.classifier.dense, leading=3)
+
+
 def model_entries(model) -> list[Entry]:
     """Every row of a whole model, in the order of the clip's journey. Raises ValueError for the LSTM baselines."""
     if isinstance(model.head, FrameLSTM):
         raise ValueError(f"{model.head.name}: the release has no such model, hence no checkpoints of it.")
+    if isinstance(model.backbone, ResNet50):
+        return list(_resnet_model(model))
     entries = []
     for index, convolution in enumerate(model.backbone.convolutions):
         entries += _dense(f"tower/conv{index}/conv2d", convolution)

@@ -117,6 +117,8 @@ class NeighbourAttention(keras.layers.Layer):
             self.head_kernels = [self.add_weight(name=f"head_kernel_{head}", shape=(self.width, head_width),
                                                  initializer=keras.initializers.GlorotUniform())
                                  for head in range(self.heads)]
+            for head, kernel in enumerate(self.head_kernels):
+                setattr(self, f"head_kernel_{head}", kernel)  # Keras 3: a checkpoint does not find weights in lists
             self.head_bias = self.add_weight(name="head_bias", shape=(self.width,), initializer="zeros")
         if self.norm is not None:
             self.norm.build((None, None, None, self.width))
@@ -194,6 +196,8 @@ class NodeUpdate(keras.layers.Layer):
             [keras.layers.Dense(width, activation="relu", name=f"layer_{layer}_scale_{scale}", dtype=self.dtype_policy)
              for layer in range(layers)]
             for scale in range(len(scale_sizes or [0]))]
+        for layer in sum(self.branches, []):
+            setattr(self, layer.name, layer)  # Keras 3: a checkpoint does not find layers in lists
         self.norm = normalization_layer(normalization, trailing_axes=2, per_step=True, unbiased=False, name="norm")
 
     def build(self, input_shape):

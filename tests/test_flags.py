@@ -45,10 +45,9 @@ def test_a_value_of_each_kind_reaches_its_field():
     assert config.train.decay_at == (0.25, 0.5)
 
 
-def test_the_graph_sees_all_frames_of_the_small_convnet_and_half_of_a_resnets_unless_told_otherwise():
+def test_the_graph_sees_all_frames_of_the_small_convnet_and_half_of_a_resnets():
     assert _config("--video_num_frames=6").model.graph_frames == 6
     assert _config("--backbone_model=i3d", "--video_num_frames=32").model.graph_frames == 16
-    assert _config("--backbone_model=i3d", "--video_num_frames=32", "--used_num_frames=8").model.graph_frames == 8
 
 
 def test_the_releases_two_switches_act_as_in_the_release():

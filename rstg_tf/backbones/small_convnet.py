@@ -20,6 +20,8 @@ class SmallConvnet(keras.layers.Layer):
         self.layers = layers
         self.convolutions = [keras.layers.Conv2D(filters, 3, activation="relu", name=f"conv{index}",
                                                  dtype=self.dtype_policy) for index in range(layers)]
+        for convolution in self.convolutions:
+            setattr(self, convolution.name, convolution)  # Keras 3: a checkpoint does not find layers in lists
         self.pool = keras.layers.MaxPool2D(2, name="pool", dtype=self.dtype_policy)
 
     def map_shape(self, video_shape):

@@ -1,0 +1,49 @@
+"""The non-local block: every position of a clip looks at all others. Wang et al., CVPR 2018, equation 6."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+from tensorflow import keras
+
+from rstg_tf.backbones.frozen_norm import FrozenNormConvolution
+
+
+class NonLocalBlock(keras.layers.Layer):
+    """y = x + norm(W_out softmax(θ(x) φ(x↓)ᵀ / sqrt(C/2)) g(x↓)): [B, T, H, W, C] -> [B, T, H, W, C].
+
+    θ, φ, g are dense layers to C/2 on every position; x↓ is x max-pooled 2×2 in space, so that a position attends to
+    T·⌊H/2⌋·⌊W/2⌋ others. The softmax is float32. The norm has stored statistics and a gamma that starts at 0: a new
+    block adds nothing.
+
+    Source: release, section 4. Raises ValueError for an odd C or a map below 2×2.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+
+    def build(self, input_shape):
+        height, width, channels = input_shape[2:]
+        if channels % 2 or min(height, width) < 2:
+            raise ValueError(f"{self.name}: expected a map of at least 2×2 with an even number of channels, got "
+                             f"{height}×{width}×{channels}.")
+        inner = channels // 2
+        self.theta, self.phi, self.g = (
+            keras.layers.Conv3D(inner, 1, name=name, dtype=self.dtype_policy) for name in ("theta", "phi", "g"))
+        self.out = FrozenNormConvolution(filters=channels, use_bias=True, gamma_initializer="zeros", name="out")
+        for layer in (self.theta, self.phi, self.g):
+            layer.build((None, None, None, None, channels))
+        self.out.build((None, None, None, None, inner))
+        super().build(input_shape)
+
+    def call(self, features):
+        pooled = tf.nn.max_pool3d(features, [1, 1, 2, 2, 1], [1, 1, 2, 2, 1], padding="VALID")
+        query = self.theta(features)  # [B, T, H, W, C/2]
+        queries, keys, values = (_positions(part) for part in (query, self.phi(pooled), self.g(pooled)))
+        scores = tf.cast(tf.matmul(queries, keys, transpose_b=True), tf.float32) * queries.shape[-1] ** -0.5
+        attended = tf.matmul(tf.cast(tf.nn.softmax(scores), values.dtype), values)  # [B, T·H·W, C/2]
+        return features + self.out(tf.reshape(attended, tf.shape(query)))
+
+
+def _positions(features):
+    """[B, T, H, W, C] -> [B, T·H·W, C]"""
+    return tf.reshape(features, [tf.shape(features)[0], -1, features.shape[-1]])
