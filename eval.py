@@ -163,4 +163,8 @@ def _fail(error: Exception, *, code: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        print("eval.py: interrupted; nothing of the evaluation is kept.", file=sys.stderr)
+        sys.exit(130)

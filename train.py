@@ -7,7 +7,8 @@
 
 A run is the folder --model_dir, by default runs/ and the flag file's name. Started again with the same command it goes
 on where it stopped. Its last line of output is JSON. Exit codes: 0 done, or stopped by SIGTERM or Ctrl-C and saved;
-1 failed, and the last checkpoint is good; 2 wrong flags or data, and nothing was written.
+1 failed, and the last checkpoint, if there was one, is good; 2 wrong flags, or data that is not what its manifest
+says (repair it, and the same command goes on from the last checkpoint); 130 interrupted before training had begun.
 """
 
 from __future__ import annotations
@@ -173,4 +174,8 @@ def fail(code: int, error: Exception) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        print("train.py: interrupted before training had begun; the same command goes on from what is there.", file=sys.stderr)
+        sys.exit(130)

@@ -106,6 +106,7 @@ def _arguments_from_flags(values: absl_flags.FlagValues) -> dict[str, Any]:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command with `arguments`, the program's name excluded; returns the exit code."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow logs harmless lines as errors when there is no GPU
     values = absl_flags.FlagValues()
     _define_flags(values)
     try:

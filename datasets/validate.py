@@ -204,4 +204,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("datasets.validate: interrupted; the faults above are not all there may be.", file=sys.stderr)
+        sys.exit(130)

@@ -8,6 +8,7 @@ from tensorflow import keras
 from rstg_tf.temporal import TemporalStage
 
 
+@keras.utils.register_keras_serializable("rstg")
 class FrameLSTM(keras.layers.Layer):
     """Feature map -> one vector per frame -> LSTM over T -> mean over T: [B, T, H, W, C] -> [B, units].
 

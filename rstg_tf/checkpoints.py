@@ -28,6 +28,8 @@ from rstg_tf.optimizers import WeightAverage, optimizer_variables
 CHANGEABLE = frozenset("""num_steps num_epochs print_every save_every save_minutes keep_checkpoints eval_every
     steps_per_call restore_dir train_dataset test_dataset write_missing""".split())
 _PREFIX = "ckpt"
+# What TensorFlow raises for a checkpoint of another model, and for a damaged or shortened file.
+_UNREADABLE = (tf.errors.OpError, AssertionError, ValueError, IndexError)
 
 
 class CheckpointError(RuntimeError):
@@ -54,7 +56,11 @@ class RunFolder:
 
     def __enter__(self) -> RunFolder:
         check_same_experiment(self.path, self._config)  # before anything is made or changed
-        os.makedirs(self.best_dir, exist_ok=True)
+        self._is_new = not os.path.exists(self.path)
+        try:
+            os.makedirs(self.best_dir, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"--model_dir={self.path}: cannot be made ({error.strerror}).") from error
         self._lock = _take_lock(self.path)
         try:
             check_same_experiment(self.path, self._config)
@@ -67,7 +73,10 @@ class RunFolder:
             raise
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, kind, *rest) -> None:
+        is_empty = not glob.glob(os.path.join(self.checkpoint_dir, f"**/{_PREFIX}-*"), recursive=True)
+        if self._is_new and is_empty and kind is not None and issubclass(kind, ConfigError):
+            shutil.rmtree(self.path, ignore_errors=True)  # a refused command leaves nothing that blocks the next one
         self._lock.close()  # the lock goes with the descriptor, also when the process is killed
 
     def _keep_manifests(self) -> None:
@@ -185,7 +194,7 @@ class Checkpoints:
                 status.assert_consumed()
                 self._present.add(prefix)
                 return int(self._step.numpy())
-            except (tf.errors.OpError, AssertionError) as error:
+            except _UNREADABLE as error:
                 say(f"{prefix} cannot be restored ({_first_line(error)}); trying the one before it.")
         if prefixes:
             raise ConfigError(f"none of the {len(prefixes)} checkpoints in {os.path.dirname(prefixes[0])} can be "
@@ -299,8 +308,8 @@ def restore_for_inference(model, run_dir: str, checkpoint: str | None = None) ->
         parts = {"model": model, "average": average} if average else {"model": model}
         reader = tf.train.Checkpoint(**parts)
         reader.read(found.prefix).assert_existing_objects_matched().expect_partial()
-    except (tf.errors.OpError, AssertionError, ValueError) as error:
-        raise ConfigError(f"{found.prefix} does not fit this model: {_first_line(error)}") from error
+    except _UNREADABLE as error:
+        raise ConfigError(f"{found.prefix} is damaged or does not fit this model: {_first_line(error)}") from error
     if average is not None:
         average.swap(model.trainable_variables)
     return found.step

@@ -173,6 +173,7 @@ class DataConfig:
     def check(self) -> None:
         _require_choice("write_missing", self.write_missing, ("none", "demo"))
         _require_at_least(0, brightness=self.brightness, shuffle_buffer=self.shuffle_buffer)
+        _require(self.brightness <= 1, f"--brightness={self.brightness}: expected a share of full scale, at most 1.")
         _require_at_least(1, num_eval_spatial_clips=self.num_eval_spatial_clips,
                           num_eval_temporal_clips=self.num_eval_temporal_clips)
 

@@ -56,7 +56,8 @@ FIELDS = (
     Field("num_chan", "model", "channels", "1 (grey) or 3 (RGB)"),
     Field("pixel_scaling", "model", "pixel_scaling", "none: raw 0…255; centred: (x - 114.75) / 57.375"),
     Field("num_classes", "model", "num_classes", "classes"),
-    Field("head", "model", "head", "graph, or a baseline: mean_lstm, conv_lstm"),
+    Field("head", "model", "head", "graph, or a baseline: mean_lstm, conv_lstm (of the graph's flags these "
+          "use node_feat_dim and forget_bias)"),
     Field("place_graph", "model", "graph_places", "where graphs sit: final, res3-res4, …, none"),
     Field("place_nonlocal", "model", "nonlocal_places", "stages with non-local blocks: res3-res4, …, none"),
     Field("comb_type", "model", "combination", "the final graph's vector is added to the backbone's (plus) or replaces "

@@ -14,6 +14,7 @@ COMBINATIONS = ("plus", "serial")
 POOL_WINDOW = 14  # pixels of the last map
 
 
+@keras.utils.register_keras_serializable("rstg")
 class AfterGraphNorm(keras.layers.Layer):
     """What a graph's output passes before it is added: a norm whose scale starts at 0, so a new graph adds nothing.
 
@@ -49,6 +50,7 @@ class AfterGraphNorm(keras.layers.Layer):
         return {**super().get_config(), "kind": self.kind}
 
 
+@keras.utils.register_keras_serializable("rstg")
 class ResidualGraph(keras.layers.Layer):
     """map + norm(graph(map)) for a graph with output 'map': [B, T, H, W, C] -> [B, T, H, W, C].
 
@@ -83,6 +85,7 @@ class ResidualGraph(keras.layers.Layer):
         return cls(**{**config, "graph": RecurrentSpaceTimeGraph.from_config(config["graph"])})
 
 
+@keras.utils.register_keras_serializable("rstg")
 class MapHead(keras.layers.Layer):
     """The last map [B, T, H, W, C] -> what the classifier gets, with one step left and P×Q positions.
 

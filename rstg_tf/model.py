@@ -19,6 +19,7 @@ from rstg_tf.recurrent_graph import RecurrentSpaceTimeGraph
 PIXEL_SCALINGS = {"none": (0.0, 1.0), "centred": (114.75, 57.375)}
 
 
+@keras.utils.register_keras_serializable("rstg")
 class PixelScaling(keras.layers.Layer):
     """(x - mean) / scale in float32, inside the model, so that training, evaluation and serving cannot differ."""
 

@@ -14,6 +14,7 @@ _pooling_weights = functools.lru_cache(maxsize=64)(regions.pooling_weights)
 _projection_weights = functools.lru_cache(maxsize=64)(regions.projection_weights)
 
 
+@keras.utils.register_keras_serializable("rstg")
 class NodesFromMap(keras.layers.Layer):
     """Mean of the feature map over each region, with fractional overlap at the edges.
 
@@ -28,6 +29,8 @@ class NodesFromMap(keras.layers.Layer):
         self.num_scales = num_scales
 
     def call(self, features):
+        if features.shape.rank != 5:
+            raise ValueError(f"expected features [B, T, H, W, C], got {tuple(features.shape)}.")
         _, steps, height, width, channels = features.shape
         weights = tf.constant(_pooling_weights(self.num_scales, height, width), features.dtype)
         pixels = tf.reshape(features, [-1, height * width, channels])  # [B·T, H·W, C]
@@ -39,6 +42,7 @@ class NodesFromMap(keras.layers.Layer):
         return {**super().get_config(), "num_scales": self.num_scales}
 
 
+@keras.utils.register_keras_serializable("rstg")
 class MapFromNodes(keras.layers.Layer):
     """Every node spread over its region, the scales summed: [B, T, N, C] -> [B, T, height, width, C].
 

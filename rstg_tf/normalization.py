@@ -17,6 +17,7 @@ _FLOAT32_INSIDE = {"dtype": "float32", "autocast": False}
 FIRST_REPLICA = "only_first_replica" if _KERAS_3 else tf.VariableAggregation.ONLY_FIRST_REPLICA
 
 
+@keras.utils.register_keras_serializable("rstg")
 class JointLayerNorm(keras.layers.Layer):
     """y = (x - mean) / sqrt(variance + epsilon) · gamma + beta, statistics over the last `trailing_axes` axes jointly.
 
@@ -54,6 +55,7 @@ class JointLayerNorm(keras.layers.Layer):
                 "scale": self.scale}
 
 
+@keras.utils.register_keras_serializable("rstg")
 class BatchNorm(keras.layers.Layer):
     """Batch norm per channel, as TF1 computes it, with batch statistics taken over all replicas.
 

@@ -20,6 +20,7 @@ def average_views(logits, views: int):
     return tf.reduce_mean(tf.reshape(logits, [-1, views, logits.shape[-1]]), axis=1)
 
 
+@keras.utils.register_keras_serializable("rstg")
 class CountedDropout(keras.layers.Layer):
     """Dropout whose masks are a function of (seed, calls so far, replica); the count is a weight that checkpoints hold.
 
@@ -55,6 +56,7 @@ class CountedDropout(keras.layers.Layer):
         return {**super().get_config(), "rate": self.rate, "seed": self.seed}
 
 
+@keras.utils.register_keras_serializable("rstg")
 class Classifier(keras.layers.Layer):
     """Dropout, a dense layer to classes, mean over the positions that remain: [B, …, C] -> float32 [B, classes].
 

@@ -45,6 +45,7 @@ class GraphTrace(NamedTuple):
     attention: tf.Tensor
 
 
+@keras.utils.register_keras_serializable("rstg")
 class RecurrentSpaceTimeGraph(keras.layers.Layer):
     """Feature map of a clip -> regions that talk in space and remember in time -> vector or map.
 

@@ -20,6 +20,7 @@ def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{name}={value!r}: expected one of {', '.join(map(repr, choices))}.")
 
 
+@keras.utils.register_keras_serializable("rstg")
 class PairwiseMessages(keras.layers.Layer):
     """What every node tells every other: [B, T, N, C] -> [B, T, N (receiver i), N (sender j), width].
 
@@ -70,6 +71,7 @@ class PairwiseMessages(keras.layers.Layer):
                 "normalization": self.normalization}
 
 
+@keras.utils.register_keras_serializable("rstg")
 class NeighbourAttention(keras.layers.Layer):
     """How much every node listens to each other, and what it hears: weights α [B, T, N, N] and g [B, T, N, width].
 
@@ -178,6 +180,7 @@ def _masked_softmax(scores, adjacency):
     return tf.nn.softmax(scores + excluded) * has_neighbour
 
 
+@keras.utils.register_keras_serializable("rstg")
 class NodeUpdate(keras.layers.Layer):
     """x_i ← norm(MLP([x_i ; g_i])): `layers` dense + relu layers of `width`, one MLP or one per scale.
 
@@ -227,6 +230,7 @@ class NodeUpdate(keras.layers.Layer):
                 "layers": self.layers, "scale_sizes": self.scale_sizes, "normalization": self.normalization}
 
 
+@keras.utils.register_keras_serializable("rstg")
 class SpatialStage(keras.layers.Layer):
     """One round of message passing within each frame: messages -> attention -> update, [B, T, N, C] -> [B, T, N, C]."""
 

@@ -45,6 +45,7 @@ class ForgetGateBias(keras.initializers.Initializer):
         return {"value": self.value}
 
 
+@keras.utils.register_keras_serializable("rstg")
 class TemporalStage(keras.layers.Layer):
     """LSTM over T for every node alike: [B, T, N, C] -> [B, T, N, units].
 

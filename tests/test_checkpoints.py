@@ -121,7 +121,14 @@ def test_checkpoints_without_a_state_file_are_not_swept(folder):
     assert checkpoints.sweep_stale(folder.checkpoint_dir) == []
 
 
-def test_a_damaged_newest_checkpoint_is_announced_and_the_one_before_it_taken(folder):
+def _flip_a_byte(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1:]
+
+
+@pytest.mark.parametrize("damage", [_flip_a_byte, lambda content: content[:100], lambda content: b""],
+                         ids=["a flipped byte", "shortened", "empty"])
+def test_a_damaged_newest_checkpoint_is_announced_and_the_one_before_it_taken(folder, damage):
     parts = Parts()
     saved = parts.in_folder(folder)
     parts.step()
@@ -129,9 +136,7 @@ def test_a_damaged_newest_checkpoint_is_announced_and_the_one_before_it_taken(fo
     expected = parts.state()
     parts.step()
     damaged = pathlib.Path(f"{saved.save()}.data-00000-of-00001")
-    content = bytearray(damaged.read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    damaged.write_bytes(bytes(content))
+    damaged.write_bytes(damage(damaged.read_bytes()))
     said = []
     again = Parts()
     restored = again.in_folder(folder)

@@ -262,3 +262,18 @@ def test_wrong_arguments_are_refused_with_their_value(arguments, message):
 def test_features_that_cannot_work_are_refused(arguments, shape, message):
     with pytest.raises(ValueError, match=message):
         RecurrentSpaceTimeGraph(**{**SMALL, **arguments}).build(shape)
+
+
+def test_a_saved_network_loads_again_without_being_told_of_the_layer(tmp_path):
+    inputs = keras.Input([4, 5, 6, 3])
+    network = keras.Model(inputs, RecurrentSpaceTimeGraph(node_width=8, message_width=8)(inputs))
+    network.save(tmp_path / "network.keras")
+    loaded = keras.models.load_model(tmp_path / "network.keras")
+    np.testing.assert_array_equal(loaded(features_of(3)), network(features_of(3)))
+
+
+def test_features_of_another_rank_are_refused_also_after_building():
+    graph = RecurrentSpaceTimeGraph(**SMALL)
+    graph(features_of())
+    with pytest.raises(ValueError, match=r"expected features \[B, T, H, W, C\]"):
+        graph(features_of()[:, 0])

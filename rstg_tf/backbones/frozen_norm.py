@@ -8,6 +8,7 @@ from tensorflow import keras
 EPSILON = 1e-5
 
 
+@keras.utils.register_keras_serializable("rstg")
 class FrozenNormConvolution(keras.layers.Layer):
     """Convolution, then batch norm with its stored statistics, in training too: [B,T,H,W,C] -> [B,T,H',W',filters].
 

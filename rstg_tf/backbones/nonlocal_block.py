@@ -8,6 +8,7 @@ from tensorflow import keras
 from rstg_tf.backbones.frozen_norm import FrozenNormConvolution
 
 
+@keras.utils.register_keras_serializable("rstg")
 class NonLocalBlock(keras.layers.Layer):
     """y = x + norm(W_out softmax(θ(x) φ(x↓)ᵀ / sqrt(C/2)) g(x↓)): [B, T, H, W, C] -> [B, T, H, W, C].
 

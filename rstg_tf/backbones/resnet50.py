@@ -39,6 +39,7 @@ TEMPORAL_KERNELS = {
 }
 
 
+@keras.utils.register_keras_serializable("rstg")
 class Bottleneck(keras.layers.Layer):
     """relu(shortcut(x) + 1×1(relu(3×3(relu(1×1(x)))))): [B, T, H, W, C] -> [B, T, H', W', outer].
 
@@ -75,6 +76,7 @@ class Bottleneck(keras.layers.Layer):
                 "temporal_kernel": self.temporal_kernel, "stride": self.stride}
 
 
+@keras.utils.register_keras_serializable("rstg")
 class ResNet50(keras.layers.Layer):
     """Clip -> feature map: [B, T, H, W, C] -> [B, T/2, ≈H/16, ≈W/16, 2048].
 

@@ -6,6 +6,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 
+@keras.utils.register_keras_serializable("rstg")
 class SmallConvnet(keras.layers.Layer):
     """`layers` times a 3×3 convolution (VALID, stride 1, relu) and a 2×2 max pool (VALID, stride 2), on each frame.
 
