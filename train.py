@@ -177,5 +177,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
     except KeyboardInterrupt:
-        print("train.py: interrupted before training had begun; the same command goes on from what is there.", file=sys.stderr)
+        print("train.py: interrupted before training began; the same command starts again.", file=sys.stderr)
         sys.exit(130)
