@@ -81,13 +81,18 @@ def _machine() -> dict[str, Any]:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command with `arguments`, the program's name excluded; returns the exit code."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow logs harmless lines as errors when there is no GPU
     values = absl_flags.FlagValues()
+    absl_flags.DEFINE_boolean("help", False, "show the flags", short_name="h", flag_values=values)
     absl_flags.DEFINE_string("json", None, "file to write the numbers to", flag_values=values)
     absl_flags.DEFINE_string("digits", "sklearn", "sklearn, mnist or idx:DIR", flag_values=values)
     absl_flags.DEFINE_integer("clips", 1024, "clips per run", 1, flag_values=values)
     absl_flags.DEFINE_integer("runs", 7, "measured runs per row", 1, flag_values=values)
     try:
         values(["", *arguments])
+        if values.help:
+            print(__doc__ + values.get_help())
+            return 0
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
         rows = measure(digits=values.digits, clips=values.clips, runs=values.runs)
