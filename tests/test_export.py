@@ -6,10 +6,10 @@ import sys
 
 import numpy as np
 import pytest
+import recipe
 import tensorflow as tf
-from tensorflow import keras
 
-from rstg_tf import export
+from rstg_tf import export, release
 from rstg_tf.config import ConfigError, ExperimentConfig, GraphConfig, ModelConfig
 from rstg_tf.model import build_model
 
@@ -45,8 +45,11 @@ def config():
 
 @pytest.fixture(scope="module")
 def model(config):
-    keras.utils.set_random_seed(1)
-    return build_model(config.model)
+    """Weights by the golden vectors' recipe: the same under Keras 2 and 3, and large enough for answers to differ."""
+    model = build_model(config.model)
+    names = release.release_tensors(model)
+    release.assign_weights(model, {name: recipe.weight(name, value.shape) for name, value in names.items()})
+    return model
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +68,7 @@ def test_a_process_without_our_code_gets_the_models_logits(exported, model, clip
     subprocess.run([sys.executable, "-c", RELOAD, exported, str(tmp_path / "clips.npy"), str(tmp_path / "out.npz")],
                    check=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": ""}, timeout=120)
     expected = model(clips, training=False).numpy()
-    assert np.ptp(expected) > 1e-3  # no constant answer
+    assert np.ptp(expected) > 1e-2  # no constant answer
     with np.load(tmp_path / "out.npz") as found:
         assert sorted(found) == ["logits", "probabilities", "single"]
         np.testing.assert_allclose(found["logits"], expected, atol=1e-5)
