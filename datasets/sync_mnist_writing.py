@@ -17,7 +17,8 @@ import numpy as np
 from tqdm import tqdm
 
 from datasets.digits import digits_sha256, load_digit_images
-from datasets.manifest import MANIFEST_FILE, Manifest, ShardInfo, hash_file, rename_durably, shard_file
+from datasets.manifest import MANIFEST_FILE, Manifest, ShardInfo, shard_file
+from datasets.shard_files import changed_settings, in_processes, is_intact, remove_abandoned, write_json_durably
 from datasets.sync_mnist_drawing import draw_clips, encode_png
 from datasets.sync_mnist_plans import (
     CLIPS_PER_BLOCK,
@@ -130,6 +131,7 @@ def _open_directory(directory: Path, made_by: Mapping[str, Any]) -> dict[str, Sh
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"--out_dir={directory}: cannot be made ({error.strerror}).") from None
+    remove_abandoned(directory)
     if (directory / MANIFEST_FILE).exists():
         manifest = Manifest.read(directory)
         before, shards = manifest.made_by, manifest.shards
@@ -140,17 +142,11 @@ def _open_directory(directory: Path, made_by: Mapping[str, Any]) -> dict[str, Sh
         raise ConfigError(f"--out_dir={directory} holds shards of unknown origin: name a new folder.")
     else:
         return {}
-    changed = [f"{key} ({before.get(key)} there, {value} now)" for key, value in made_by.items()
-               if key not in before or before[key] != value]  # fmt: skip
+    changed = changed_settings(before, made_by)
     if changed:
-        raise ConfigError(f"--out_dir={directory} holds a data set of other settings: {', '.join(changed)}. Name "
-                          "another folder, or delete this one.")
-    return {shard.file: shard for shard in shards if _is_intact(directory, shard)}
-
-
-def _is_intact(directory: Path, shard: ShardInfo) -> bool:
-    path = directory / shard.file
-    return path.is_file() and hash_file(path) == (shard.bytes, shard.sha256)
+        raise ConfigError(f"--out_dir={directory} holds a data set of other settings: {changed}. Name another folder, "
+                          "or delete this one.")
+    return {shard.file: shard for shard in shards if is_intact(directory, shard)}
 
 
 def _write_shards(
@@ -186,12 +182,8 @@ def _write_shards(
 
 def _note_finished(directory: Path, made_by: Mapping[str, Any], finished: Mapping[str, ShardInfo]) -> None:
     """Writes down which shards are finished and what they are made by, for the next call if this one is interrupted."""
-    temporary = directory / f".tmp-{UNFINISHED_FILE}"
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump({"made_by": made_by, "shards": [dataclasses.asdict(shard) for shard in finished.values()]}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    rename_durably(temporary, directory / UNFINISHED_FILE)
+    shards = [dataclasses.asdict(shard) for shard in finished.values()]
+    write_json_durably(directory / UNFINISHED_FILE, {"made_by": made_by, "shards": shards})
 
 
 def _pieces(start: int, stop: int) -> list[tuple[int, int]]:
@@ -212,15 +204,7 @@ def _draw_pieces(
     planned = (plans.clips(start, stop) for start, stop in pieces)
     tasks = ((plan, images[plan.digit_indices], images[plan.noise_indices], settings) for plan in planned)
     num_workers = min(num_workers or joblib.cpu_count(), len(pieces))
-    if num_workers <= 1:
-        yield from (draw_and_encode(*task) for task in tasks)
-        return
-    # joblib's processes import only the modules that they need: not TensorFlow, nor the program that calls this.
-    # Idle ones end after half a minute: they would outlive a killed parent by five by default.
-    with joblib.parallel_config(backend="loky", idle_worker_timeout=30):
-        parallel = joblib.Parallel(n_jobs=num_workers, return_as="generator", max_nbytes=None, batch_size=1)
-    with contextlib.closing(parallel(joblib.delayed(draw_and_encode)(*task) for task in tasks)) as results:
-        yield from results
+    return in_processes(draw_and_encode, tasks, num_processes=num_workers)
 
 
 def _records(

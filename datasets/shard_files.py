@@ -1,0 +1,94 @@
+"""What the commands that write shards share: whether a shard is as it was, notes that survive a crash, processes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import joblib
+
+from datasets.manifest import ShardInfo, hash_file, rename_durably
+
+
+def is_intact(directory: Path, shard: ShardInfo) -> bool:
+    """Whether the shard's file is there with the size and SHA-256 that it was finished with."""
+    path = directory / shard.file
+    return path.is_file() and hash_file(path) == (shard.bytes, shard.sha256)
+
+
+def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Names the settings of `now` that `before` lacks or has otherwise, for a message; empty if there are none."""
+    return ", ".join(f"{key} ({before.get(key)} there, {value} now)" for key, value in now.items()
+                     if key not in before or before[key] != value)  # fmt: skip
+
+
+def write_json_durably(path: Path, values: Any) -> None:
+    """`write_text_durably` of values that JSON knows."""
+    write_text_durably(path, json.dumps(values))
+
+
+def write_text_durably(path: Path, text: str) -> None:
+    """Writes `path` so that a crash, or another machine that does the same, leaves one whole file or the other."""
+    temporary = path.with_name(f"{_temporary_prefix()}{os.getpid()}-{path.name}")
+    try:
+        with open(temporary, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        rename_durably(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove_abandoned(directory: Path) -> None:
+    """Removes the temporary files that processes of this machine left when they were killed in `write_text_durably`."""
+    for temporary in directory.glob(f"{_temporary_prefix()}*"):
+        process = temporary.name[len(_temporary_prefix()):].partition("-")[0]
+        try:
+            os.kill(int(process), 0)
+        except ProcessLookupError:
+            temporary.unlink(missing_ok=True)
+        except (ValueError, OSError):
+            continue
+
+
+def _temporary_prefix() -> str:
+    return f".tmp-{os.uname().nodename}-"
+
+
+def in_processes(
+    function: Callable[..., Any], tasks: Iterable[tuple], *, num_processes: int, tasks_at_a_time: int | None = None
+) -> Iterator[Any]:
+    """`function(*task)` of every task, in order; in other processes if there are several.
+
+    With `tasks_at_a_time` no more than so many results exist at once, however slowly they are taken.
+    """
+    tasks = iter(tasks)
+    if num_processes <= 1:
+        yield from (function(*task) for task in tasks)
+        return
+    # joblib's processes import only the modules that they need: not TensorFlow, nor the program that calls this. Idle
+    # ones end after half a minute: they would outlive a killed parent by five by default. Ctrl-C is for the parent.
+    with joblib.parallel_config(backend="loky", idle_worker_timeout=30, initializer=signal.signal,
+                                initargs=(signal.SIGINT, signal.SIG_IGN)):
+        parallel = joblib.Parallel(n_jobs=num_processes, return_as="generator", max_nbytes=None, batch_size=1)
+    while True:
+        some = list(itertools.islice(tasks, tasks_at_a_time)) if tasks_at_a_time else tasks
+        if not some:
+            return
+        results = parallel(joblib.delayed(function)(*task) for task in some)
+        try:
+            for result in results:  # noqa: UP028 - `yield from` would close them itself, with the warning
+                yield result
+        finally:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # of the work that was in vain, when we are stopped
+                results.close()
+        if tasks_at_a_time is None:
+            return
