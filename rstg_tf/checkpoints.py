@@ -26,7 +26,7 @@ from rstg_tf.optimizers import WeightAverage, optimizer_variables
 
 # Settings that a run may change when it goes on: none of them changes what a step computes.
 CHANGEABLE = frozenset("""num_steps num_epochs print_every save_every save_minutes keep_checkpoints eval_every
-    steps_per_call restore_dir train_dataset test_dataset write_missing""".split())
+    steps_per_call restore_dir restore_scope train_dataset test_dataset write_missing""".split())
 _PREFIX = "ckpt"
 # What TensorFlow raises for a checkpoint of another model, and for a damaged or shortened file.
 _UNREADABLE = (tf.errors.OpError, AssertionError, ValueError, IndexError)

@@ -17,13 +17,14 @@ HEADS = ("graph", "mean_lstm", "conv_lstm")
 TIME_STAGES = ("all", "every", "final", "none")
 ATTENTIONS = ("simple", "dot")
 NEIGHBOURHOODS = ("soft", "masked")
-NORMALIZATIONS = ("none", "LN", "BN")
+NORMALIZATIONS = ("none", "LN", "LN_per_step", "BN")
 OPTIMIZERS = ("nesterov", "adam", "adamw", "sgdw")
 SCHEDULES = ("constant", "cosine", "step")
 LOSS_REDUCTIONS = ("sum", "mean")
 # No mixed_float16: its gradients would need loss scaling, bfloat16's don't.
 PRECISIONS = ("float32", "mixed_bfloat16")
 PIXEL_SCALINGS = ("none", "centred")
+RESTORE_SCOPES = ("all", "backbone", "except_head")
 
 
 class ConfigError(ValueError):
@@ -166,6 +167,7 @@ class DataConfig:
     write_missing: str = "none"
     brightness: float = 0.0
     horizontal_flip: bool = False
+    short_side: int = 256
     shuffle_buffer: int = 4096
     num_eval_spatial_clips: int = 1
     num_eval_temporal_clips: int = 1
@@ -174,7 +176,7 @@ class DataConfig:
         _require_choice("write_missing", self.write_missing, ("none", "demo"))
         _require_at_least(0, brightness=self.brightness, shuffle_buffer=self.shuffle_buffer)
         _require(self.brightness <= 1, f"--brightness={self.brightness}: expected a share of full scale, at most 1.")
-        _require_at_least(1, num_eval_spatial_clips=self.num_eval_spatial_clips,
+        _require_at_least(1, short_side=self.short_side, num_eval_spatial_clips=self.num_eval_spatial_clips,
                           num_eval_temporal_clips=self.num_eval_temporal_clips)
 
 
@@ -207,12 +209,16 @@ class TrainConfig:
     keep_checkpoints: int = 3
     eval_every: int = 0
     restore_dir: str = ""
+    restore_scope: str = "all"
 
     def check(self) -> None:
         _require_choice("loss_reduction", self.loss_reduction, LOSS_REDUCTIONS)
         _require_choice("optimizer", self.optimizer, OPTIMIZERS)
         _require_choice("schedule", self.schedule, SCHEDULES)
         _require_choice("precision", self.precision, PRECISIONS)
+        _require_choice("restore_scope", self.restore_scope, RESTORE_SCOPES)
+        _require(self.restore_scope == "all" or bool(self.restore_dir),
+                 f"--restore_scope={self.restore_scope} has no effect without --restore_dir.")
         _require_at_least(1, batch_size=self.batch_size, steps_per_call=self.steps_per_call,
                           print_every=self.print_every, save_every=self.save_every,
                           keep_checkpoints=self.keep_checkpoints)

@@ -62,7 +62,7 @@ FIELDS = (
     Field("place_nonlocal", "model", "nonlocal_places", "stages with non-local blocks: res3-res4, …, none"),
     Field("comb_type", "model", "combination", "the final graph's vector is added to the backbone's (plus) or replaces "
           "it (serial)"),
-    Field("final_norm", "model", "final_norm", "norm after a graph in a ResNet: LN, BN or none"),
+    Field("final_norm", "model", "final_norm", "norm after a graph in a ResNet, as --use_norm"),
     Field("classification_dropout", "model", "dropout", "share of values dropped before the classifier"),
     Field("remat", "model", "remat", "recompute the stages' activations in the backward pass: slower, less memory"),
     # Graph
@@ -77,7 +77,8 @@ FIELDS = (
     Field("use_att", "graph", "attention", "simple or dot"),
     Field("attention_heads", "graph", "attention_heads", "heads of dot attention"),
     Field("neighbourhood", "graph", "neighbourhood", "soft (as the release: others keep weight exp(0)) or masked"),
-    Field("use_norm", "graph", "normalization", "norm in the graph: LN, BN or none"),
+    Field("use_norm", "graph", "normalization", "norm in the graph: LN (over all steps of a clip), LN_per_step (over "
+          "each step, so that frames can be streamed; not in the release), BN or none"),
     Field("input_batch_norm", "graph", "input_batch_norm", "batch norm at the graph's entrance (release: SyncMNIST)"),
     Field("dim_map", "graph", "positional_map_size", "side of the positional maps, with --use_positional_emb"),
     Field("update_layers", "graph", "update_layers", "dense layers of a node's update"),
@@ -91,10 +92,14 @@ FIELDS = (
     Field("test_dataset", "data", "test_dataset", "folder of the records to evaluate on"),
     Field("write_missing", "data", "write_missing", "demo: write the demo's records if they are missing"),
     Field("brightness", "data", "brightness", "±share of full scale added to a training clip (release: 0.1)"),
-    Field("horizontal_flip", "data", "horizontal_flip", "mirror half of the training clips"),
+    Field("horizontal_flip", "data", "horizontal_flip", "mirror half of the training clips; classes named "
+          "with left and right take each other's label, or are never mirrored where the other is missing"),
+    Field("short_side", "data", "short_side", "shorter side, in pixels, to which frames of differing sizes are resized "
+          "before the crop of dim_h × dim_w (SyncMNIST's, all of one size, are not)"),
     Field("shuffle_buffer", "data", "shuffle_buffer", "clips among which the next one is drawn"),
-    Field("num_eval_spatial_clips", "data", "num_eval_spatial_clips", "crops of a video in dense evaluation"),
-    Field("num_eval_temporal_clips", "data", "num_eval_temporal_clips", "samplings of a video in dense evaluation"),
+    Field("num_eval_spatial_clips", "data", "num_eval_spatial_clips", "crops of a video in eval.py, which averages "
+          "their logits; while training the centre alone is evaluated"),
+    Field("num_eval_temporal_clips", "data", "num_eval_temporal_clips", "samplings of a video's frames in eval.py"),
     # Training
     Field("batch_size", "train", "batch_size", "clips of a step over all replicas"),
     Field("num_steps", "train", "num_steps", "steps to train; 0: --num_epochs decides"),
@@ -121,8 +126,10 @@ FIELDS = (
     Field("keep_checkpoints", "train", "keep_checkpoints", "newest checkpoints kept, beside the best"),
     Field("eval_every", "train", "eval_every", "steps between two evaluations, which also choose the best checkpoint; "
           "0: none"),
-    Field("restore_dir", "train", "restore_dir", "start from these weights: the folder of a run, or a checkpoint of "
-          "the release"),
+    Field("restore_dir", "train", "restore_dir", "start from these weights: a run's folder, a checkpoint in one, or a "
+          "checkpoint of the release"),
+    Field("restore_scope", "train", "restore_scope", "which of them: all, backbone (no graphs), except_head (another "
+          "number of classes)"),
 )
 # Two of the release's switches that act through another field.
 SWITCHES = {

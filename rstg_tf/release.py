@@ -3,26 +3,27 @@
     config = release.config_from_release("config_smt_i3d.yaml")
     model = build_model(config.model)
     release.load_checkpoint(model, "checkpoints/")
+
+Needs no TensorFlow until it meets a model or a checkpoint. As a command, `python -m rstg_tf.release`: see release_tool.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
 import yaml
 
 from rstg_tf import flags
 from rstg_tf.config import STAGES, ConfigError, DataConfig, ExperimentConfig, GraphConfig, ModelConfig, TrainConfig
-from rstg_tf.release_names import LSTM_CELL, Entry, model_entries
+from rstg_tf.release_parts import LSTM_CELL, kind_of
+from rstg_tf.weight_files import checkpoint_prefix, read_variables
 
-# Beside the weights a checkpoint may hold optimiser slots, the step, cuDNN's buffer and constants.
-_NOT_WEIGHTS = re.compile(r"(/Momentum|/Adam|/Adam_1|/opaque_kernel)$|^(global_step|beta1_power|beta2_power)$"
-                          r"|(^|/)resize_filters__|(^|/)positional_emb$")
+if TYPE_CHECKING:
+    from rstg_tf.release_names import Entry
+
 # Keys that change nothing here: no code of the release reads them, or they are about its bookkeeping.
 _IGNORED = frozenset("""
     adj_matrix backbone_dims combine_time compress_time conv_reduce_mean dropout_place dropout_rate edge_feat_dim
@@ -137,17 +138,19 @@ def assign_weights(model, tensors: Mapping[str, np.ndarray]) -> None:
     every given name that fits nothing. Optimiser slots, cuDNN's opaque_kernel and constants may be there and are not
     used, except that an opaque_kernel stands in for the pair of LSTM variables where those are missing.
     """
+    from rstg_tf.release_names import model_entries
+
     assign_entries(model_entries(model), tensors)
 
 
 def assign_entries(entries: list[Entry], tensors: Mapping[str, np.ndarray]) -> None:
     """`assign_weights` for the rows of any part, such as `release_names.graph_entries(prefix, graph)` of a layer."""
     given = {name[:-2] if name.endswith(":0") else name: np.asarray(value) for name, value in tensors.items()}
-    _unpack_opaque_kernels(given, entries)
+    given = with_unpacked_lstms(entries, given)
     faults = [_fault(entry, given) for entry in entries]
     needed = {entry.name for entry in entries}
     faults += [f"{name} fits no weight of this model" for name in sorted(given)
-               if name not in needed and not _NOT_WEIGHTS.search(name)]
+               if name not in needed and kind_of(name) == "weights"]
     faults = [fault for fault in faults if fault]
     if faults:
         shown = "\n  ".join(faults[:20])
@@ -173,8 +176,15 @@ def _fault(entry: Entry, given: Mapping[str, np.ndarray]) -> str | None:
 
 def release_tensors(model) -> dict[str, np.ndarray]:
     """The inverse of `assign_weights`: the model's weights under the release's names and in its shapes, float32."""
+    from rstg_tf.release_names import model_entries
+
+    return entry_tensors(model_entries(model))
+
+
+def entry_tensors(entries: list[Entry]) -> dict[str, np.ndarray]:
+    """`release_tensors` for the rows of any part."""
     tensors = {}
-    for entry in model_entries(model):
+    for entry in entries:
         array = np.zeros(entry.shape[entry.leading:], np.float32)
         for target in entry.targets:
             part = np.asarray(target.variable)[target.index]
@@ -189,32 +199,40 @@ def release_tensors(model) -> dict[str, np.ndarray]:
 def load_checkpoint(model, prefix_or_dir: str | os.PathLike) -> int:
     """Sets every weight of `model` from a TF1 checkpoint, given as prefix or as the folder whose newest is taken.
 
-    Returns the global step, or -1 where the checkpoint holds none. Raises ValueError when there is no checkpoint, and
-    as `assign_weights` does.
+    Returns the global step, or -1 where the checkpoint holds none. Raises ConfigError, a ValueError, when there is no
+    checkpoint or when it cannot be read, and ValueError as `assign_weights` does.
     """
-    path = os.fspath(prefix_or_dir)
-    prefix = tf.train.latest_checkpoint(path) if os.path.isdir(path) else path
-    if prefix is None or not os.path.exists(f"{prefix}.index"):
-        raise ValueError(f"{path}: no checkpoint there; expected a prefix PREFIX with PREFIX.index beside it, or a "
-                         "folder with a file `checkpoint` that names one.")
-    reader = tf.train.load_checkpoint(prefix)
-    tensors = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+    tensors = read_variables(checkpoint_prefix(os.fspath(prefix_or_dir)))
     assign_weights(model, tensors)
     return int(tensors.get("global_step", -1))
 
 
-def _unpack_opaque_kernels(given: dict[str, np.ndarray], entries: list[Entry]) -> None:
-    """Where only cuDNN's buffer of an LSTM is there, adds the kernel and bias that it holds (release, section 7)."""
+def opaque_name(entry: Entry) -> str | None:
+    """Name of the cuDNN buffer that holds this row's values too; None for a row that is no LSTM's kernel."""
+    if not entry.name.endswith(f"{LSTM_CELL}/kernel"):
+        return None
+    return f"{entry.name[:-len(LSTM_CELL) - len('/kernel')]}cudnn_lstm/opaque_kernel"
+
+
+def with_unpacked_lstms(entries: list[Entry], given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """`given`, and the kernel and bias of every LSTM of which it holds cuDNN's buffer alone (release, section 7)."""
+    found = dict(given)
     for entry in entries:
-        if not entry.name.endswith(f"{LSTM_CELL}/kernel") or entry.name in given:
-            continue
-        opaque = f"{entry.name[:-len(LSTM_CELL) - len('/kernel')]}cudnn_lstm/opaque_kernel"
-        if opaque in given:
+        opaque = opaque_name(entry)
+        if opaque in given and entry.name not in given:
             rows, columns = entry.shape
             units = columns // 4
             kernel, bias = lstm_from_opaque_kernel(given[opaque], inputs=rows - units, units=units, name=opaque)
-            given[entry.name] = kernel
-            given[f"{entry.name[:-len('kernel')]}bias"] = bias
+            found[entry.name] = kernel
+            found[f"{entry.name[:-len('kernel')]}bias"] = bias
+    return found
+
+
+def opaque_kernels(entries: list[Entry], tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Name -> cuDNN's buffer of every LSTM among the rows, made from the kernel and bias in `tensors`."""
+    kernels = {opaque_name(entry): entry.name for entry in entries}
+    return {opaque: opaque_kernel_from_lstm(tensors[kernel], tensors[f"{kernel[:-len('kernel')]}bias"])
+            for opaque, kernel in kernels.items() if opaque is not None}
 
 
 def lstm_from_opaque_kernel(buffer: np.ndarray, *, inputs: int, units: int, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -232,3 +250,25 @@ def lstm_from_opaque_kernel(buffer: np.ndarray, *, inputs: int, units: int, name
     stacked = np.concatenate([inner.reshape(4, units, inputs), recurrent.reshape(4, units, units)], axis=2)[order]
     kernel = stacked.transpose(2, 0, 1).reshape(inputs + units, 4 * units)
     return kernel, biases.reshape(2, 4, units).sum(axis=0)[order].ravel()
+
+
+def opaque_kernel_from_lstm(kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """The inverse of `lstm_from_opaque_kernel`: float32 [4·units·(inputs + units) + 8·units].
+
+    Half of each bias goes to W and half to R, as cuDNN's training leaves them when both start at 0.
+    """
+    units = bias.shape[0] // 4
+    order = [0, 2, 1, 3]  # from i, c, f, o to i, f, c, o
+    gates = kernel.reshape(-1, 4, units).transpose(1, 2, 0)[order]  # [4, units, inputs + units]
+    inputs = kernel.shape[0] - units
+    total = bias.reshape(4, units)[order]
+    half = (0.5 * total).astype(np.float32)
+    return np.concatenate([part.ravel() for part in (gates[..., :inputs], gates[..., inputs:], half, total - half)])
+
+
+if __name__ == "__main__":  # the command lives elsewhere: what runs here is a second copy of this module
+    import sys
+
+    from rstg_tf.release_tool import main
+
+    sys.exit(main(sys.argv[1:]))

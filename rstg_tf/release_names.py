@@ -18,8 +18,8 @@ from rstg_tf.backbones.nonlocal_block import NonLocalBlock
 from rstg_tf.backbones.resnet50 import STAGES, Bottleneck, ResNet50
 from rstg_tf.baselines import FrameLSTM
 from rstg_tf.normalization import BatchNorm
+from rstg_tf.release_parts import LSTM_CELL
 
-LSTM_CELL = "cudnn_lstm/rnn/multi_rnn_cell/cell_0/cudnn_compatible_lstm_cell"
 EVERYTHING = (slice(None),)
 
 
@@ -194,15 +194,31 @@ def _resnet_model(model) -> Iterator[Entry]:
     yield from _dense(f"{prefix}pred", model.classifier.dense, leading=3)
 
 
-def model_entries(model) -> list[Entry]:
-    """Every row of a whole model, in the order of the clip's journey. Raises ValueError for the LSTM baselines."""
-    if isinstance(model.head, FrameLSTM):
-        raise ValueError(f"{model.head.name}: the release has no such model, hence no checkpoints of it.")
+def _baseline(head: FrameLSTM) -> Iterator[Entry]:
+    """Rows of a baseline, which the release does not have; the names follow its manner."""
+    prefix = f"tower/{head.name}/"
+    if head.convolution is not None:
+        yield from _dense(f"{prefix}conv", head.convolution)
+    yield from _lstm(prefix, head.lstm)
+
+
+def weight_entries(model) -> list[Entry]:
+    """Every row of a whole model, in the order of the clip's journey: all its weights but dropout's count of calls."""
     if isinstance(model.backbone, ResNet50):
         return list(_resnet_model(model))
     entries = []
     for index, convolution in enumerate(model.backbone.convolutions):
         entries += _dense(f"tower/conv{index}/conv2d", convolution)
-    entries += graph_entries("tower/whole_graph_model_final/", model.head)
+    if isinstance(model.head, FrameLSTM):
+        entries += _baseline(model.head)
+    else:
+        entries += graph_entries("tower/whole_graph_model_final/", model.head)
     entries += _dense("tower/pred", model.classifier.dense, leading=3)
     return entries
+
+
+def model_entries(model) -> list[Entry]:
+    """The same for a model that the release has. Raises ValueError for the LSTM baselines."""
+    if isinstance(model.head, FrameLSTM):
+        raise ValueError(f"{model.head.name}: the release has no such model, hence no checkpoints of it.")
+    return weight_entries(model)

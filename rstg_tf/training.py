@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -16,12 +15,13 @@ from typing import NamedTuple
 import tensorflow as tf
 from tensorflow import keras
 
-from rstg_tf import devices, release
+from rstg_tf import devices
 from rstg_tf.checkpoints import Checkpoints, RunFolder, restore_for_inference
 from rstg_tf.config import ConfigError, ExperimentConfig, TrainConfig
 from rstg_tf.model import build_model
 from rstg_tf.optimizers import WeightAverage, apply_summed_gradients, build_optimizer, clip_by_global_norm, swapped
 from rstg_tf.progress import AttentionProbe, Board, Meter, Progress, Report, clock, duration, say
+from rstg_tf.restoring import restore_weights
 from rstg_tf.stop_signals import StopSignals
 
 __all__ = ["train", "TrainStep", "TrainingResult", "NonFiniteError", "restore_for_inference"]
@@ -174,7 +174,7 @@ def train(config: ExperimentConfig, run_dir: str, *, clips: Callable[[int], tf.d
     with RunFolder(run_dir, config, manifests) as folder, StopSignals(step.stop) as signals:
         checkpoints = Checkpoints(folder, model=model, optimizer=optimizer, average=average,
                                   keep=settings.keep_checkpoints)
-        _restore(checkpoints, model, average, settings.restore_dir)
+        _restore(checkpoints, model, average, settings)
         say(f"{run_dir}: {sum(math.prod(weight.shape) for weight in weights):,} weights, {_describe_step(settings)}, "
             f"{strategy.num_replicas_in_sync} replica(s), {settings.precision}")
         loop = _Loop(settings, step=step, model=model, optimizer=optimizer, average=average, checkpoints=checkpoints,
@@ -191,25 +191,17 @@ def _describe_step(settings: TrainConfig) -> str:
             f"{settings.optimizer} at {settings.learning_rate:g}, which is {per_clip:g} per clip")
 
 
-def _restore(checkpoints: Checkpoints, model, average: WeightAverage | None, restore_dir: str) -> None:
+def _restore(checkpoints: Checkpoints, model, average: WeightAverage | None, settings: TrainConfig) -> None:
     """The run's own newest checkpoint; for a new run the weights of `restore_dir`, if that is given."""
     step = checkpoints.restore(say)
     if step is not None:
         say(f"going on from step {step}")
         return
-    if not restore_dir:
+    if not settings.restore_dir:
         return
-    if os.path.exists(os.path.join(restore_dir, "config.json")):
-        step = restore_for_inference(model, restore_dir)
-    else:
-        try:
-            step = release.load_checkpoint(model, restore_dir)
-        except (ValueError, tf.errors.OpError) as error:
-            raise ConfigError(f"--restore_dir={restore_dir}: neither the folder of a run (no config.json) nor a "
-                              f"checkpoint of the release that fits: {error}") from error
+    restore_weights(model, settings.restore_dir, scope=settings.restore_scope, say=say)
     if average is not None:
         average.reset(model.trainable_variables)
-    say(f"starting from the weights of {restore_dir} (step {step})")
 
 
 class _Loop:

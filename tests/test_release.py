@@ -9,7 +9,7 @@ import pathlib
 import numpy as np
 import pytest
 import recipe
-import tensorflow as tf
+from weights_on_disk import save_tf1
 
 from rstg_tf import build_model, release
 from rstg_tf.config import ConfigError, ExperimentConfig
@@ -160,12 +160,7 @@ def test_a_tf1_checkpoint_restores_with_its_step(tmp_path):
     model, other = tiny_model(), tiny_model()
     tensors = tensors_of(model)
     release.assign_weights(model, tensors)
-    graph = tf.Graph()
-    with graph.as_default(), tf.compat.v1.Session() as session:
-        for name, value in {**tensors, "global_step": np.int64(12)}.items():
-            tf.compat.v1.get_variable(name, initializer=value, use_resource=False)
-        session.run(tf.compat.v1.global_variables_initializer())
-        prefix = tf.compat.v1.train.Saver().save(session, str(tmp_path / "model_12.ckpt"))
+    prefix = save_tf1(tmp_path, tensors, step=12)
     assert release.load_checkpoint(other, tmp_path) == 12
     np.testing.assert_array_equal(other(VIDEO), model(VIDEO))
     assert release.load_checkpoint(other, prefix) == 12
