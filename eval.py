@@ -3,6 +3,7 @@
     python eval.py                       the newest run under runs/, its newest checkpoint, its test data
     python eval.py --model_dir=RUN --checkpoint=best --split=train
     python eval.py --dataset=DIR --export_dir=BASE
+    python eval.py --num_eval_spatial_clips=11 --num_eval_temporal_clips=2    dense: logits averaged over 22 views
 
 Everything else comes from the run's config.json, but that it computes in float32, as the SavedModel does; with
 --precision=run both keep the precision of the training. The last line of the output is the result as JSON.
@@ -14,50 +15,49 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from absl import flags as absl_flags
 
-from datasets.manifest import DatasetError, Manifest, check_shards
+from datasets.manifest import DatasetError, Manifest
+from datasets.records_of_runs import model_sizes, open_dataset
+from datasets.views import evaluation_reading, training_reading
 from rstg_tf.config import ConfigError
 from rstg_tf.runs import Run, open_run, parse_run_flags
+from rstg_tf.versions import check_target
 
 # TensorFlow is imported where it is needed: a wrong folder or flag is answered at once.
+PAIRS_IN_RESULT = 10
 
 
 def define_flags(flags: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_enum("split", "test", ["test", "train"], "which of the run's data sets", flag_values=flags)
     absl_flags.DEFINE_string("dataset", "", "another data set's folder, with the same classes", flag_values=flags)
-    absl_flags.DEFINE_integer("batch_size", 0, "clips at a time over all replicas; 0: as in training", lower_bound=0,
-                              flag_values=flags)
+    absl_flags.DEFINE_integer("batch_size", 0, "clips, or views of clips, at a time over all replicas; 0: as in "
+                              "training", lower_bound=0, flag_values=flags)
+    absl_flags.DEFINE_integer("num_eval_spatial_clips", 0, "crops of a clip, from one end to the other; 0: as in the "
+                              "run's settings; 1: the centre", lower_bound=0, flag_values=flags)
+    absl_flags.DEFINE_integer("num_eval_temporal_clips", 0, "samplings of a clip's frames; 0: as in the run's settings",
+                              lower_bound=0, flag_values=flags)
+    absl_flags.DEFINE_integer("eval_crop_size", 0, "side of the crops in pixels; 0: the model's size for one crop, the "
+                              "run's --short_side for several", lower_bound=0, flag_values=flags)
     absl_flags.DEFINE_integer("num_virtual_devices", 0, "split the CPU into this many replicas; 0: don't",
                               lower_bound=0, flag_values=flags)
     absl_flags.DEFINE_boolean("report", True, "write MODEL_DIR/report/", flag_values=flags)
     absl_flags.DEFINE_string("export_dir", "", "also write a SavedModel to EXPORT_DIR/<version>/", flag_values=flags)
 
 
-def open_dataset(run: Run, directory: str, split: str) -> tuple[str, Manifest]:
-    """The folder and manifest to evaluate on. Raises ConfigError or DatasetError if it is missing or does not fit."""
-    directory = directory or getattr(run.config.data, f"{split}_dataset")
-    if not directory:
-        raise ConfigError(f"the run {run.path} names no {split} data set: give --dataset=DIR.")
-    manifest = Manifest.read(directory)
-    model = run.config.model
-    for fact, found, expected in (("classes", len(manifest.classes), model.num_classes),
-                                  ("frames per clip", manifest.num_frames, model.num_frames),
-                                  ("pixels of height", manifest.height, model.height),
-                                  ("pixels of width", manifest.width, model.width),
-                                  ("channels", manifest.channels, model.channels)):
-        if found is not None and found != expected:
-            raise ConfigError(f"{directory} has {found} {fact}, but the run {run.path} was trained with {expected}.")
-    for label, (found, expected) in enumerate(zip(manifest.classes, run.class_names())):
-        if found != expected:
-            raise ConfigError(f"{directory}: class {label} is {found!r}, but the run {run.path} was trained with "
-                              f"{expected!r} there.")
-    check_shards(directory, manifest)
-    return directory, manifest
+def read_views(run: Run, manifest: Manifest, flags: absl_flags.FlagValues) -> dict[str, Any]:
+    """Arguments of `evaluation_clips`: frames, crops and views by the flags, else by the run's settings."""
+    data = run.config.data
+    return evaluation_reading(
+        manifest, spatial_views=flags.num_eval_spatial_clips or data.num_eval_spatial_clips,
+        temporal_views=flags.num_eval_temporal_clips or data.num_eval_temporal_clips,
+        eval_crop_size=flags.eval_crop_size, **model_sizes(run))
 
 
-def evaluate(run: Run, directory: str, manifest: Manifest, flags: absl_flags.FlagValues) -> dict:
+def evaluate(run: Run, directory: str, manifest: Manifest, reading: dict[str, Any],
+             flags: absl_flags.FlagValues) -> dict:
     """Evaluates, writes what the flags ask for into the run's folder, and returns the result."""
     from datasets.pipeline import evaluation_clips
     from rstg_tf import devices
@@ -69,23 +69,41 @@ def evaluate(run: Run, directory: str, manifest: Manifest, flags: absl_flags.Fla
                                seed=settings.train.seed)
     with strategy.scope():
         model, step = run.load_model()
-    clips = evaluation_clips(directory=directory, manifest=manifest, num_frames=settings.model.num_frames,
-                             batch_size=flags.batch_size or settings.train.batch_size)
-    print(f"{run.path}, step {step}: {manifest.num_clips} clips of {directory}", flush=True)
-    evaluation = evaluate_clips(model, clips, num_clips=manifest.num_clips, progress=True)
-    result = {"dataset": manifest.name, "split": manifest.split, **evaluation.figures(), "step": step,
-              "checkpoint": "best" if run.checkpoint == "best" else f"ckpt-{step}", "model_dir": run.path,
-              "dataset_dir": directory, "precision": precision}
+    records = {"directory": directory, "manifest": manifest,
+               "batch_size": flags.batch_size or settings.train.batch_size}
+    views = reading["spatial_views"] * reading["temporal_views"]
+    print(f"{run.path}, step {step}: {manifest.num_clips} clips of {directory}, views of each: {views}", flush=True)
+    evaluation = evaluate_clips(model, evaluation_clips(**records, **reading), num_clips=manifest.num_clips,
+                                views=views, progress=True)
+    result = {
+        "dataset": manifest.name, "split": manifest.split, **evaluation.figures(), **_protocol(run, reading),
+        "step": step, "checkpoint": "best" if run.checkpoint == "best" else f"ckpt-{step}", "model_dir": run.path,
+        "dataset_dir": directory, "precision": precision,
+        "confused_pairs": _most_confused(evaluation, manifest.classes)}
     write_scores(os.path.join(run.path, SCORES_FILE), evaluation)
     write_atomically(os.path.join(run.path, RESULT_FILE), json.dumps(result, indent=2) + "\n")
     print(_in_words(result))
     if flags.report:
         from rstg_tf.report import write_report
 
+        centres = evaluation_clips(**records, **training_reading(manifest, **model_sizes(run)))
         write_report(os.path.join(run.path, "report"), model=model, evaluation=evaluation,
-                     class_names=manifest.classes, result=result, load_clips=_clip_loader(clips))
+                     class_names=manifest.classes, result=result, load_clips=_clip_loader(centres))
         print(f"report: {os.path.join(run.path, 'report', 'index.html')}")
     return result
+
+
+def _protocol(run: Run, reading: dict[str, Any]) -> dict[str, Any]:
+    """What was shown of a clip: crops × samplings, and the crops' height and width in pixels."""
+    size = reading.get("crop_size") or (run.config.model.height, run.config.model.width)
+    return {"spatial_views": reading["spatial_views"], "temporal_views": reading["temporal_views"],
+            "crop_size": list(size)}
+
+
+def _most_confused(evaluation, names: Sequence[str]) -> list[dict[str, Any]]:
+    """The classes most often taken for one another; `share` is of the true class's clips."""
+    return [{"true": names[true], "predicted": names[predicted], "clips": clips, "share": share}
+            for true, predicted, clips, share in evaluation.confused_pairs()[:PAIRS_IN_RESULT]]
 
 
 def _clip_loader(batches) -> Callable[[Iterable[int]], dict]:
@@ -110,13 +128,6 @@ def _in_words(result: dict) -> str:
             f"over classes {result['class_mean_accuracy']:.4f}, loss {result['loss']:.4f}")
 
 
-def _refuse_unsupported(run: Run) -> None:
-    views = run.config.data.num_eval_spatial_clips * run.config.data.num_eval_temporal_clips
-    if views > 1:
-        raise ConfigError(f"--num_eval_spatial_clips × --num_eval_temporal_clips = {views}: evaluation with several "
-                          "views of a clip is not built yet.")
-
-
 def main(arguments: Sequence[str]) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
@@ -125,14 +136,17 @@ def main(arguments: Sequence[str]) -> int:
             print(__doc__, flags.get_help(), sep="\n")
             return 0
         run = open_run(flags.model_dir, flags.checkpoint)
-        _refuse_unsupported(run)
         directory, manifest = open_dataset(run, flags.dataset, flags.split)
+        reading = read_views(run, manifest, flags)
+        if flags.export_dir:
+            check_target(flags.export_dir)
     except (ConfigError, DatasetError) as error:
         return _fail(error, code=2)
-    return _run(run, directory, manifest, flags)
+    return _run(run, directory, manifest, reading, flags)
 
 
-def _run(run: Run, directory: str, manifest: Manifest, flags: absl_flags.FlagValues) -> int:
+def _run(run: Run, directory: str, manifest: Manifest, reading: dict[str, Any],
+         flags: absl_flags.FlagValues) -> int:
     import tensorflow as tf
 
     from datasets.pipeline import explain_read_error
@@ -140,7 +154,7 @@ def _run(run: Run, directory: str, manifest: Manifest, flags: absl_flags.FlagVal
     from rstg_tf.export import ExportError, export_run
 
     try:
-        result = evaluate(run, directory, manifest, flags)
+        result = evaluate(run, directory, manifest, reading, flags)
         if flags.export_dir:
             result["export"] = export_run(run, base=flags.export_dir, precision=flags.precision)
             print(f"SavedModel: {result['export']}")

@@ -19,10 +19,13 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from datasets.manifest import MANIFEST_FILE, DatasetError, Manifest, check_shards
+from datasets.views import has_one_size, training_reading
 from rstg_tf import flags
 from rstg_tf.config import ConfigError, ExperimentConfig
+from rstg_tf.weight_files import weights_to_restore
 
 # TensorFlow 2.15 logs three harmless lines as errors when it starts on a machine without a GPU.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -55,9 +58,9 @@ class Data:
 
 def open_data(config: ExperimentConfig) -> Data:
     """Checks what is to be read; writes the demo's records where they are missing and --write_missing says so."""
-    data, restore_dir = config.data, config.train.restore_dir
-    if restore_dir and not os.path.isdir(restore_dir) and not os.path.exists(f"{restore_dir}.index"):
-        raise ConfigError(f"--restore_dir={restore_dir}: neither a folder nor a checkpoint's prefix.")
+    data = config.data
+    if config.train.restore_dir:
+        weights_to_restore(config.train.restore_dir)
     if not data.train_dataset:
         raise ConfigError("--train_dataset: give the folder of the training records.")
     if config.train.eval_every and not data.test_dataset:
@@ -78,7 +81,7 @@ def write_or_refuse(split: str, directory: str, config: ExperimentConfig) -> Non
         return
     how = f"with python -m datasets.sync_mnist --split={split} --out_dir={shlex.quote(directory)}"
     if config.model.channels != 1:
-        how = "with the ShardWriter of datasets/video_records.py"
+        how = "with python -m datasets.something_something or, of your own videos, python -m datasets.video_folder"
     raise ConfigError(f"--{split}_dataset={directory}: no {MANIFEST_FILE} there. Write the records first, {how}.")
 
 
@@ -87,14 +90,23 @@ def checked_manifest(split: str, directory: str, config: ExperimentConfig) -> Ma
     manifest = Manifest.read(directory)
     check_shards(directory, manifest)
     model = config.model
+    height, width = (manifest.height, manifest.width) if has_one_size(manifest) else (None, None)
     sizes = (("num_classes", model.num_classes, len(manifest.classes)),
-             ("video_num_frames", model.num_frames, manifest.num_frames), ("dim_h", model.height, manifest.height),
-             ("dim_w", model.width, manifest.width), ("num_chan", model.channels, manifest.channels))
+             ("video_num_frames", model.num_frames, manifest.num_frames), ("dim_h", model.height, height),
+             ("dim_w", model.width, width), ("num_chan", model.channels, manifest.channels))
     for flag, wanted, found in sizes:
         if found is not None and wanted != found:
             raise ConfigError(f"--{flag}={wanted} does not fit the {split} records in {directory}, which have {found}: "
                               f"give --{flag}={found}, or other records.")
+    read_clips(manifest, config)
     return manifest
+
+
+def read_clips(manifest: Manifest, config: ExperimentConfig) -> dict[str, Any]:
+    """The arguments by which `datasets.pipeline` makes clips of the model's size; ConfigError where it can't."""
+    model = config.model
+    return training_reading(manifest, num_frames=model.num_frames, height=model.height, width=model.width,
+                            short_side=config.data.short_side)
 
 
 def default_model_dir(arguments: Sequence[str]) -> str:
@@ -110,20 +122,24 @@ def run(config: ExperimentConfig, model_dir: str, data: Data) -> int:
     """Trains, says where the run lies, and returns the exit code. TensorFlow loads here: wrong flags answer at once."""
     import tensorflow as tf
 
+    from datasets.augmentation import mirrored_in_words
     from datasets.pipeline import evaluation_clips, explain_read_error, training_clips
     from rstg_tf.checkpoints import CheckpointError
     from rstg_tf.training import NonFiniteError, train
 
     records, settings = config.data, config.train
+    if records.horizontal_flip:
+        print(mirrored_in_words(data.train.classes), flush=True)
 
     def clips(start_step: int) -> tf.data.Dataset:
         return training_clips(
             directory=records.train_dataset, manifest=data.train, batch_size=settings.batch_size, seed=settings.seed,
             start_step=start_step, brightness=records.brightness, horizontal_flip=records.horizontal_flip,
-            shuffle_buffer=records.shuffle_buffer)
+            shuffle_buffer=records.shuffle_buffer, **read_clips(data.train, config))
 
     def sample_video() -> tf.Tensor:
-        clips = evaluation_clips(directory=records.train_dataset, manifest=data.train, batch_size=4)
+        clips = evaluation_clips(directory=records.train_dataset, manifest=data.train, batch_size=4,
+                                 **read_clips(data.train, config))
         return next(iter(clips.take(1)))["video"]
 
     manifests = {f"{split}_dataset": read_manifest_text(directory) for split, directory in
@@ -157,7 +173,7 @@ def evaluator(config: ExperimentConfig, data: Data) -> Callable:
     def evaluate(model) -> float:
         scorer = scorers.setdefault(id(model), ClipScorer(model))
         clips = evaluation_clips(directory=config.data.test_dataset, manifest=data.test,
-                                 batch_size=config.train.batch_size)
+                                 batch_size=config.train.batch_size, **read_clips(data.test, config))
         return evaluate_clips(model, clips, num_clips=data.test.num_clips, scorer=scorer).top1
 
     return evaluate

@@ -25,8 +25,8 @@ PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "Pillow", "scikit-video")
 def time_side_by_side(works: Mapping[str, Callable[[], Any]], *, runs: int = RUNS) -> dict[str, dict[str, float]]:
     """Seconds of each piece of work: {'median', 'lowest', 'highest'} of `runs` runs.
 
-    The runs alternate, so that a change of the machine's speed meets all of them: run 1 of each, run 2 of each, …, every
-    round beginning with another one. What `work` returns is waited for (`.numpy()`), if it can be.
+    The runs alternate, so that a change of the machine's speed meets all of them: run 1 of each, run 2 of each, …;
+    every round begins with another one. What `work` returns is waited for (`.numpy()`), if it can be.
     """
     names = list(works)
     for name in names:
@@ -78,8 +78,8 @@ def run_command(name: str, doc: str, arguments: Sequence[str], *, define_flags: 
                 show: Callable[[dict[str, Any]], None]) -> int:
     """The frame of `python -m benchmarks.NAME`: flags, --json and --help, exit codes, the last line.
 
-    `measure` returns the result, which `show` prints as a table; its entry 'summary' is the last line of the output, and
-    all of it, with the machine, goes into the file that --json names.
+    `measure` returns the result, which `show` prints as a table; its entry 'summary' is the last line of the output.
+    All of it, with the machine, goes into the file that --json names.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow logs harmless lines as errors when there is no GPU
     values = absl_flags.FlagValues()

@@ -1,7 +1,7 @@
 """Shards -> `tf.data` batches of clips: order, frames, crops, augmentation.
 
     shards of an epoch, shuffled -> interleaved records -> shuffle buffer -> skip to start_step     serialized
-      -> parse -> choose frames -> decode (only those, only the crop) -> flip, brightness -> batch  pixels
+      -> parse -> sample frames -> decode only those -> resize, crop -> flip, brightness -> batch   pixels
 
 Everything random is a pure function: the order of (seed, epoch), a clip's augmentation of (seed, epoch, media id). So
 training resumes by skipping serialized records, without stored buffers, and the number of threads changes nothing.
@@ -16,13 +16,16 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from datasets.clip_reader import FAULT, clip_reader, fold_in
+from datasets.augmentation import change_brightness, flip_horizontally, mirrored_labels
+from datasets.clip_reader import FAULT, ClipReader, fold_in
 from datasets.video_records import DatasetError, Manifest, parse_clip
 
 # The order of the records depends on it, so it is no setting, and is not taken from the machine.
 SHARDS_READ_TOGETHER = 16
+# For several views videos are decoded whole, tens of megabytes each.
+VIDEOS_DECODED_AHEAD = 2
 # The ops whose errors are about a record's content; their messages name neither file nor clip.
-_CONTENT_OPS = re.compile("ParseSingleSequenceExample|DecodePng|DecodeJpeg|DecodeAndCropJpeg")
+_CONTENT_OPS = re.compile("ParseSingleSequenceExample|DecodePng|DecodeJpeg|DecodeAndCropJpeg|ExtractJpegShape")
 # The two independent random streams of a seed.
 _ORDER, _AUGMENTATION = 0, 1
 
@@ -37,7 +40,8 @@ def training_clips(
     brightness: float = 0.0,
     horizontal_flip: bool = False,
     num_frames: int | None = None,
-    crop_size: int | None = None,
+    crop_size: int | tuple[int, int] | None = None,
+    short_side: int | None = None,
     shuffle_buffer: int = 4096,
     parallel_calls: int | None = None,
 ) -> tf.data.Dataset:
@@ -53,9 +57,12 @@ def training_clips(
       start_step: the first batch to give; the records before it are read and skipped, not decoded.
       brightness: one value per clip, uniform in ±brightness of full scale (255), is added and the sum clipped to
         0…255, in float32.
-      horizontal_flip: mirrors every frame of a clip with probability 1/2.
-      num_frames: T; None takes the manifest's. A clip of another length is an error that names it.
-      crop_size: side in pixels of a square window, placed at random once per clip; None takes whole frames.
+      horizontal_flip: mirrors every frame of a clip with probability 1/2, and its label: see `mirrored_labels`.
+      num_frames: T; None takes the manifest's. Where clips differ in length (the manifest names none), T frames at even
+        distances are taken, see `frames.frame_indices`; else a clip of another length is an error that names it.
+      crop_size: height and width in pixels of a window, or the side of a square one, placed at random once per clip;
+        None takes whole frames.
+      short_side: pixels; the frames are resized (bicubic) so that their shorter side has this length, then cropped.
       shuffle_buffer: records, held serialized in memory, among which the next one is drawn. The order depends on it
         (and on the shards) and is uniform when it holds the whole data set; 0 shuffles the shards alone.
       parallel_calls: clips decoded at a time; None lets tf.data decide.
@@ -72,7 +79,8 @@ def training_clips(
              f"batch_size={batch_size}, start_step={start_step}, shuffle_buffer={shuffle_buffer}: expected at least "
              "1, 0 and 0.")
     parallel_calls = parallel_calls or tf.data.AUTOTUNE
-    read_clip = clip_reader(manifest, num_frames, crop_size)
+    reader = ClipReader(manifest, num_frames=num_frames, crop_size=crop_size, short_side=short_side)
+    partners = mirrored_labels(manifest.classes)
     position = start_step * batch_size
     first_epoch, already_seen = divmod(position, manifest.num_clips)
     read_epoch = _epoch_reader(directory, manifest, seed, shuffle_buffer, parallel_calls)
@@ -82,13 +90,11 @@ def training_clips(
         # Clips are told apart by their ids, not by their places, so that a clip's augmentation outlives a new sharding.
         fingerprint = tf.strings.to_hash_bucket_fast(parsed["media_id"], 2**62)
         clip_seed = fold_in(fold_in(_stream(seed, _AUGMENTATION), epoch), fingerprint)
-        video, label = read_clip(parsed, clip_seed)
+        video, label = reader.read_clip(parsed, clip_seed)
         if horizontal_flip:
-            mirrored = tf.random.stateless_uniform([], fold_in(clip_seed, 1)) < 0.5
-            video = tf.where(mirrored, tf.reverse(video, axis=[2]), video)
+            video, label = flip_horizontally(video, label, seed=clip_seed, partners=partners)
         if brightness:
-            change = 255.0 * tf.random.stateless_uniform([], fold_in(clip_seed, 2), -brightness, brightness)
-            video = tf.clip_by_value(tf.cast(video, tf.float32) + change, 0.0, 255.0)
+            video = change_brightness(video, seed=clip_seed, brightness=brightness)
         return {"video": video, "label": label}
 
     clips = tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(read_epoch).skip(already_seen)
@@ -102,29 +108,56 @@ def evaluation_clips(
     manifest: Manifest,
     batch_size: int,
     num_frames: int | None = None,
-    crop_size: int | None = None,
+    crop_size: int | tuple[int, int] | None = None,
+    short_side: int | None = None,
+    spatial_views: int = 1,
+    temporal_views: int = 1,
     parallel_calls: int | None = None,
 ) -> tf.data.Dataset:
-    """Every clip of the data set once, in the order of the shards; the last batch holds what is left.
+    """Every clip of the data set once, in the order of the shards, or as often as it has views, one after the other.
 
-    Args: as those of `training_clips`; `crop_size` cuts the centre out.
+    A clip's views are its crops (`frames.view_windows`: the centre, or several at even distances) of each of its
+    samplings (`frames.frame_indices`). Its frames are decoded and resized once; only the views of a batch are cut out
+    at a time, so that memory does not grow with their number.
+
+    Args: as those of `training_clips`; a batch holds `batch_size` views, the last one what is left.
 
     Returns:
       Dataset of {"video": uint8 [B, T, H, W, C], "label": int32 [B], "media_id": string [B], "index": int64 [B]};
-      `index` numbers the clips of the data set from 0.
+      `index` numbers the clips of the data set from 0 and is the same for all views of a clip.
     """
-    _require(batch_size > 0, f"batch_size={batch_size}: expected at least 1.")
+    _require(batch_size > 0 and spatial_views > 0 and temporal_views > 0,
+             f"batch_size={batch_size}, spatial_views={spatial_views}, temporal_views={temporal_views}: expected at "
+             "least 1 each.")
     parallel_calls = parallel_calls or tf.data.AUTOTUNE
-    read_clip = clip_reader(manifest, num_frames, crop_size)
+    reader = ClipReader(manifest, num_frames=num_frames, crop_size=crop_size, short_side=short_side)
 
     def read(index: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         parsed = parse_clip(serialized)
-        video, label = read_clip(parsed, None)
+        video, label = reader.read_clip(parsed, None)
         return {"video": video, "label": label, "media_id": parsed["media_id"], "index": index}
 
-    records = tf.data.Dataset.range(len(manifest.shards)).flat_map(_shard_reader(directory, manifest))
-    clips = records.enumerate().prefetch(2 * batch_size).map(read, num_parallel_calls=parallel_calls)
+    records = tf.data.Dataset.range(len(manifest.shards)).flat_map(_shard_reader(directory, manifest)).enumerate()
+    if spatial_views * temporal_views > 1:
+        clips = _views(records, reader, crops=spatial_views, samplings=temporal_views)
+    else:
+        clips = records.prefetch(2 * batch_size).map(read, num_parallel_calls=parallel_calls)
     return _finish(clips.batch(batch_size))
+
+
+def _views(records: tf.data.Dataset, reader: ClipReader, *, crops: int, samplings: int) -> tf.data.Dataset:
+    """Numbered records -> the views of each, one by one."""
+
+    def decode(index: tf.Tensor, serialized: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
+        parsed = parse_clip(serialized)
+        frames, corners, label = reader.read_views(parsed, samplings=samplings, crops=crops)
+        return {"label": label, "media_id": parsed["media_id"], "index": index}, frames, corners
+
+    def cut(facts: dict[str, tf.Tensor], frames: tf.Tensor, corners: tf.Tensor) -> tf.data.Dataset:
+        views = tf.data.Dataset.range(crops * samplings)
+        return views.map(lambda view: {"video": reader.cut_view(frames, corners, view), **facts})
+
+    return records.map(decode, num_parallel_calls=VIDEOS_DECODED_AHEAD).flat_map(cut)
 
 
 def explain_read_error(

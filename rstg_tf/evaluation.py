@@ -84,6 +84,14 @@ class Evaluation:
         """Clips by true class (rows) and predicted class (columns): int64 [classes, classes]; its sum is n."""
         return metrics.confusion_matrix(self.labels, self.predictions, labels=np.arange(self.num_classes))
 
+    def confused_pairs(self) -> list[tuple[int, int, int, float]]:
+        """(true class, predicted class, clips, their share of the true class's clips), most clips first."""
+        confusion = self.confusion()
+        clips = confusion.sum(axis=1)
+        pairs = [(int(true), int(predicted)) for true, predicted in zip(*np.nonzero(confusion)) if true != predicted]
+        pairs.sort(key=lambda pair: (-confusion[pair], pair))
+        return [(*pair, int(confusion[pair]), float(confusion[pair] / clips[pair[0]])) for pair in pairs]
+
     def class_accuracies(self) -> np.ndarray:
         """Share of each class's clips that were named right: float64 [classes], NaN for a class without clips."""
         confusion = self.confusion()

@@ -5,31 +5,30 @@
     per_class.csv      clips, accuracy and precision of each class
     confused_pairs.csv which class is taken for which, most often first
     clips/*.gif        the most confident mistakes with the graph's attention drawn over them; clips.json: their numbers
-    attention.json/png how much attention each scale gives to each scale
+    graph/             who listens to whom: scales.png/json, and the surest mistakes in detail, see `graph_pictures`
 """
 
 from __future__ import annotations
 
 import csv
 import dataclasses
-import glob
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from rstg_tf import drawing, regions
+from rstg_tf import drawing
+from rstg_tf.attention_numbers import steps_in_json
 from rstg_tf.evaluation import Evaluation
+from rstg_tf.folders import whole_folder
+from rstg_tf.graph_pictures import write_graph_pictures
 from rstg_tf.report_page import page
-from rstg_tf.runs import sync_folder
 
 PER_CLASS_COLUMNS = ("class", "name", "clips", "predicted", "right", "accuracy", "precision")
 PAIR_COLUMNS = ("true", "predicted", "clips", "share_of_true")
-MESSAGES_IN_JSON = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,43 +49,53 @@ class Example:
 
 def write_report(directory: str, *, model, evaluation: Evaluation, class_names: Sequence[str],
                  result: Mapping[str, Any], load_clips: Callable[[Iterable[int]], Mapping[int, np.ndarray]],
-                 num_examples: int = 6, num_described: int = 64) -> None:
+                 num_examples: int = 6, num_detailed: int = 2, num_described: int = 64) -> None:
     """Writes the folder anew; the old one stays until the new one is whole.
 
     Args:
-      model: asked `describe(video)["attention"]`, place -> α [B, K, T, N, N]; without a graph clips are shown plain.
+      model: asked `describe(video)`: 'logits' [B, classes] and 'attention', place -> α [B, K, T, N, N]; without a graph
+        clips are shown plain.
       result: the evaluation's result.json, shown at the top.
-      load_clips: indices -> {index: uint8 [T, H, W, C]}, as they were evaluated.
-      num_examples: clips to animate. num_described: clips, spread evenly over the data set, in the mean attention.
+      load_clips: indices -> {index: uint8 [T, H, W, C]}, as they were evaluated (of several views the centre one).
+      num_examples: clips to animate; num_detailed: of these, the first, in every detail.
+      num_described: clips, spread evenly over the data set, in the mean attention.
     """
-    building = f"{directory}.tmp-{os.getpid()}"
-    for stale in glob.glob(f"{glob.escape(directory)}.tmp-*"):
-        shutil.rmtree(stale)
-    os.makedirs(os.path.join(building, "clips"))
-    try:
+    with whole_folder(directory) as building:
+        os.makedirs(os.path.join(building, "clips"))
         _fill(building, model=model, evaluation=evaluation, class_names=class_names, result=result,
-              load_clips=load_clips, num_examples=num_examples, num_described=num_described)
-        sync_folder(building)
-        _put_in_place(building, directory)
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
+              load_clips=load_clips, num_examples=num_examples, num_detailed=num_detailed,
+              num_described=num_described)
 
 
 def _fill(folder: str, *, model, evaluation: Evaluation, class_names: Sequence[str], result: Mapping[str, Any],
-          load_clips: Callable, num_examples: int, num_described: int) -> None:
+          load_clips: Callable, num_examples: int, num_detailed: int, num_described: int) -> None:
     examples = choose_examples(evaluation, num_examples)
     spread = np.unique(np.linspace(0, evaluation.num_clips - 1, min(num_described, evaluation.num_clips)).astype(int))
     clips = load_clips(sorted({*(example.index for example in examples), *spread.tolist()}))
-    attention = _attention_of(model, clips)
+    attention = _attention_of(model, {example.index: clips[example.index] for example in examples})
     _write_confusion(folder, evaluation, class_names, result)
     _write_examples(folder, examples, clips, attention, class_names)
-    summary = attention_summary([attention[index] for index in spread.tolist()])
-    _write_attention(folder, summary)
+    summary = {"places": {}}
+    if hasattr(model, "describe"):
+        summary = write_graph_pictures(
+            os.path.join(folder, "graph"), model=model, class_names=class_names,
+            clips={_clip_name(index): video for index, video in clips.items()},
+            labels={_clip_name(index): int(evaluation.labels[index]) for index in clips},
+            drawn=[_clip_name(example.index) for example in examples[:num_detailed]],
+            averaged=[_clip_name(index) for index in spread.tolist()])
     with open(os.path.join(folder, "index.html"), "w", encoding="utf-8") as file:
-        file.write(page(result=result, examples=examples, attention=summary["places"],
+        file.write(page(result=_single_figures(result), examples=examples, attention=summary["places"],
                         per_class=(PER_CLASS_COLUMNS, per_class_rows(evaluation, class_names)),
                         pairs=(PAIR_COLUMNS, confused_pairs(evaluation, class_names))))
+
+
+def _single_figures(result: Mapping[str, Any]) -> dict[str, Any]:
+    # The page shows the confused pairs in a table of their own.
+    return {key: value for key, value in result.items() if key != "confused_pairs"}
+
+
+def _clip_name(index: int) -> str:
+    return f"clip-{index}"
 
 
 def choose_examples(evaluation: Evaluation, count: int) -> list[Example]:
@@ -117,48 +126,8 @@ def per_class_rows(evaluation: Evaluation, class_names: Sequence[str]) -> list[t
 
 def confused_pairs(evaluation: Evaluation, class_names: Sequence[str]) -> list[tuple]:
     """Rows of PAIR_COLUMNS for every pair of different classes that was confused, most clips first."""
-    confusion = evaluation.confusion()
-    clips = confusion.sum(axis=1)
-    pairs = [(true, predicted) for true, predicted in zip(*np.nonzero(confusion)) if true != predicted]
-    pairs.sort(key=lambda pair: (-confusion[pair], pair))
-    return [(class_names[true], class_names[predicted], int(confusion[true, predicted]),
-             round(float(confusion[true, predicted] / clips[true]), 4)) for true, predicted in pairs]
-
-
-def attention_by_scale(attention: np.ndarray) -> np.ndarray:
-    """What share of its attention a node of scale r gives to the nodes of scale s together, on average.
-
-    mean over the nodes i of r of Σ_(j in s) α_ij: [..., N, N] -> [..., S, S], finest scale first; its rows sum to 1.
-    """
-    scale = _scale_of_nodes(attention)
-    member = (scale[None, :] == np.unique(scale)[::-1][:, None]).astype(np.float64)  # [S, N]
-    return (member / member.sum(axis=1, keepdims=True)) @ attention @ member.T
-
-
-def attention_summary(attention: Sequence[Mapping[str, np.ndarray]]) -> dict[str, Any]:
-    """Means over clips (each place -> α [K, T, N, N]) and time of attention by scale, per space stage, as for JSON.
-
-    `share[k][r][s]`: see `attention_by_scale`. `share_if_all_alike[s]`: the part of the nodes that are of scale s.
-    `share_to_itself[k][r]`: mean of α_ii. `mean_attention[k][i][j]`: α itself.
-    """
-    places = {}
-    for place in attention[0]:
-        mean = np.mean([clip[place].astype(np.float64).mean(axis=1) for clip in attention], axis=0)  # [K, N, N]
-        scale = _scale_of_nodes(mean)
-        sizes = np.unique(scale)[::-1]
-        own = np.diagonal(mean, axis1=1, axis2=2)  # [K, N]
-        places[place] = {
-            "scales": [f"{size}×{size}" for size in sizes],
-            "share": attention_by_scale(mean).tolist(),
-            "share_if_all_alike": [float(np.mean(scale == size)) for size in sizes],
-            "share_to_itself": [[float(stage[scale == size].mean()) for size in sizes] for stage in own],
-            "nodes": drawing.node_names(len(sizes)),
-            "mean_attention": mean.tolist()}
-    return {"clips": len(attention), "places": places}
-
-
-def _scale_of_nodes(attention: np.ndarray) -> np.ndarray:
-    return regions.scale_of_nodes(drawing.count_scales(attention))
+    return [(class_names[true], class_names[predicted], clips, round(share, 4))
+            for true, predicted, clips, share in evaluation.confused_pairs()]
 
 
 def _attention_of(model, clips: Mapping[int, np.ndarray]) -> dict[int, dict[str, np.ndarray]]:
@@ -197,34 +166,13 @@ def _write_examples(folder: str, examples: Sequence[Example], clips: Mapping[int
                          drawing.clip_frames(clips[example.index], last_stage, heading=heading))
         records.append({**dataclasses.asdict(example), "file": example.file, "true": class_names[example.label],
                         "predicted": class_names[example.prediction],
-                        "attention": {place: _numbers_beside(alpha) for place, alpha in last_stage.items()}})
+                        "attention": {place: steps_in_json(alpha) for place, alpha in last_stage.items()}})
     _write_json(os.path.join(folder, "clips.json"), records)
 
 
 def _stage_text(weights: Mapping[str, np.ndarray]) -> str:
     counts = sorted({len(alpha) for alpha in weights.values()})
     return f"   attention of the last of {' and '.join(map(str, counts))} space stages" if counts else ""
-
-
-def _numbers_beside(attention: np.ndarray) -> dict[str, Any]:
-    """What is drawn over a clip, as numbers: α [T, N, N] -> by step, attention received and the strongest messages."""
-    names = drawing.node_names(drawing.count_scales(attention))
-    return {"nodes": names,
-            "received": np.round(drawing.received_attention(attention), 4).tolist(),
-            "strongest_messages": [[{"from": names[sender], "to": names[receiver], "weight": round(weight, 4)}
-                                    for sender, receiver, weight in drawing.strongest_messages(step, MESSAGES_IN_JSON)]
-                                   for step in attention]}
-
-
-def _write_attention(folder: str, summary: Mapping[str, Any]) -> None:
-    if not summary["places"]:
-        return
-    _write_json(os.path.join(folder, "attention.json"), summary)
-    drawing.save_scale_attention(
-        os.path.join(folder, "attention.png"),
-        {place: np.array(found["share"]) for place, found in summary["places"].items()},
-        {place: np.array(found["share_if_all_alike"]) for place, found in summary["places"].items()},
-        title=f"Attention between the scales, mean over {summary['clips']} clips (×1: as if all nodes were alike)")
 
 
 def _write_csv(path: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -236,11 +184,3 @@ def _write_json(path: str, values: Any) -> None:
     with open(path, "w", encoding="utf-8") as file:
         json.dump(values, file, indent=1, ensure_ascii=False)
         file.write("\n")
-
-
-def _put_in_place(building: str, directory: str) -> None:
-    old = f"{building}-old"
-    if os.path.exists(directory):
-        os.rename(directory, old)
-    os.rename(building, directory)
-    shutil.rmtree(old, ignore_errors=True)

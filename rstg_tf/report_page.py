@@ -6,6 +6,8 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rstg_tf.graph_pictures import coarse_to_fine
+
 ROWS_SHOWN = 20
 Rows = Sequence[Sequence[Any]]
 _STYLE = ("body{font:16px sans-serif;margin:2em;max-width:70em}td,th{padding:.2em .8em;text-align:left;"
@@ -22,8 +24,8 @@ def page(*, result: Mapping[str, Any], examples: Sequence[Any], attention: Mappi
     """The page as HTML. Every text is escaped, so class names may hold any character.
 
     Args:
-      result: shown as it is. `examples`: with `kind` and `file`, see `report.Example`. `attention`: the places of
-        `report.attention_summary`. `per_class`, `pairs`: columns and rows; the row's accuracy is its sixth cell.
+      result: shown as it is. `examples`: with `kind` and `file`, see `report.Example`. `attention`: the
+        places of `attention_summary`. `per_class`, `pairs`: columns and rows; the row's accuracy is its sixth cell.
     """
     columns, classes = per_class
     worst = sorted(classes, key=lambda row: (row[5] == "", row[5], row[0]))
@@ -37,17 +39,10 @@ def page(*, result: Mapping[str, Any], examples: Sequence[Any], attention: Mappi
             parts += [_heading(heading), _paragraph(_HOW_TO_READ), *map(_image, files)]
     parts.append(_link("clips.json"))
     if attention:
-        parts += [_heading("Who listens to whom"), *map(_paragraph, _coarse_to_fine(attention)),
-                  _image("attention.png"), _link("attention.json")]
+        parts += [_heading("Who listens to whom"), *map(_paragraph, map(coarse_to_fine, attention, attention.values())),
+                  *map(_image, ["graph/scales.png"]), *map(_link, ["graph/scales.json", "graph/index.html"])]
     head = f'<head><meta charset="utf-8"><title>Evaluation</title><style>{_STYLE}</style></head>'
     return "\n".join(["<!DOCTYPE html>", f'<html lang="en">{head}<body>', *parts, "</body></html>", ""])
-
-
-def _coarse_to_fine(attention: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """A sentence per graph: does the node of the whole frame listen to the finest ones?"""
-    return [f"{place}: in the last space stage the {found['scales'][-1]} node gives {found['share'][-1][-1][0]:.2f} of "
-            f"its attention to the {found['scales'][0]} nodes together ({found['share_if_all_alike'][0]:.2f} if it "
-            "listened to all nodes alike)." for place, found in attention.items()]
 
 
 def _table(columns: Sequence[str], rows: Rows) -> str:

@@ -141,6 +141,13 @@ def test_accuracies_and_confusion_of_three_clips_by_hand():
     assert evaluation.figures()["class_mean_accuracy"] == 0.75  # over the two classes that have clips
 
 
+def test_confused_pairs_by_hand():
+    # True 0: 0, 1, 1, 2; true 1: 0; true 2: 2. So 0 is taken for 1 twice of four times, for 2 once, 1 for 0 always.
+    predictions = np.eye(3)[[0, 1, 1, 2, 0, 2]]
+    evaluation = hand_made(predictions, [0, 0, 0, 0, 1, 2])
+    assert evaluation.confused_pairs() == [(0, 1, 2, 0.5), (0, 2, 1, 0.25), (1, 0, 1, 1.0)]
+
+
 def test_a_label_in_fifth_place_is_in_the_top_five_and_one_in_sixth_is_not():
     logits = [[6, 5, 4, 3, 2, 1]]
     assert [hand_made(logits, [label]).right_within(5) for label in (4, 5)] == [1, 0]

@@ -12,7 +12,7 @@ import tensorflow as tf
 from test_golden import GOLDEN, assert_equals_golden, under_release_names
 
 from rstg_tf import build_model, release
-from rstg_tf.readout import average_views
+from rstg_tf.evaluation import evaluate_clips
 
 CASES = ("smt_c2d", "smt_i3d", "smt_nonlocal", "smt_c2d_rstg_final", "smt_i3d_rstg_final", "smt_i3d_rstg_res3_res4",
          "smt_dense_i3d_rstg_final")
@@ -46,13 +46,29 @@ def case(request):
 def test_logits_and_nodes_equal_the_release(case):
     video, views = case.video()
     described = tf.function(case.model.describe)(video)
-    assert_equals_golden(average_views(described["logits"], views), case.golden["logits"], "logits")
+    if views > 1:
+        logits = evaluated_logits(case.model, video, views)
+        np.testing.assert_allclose(logits[0], np.mean(described["logits"], axis=0), atol=1e-4)
+    else:
+        logits = described["logits"]
+    assert_equals_golden(logits, case.golden["logits"], "logits")
     compared = {"logits"}
     for place, pair in described["nodes"].items():
         for nodes, key in zip(pair, (f"{place}/input_nodes", f"{place}/output_nodes")):
             assert_equals_golden(nodes[..., ::max(1, nodes.shape[-1] // 32)], case.golden[key], key)
             compared.add(key)
     assert compared == {key for key in case.golden if key != "labels" and not key.startswith("grad_")}
+
+
+def evaluated_logits(model, video, views):
+    """The means over the views by the evaluation's own code, which gets them four at a time."""
+    videos = np.arange(len(video)) // views
+    clips = tf.data.Dataset.from_tensor_slices({
+        "video": video, "label": np.zeros(len(video), np.int32), "media_id": [f"video-{number}" for number in videos],
+        "index": videos}).batch(4)
+    evaluation = evaluate_clips(model, clips, num_clips=len(video) // views, views=views)
+    assert evaluation.views == views
+    return evaluation.logits
 
 
 def test_variables_have_the_release_s_names_and_shapes(case):

@@ -28,7 +28,7 @@ class Listener:
     def describe(self, video):
         alpha = np.zeros((len(video), 2, video.shape[1], NODES_OF_TWO_SCALES, NODES_OF_TWO_SCALES), np.float32)
         alpha[..., 4] = 1.0
-        return {"attention": {"final": tf.constant(alpha)}}
+        return {"logits": tf.zeros([len(video), len(NAMES)]), "attention": {"final": tf.constant(alpha)}}
 
 
 def load_clips(indices):
@@ -36,10 +36,11 @@ def load_clips(indices):
     return {index: generator.integers(0, 256, (FRAMES, 16, 24, 1), np.uint8) for index in indices}
 
 
-def write(directory, *, model=None, evaluation=None, loader=load_clips, **arguments):
+def write(directory, *, model=None, evaluation=None, loader=load_clips, num_detailed=0, **arguments):
     evaluation = evaluation or hand_made_evaluation()
     report.write_report(str(directory), model=model or Listener(), evaluation=evaluation, class_names=NAMES,
-                        result={"dataset": "hand", **evaluation.figures()}, load_clips=loader, **arguments)
+                        result={"dataset": "hand", **evaluation.figures()}, load_clips=loader,
+                        num_detailed=num_detailed, **arguments)
 
 
 def rows_of(path):
@@ -61,12 +62,13 @@ class References(html.parser.HTMLParser):
 
 
 def test_the_page_refers_to_every_file_and_to_no_other(tmp_path):
-    write(tmp_path / "report", num_examples=3)
+    write(tmp_path / "report", num_examples=3, num_detailed=1)
     folder = tmp_path / "report"
     page = References((folder / "index.html").read_text(encoding="utf-8"))
     written = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert set(page.files) == written - {"index.html"}
-    assert {"confusion.png", "clips/mistake-clip3.gif", "attention.png"} <= written
+    in_detail = {file for file in written if file.startswith("graph/clip-")}  # on the page graph/index.html
+    assert set(page.files) == written - {"index.html"} - in_detail
+    assert {"confusion.png", "clips/mistake-clip3.gif", "graph/scales.png", "graph/clip-3/clip.json"} <= written
     assert "stop <&>" in page.text  # escaped, so read back as it is
 
 
@@ -110,7 +112,7 @@ def test_animations_have_a_frame_per_frame_and_their_numbers_beside_them(tmp_pat
 
 def test_a_model_without_a_graph_gets_its_clips_plain_and_no_attention(tmp_path):
     write(tmp_path / "report", model=object())
-    assert not (tmp_path / "report" / "attention.json").exists()
+    assert not (tmp_path / "report" / "graph").exists()
     assert len(list((tmp_path / "report" / "clips").iterdir())) == 6
     assert "Who listens" not in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
 
@@ -118,10 +120,10 @@ def test_a_model_without_a_graph_gets_its_clips_plain_and_no_attention(tmp_path)
 def test_time_stages_alone_have_no_attention_to_report(tmp_path):
     class TimeOnly:
         def describe(self, video):
-            return {"attention": {"final": tf.zeros([len(video), 0, 2, 5, 5])}}
+            return {"logits": tf.zeros([len(video), 3]), "attention": {"final": tf.zeros([len(video), 0, 2, 5, 5])}}
 
     write(tmp_path / "report", model=TimeOnly())
-    assert not (tmp_path / "report" / "attention.json").exists()
+    assert not (tmp_path / "report" / "graph").exists()
 
 
 def test_a_new_report_replaces_the_old_one_whole(tmp_path):
@@ -140,23 +142,6 @@ def test_a_report_that_fails_leaves_the_old_one_and_no_half_one(tmp_path):
         write(tmp_path / "report", loader=unreadable)
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
     assert (tmp_path / "report" / "index.html").exists()
-
-
-def test_attention_by_scale_of_five_nodes_by_hand():
-    # Nodes 0…3 are the 2×2 grid, node 4 the whole frame.
-    alpha = np.array([[0.1, 0.1, 0.1, 0.1, 0.6],
-                      [0.2, 0.2, 0.2, 0.2, 0.2],
-                      [0.0, 0.0, 0.0, 0.0, 1.0],
-                      [1.0, 0.0, 0.0, 0.0, 0.0],
-                      [0.3, 0.0, 0.0, 0.4, 0.3]])
-    # 2×2 to 1×1: (0.6 + 0.2 + 1 + 0) / 4 = 0.45; 1×1 to 2×2: 0.7.
-    np.testing.assert_allclose(report.attention_by_scale(alpha), [[0.55, 0.45], [0.7, 0.3]])
-    summary = report.attention_summary([{"final": alpha[None, None]}, {"final": np.full((1, 3, 5, 5), 0.2)}])
-    final = summary["places"]["final"]
-    assert (summary["clips"], final["scales"]) == (2, ["2×2", "1×1"])
-    np.testing.assert_allclose(final["share"], [[[(0.55 + 0.8) / 2, (0.45 + 0.2) / 2], [0.75, 0.25]]])
-    np.testing.assert_allclose(final["share_if_all_alike"], [0.8, 0.2])
-    np.testing.assert_allclose(final["share_to_itself"], [[(0.3 / 4 + 0.2) / 2, 0.25]])  # α_ii: 0.1, 0.2, 0, 0 and 0.3
 
 
 def test_strongest_messages_leave_out_what_a_node_tells_itself():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -15,6 +16,7 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
+from mixed_videos import CLASSES, write_videos
 
 import train
 
@@ -192,6 +194,41 @@ def test_a_wrong_command_ends_with_2_and_a_sentence_and_makes_no_folder(argument
     assert named in refusal
     assert refusal.startswith("train.py: ") and refusal.count("\n") == 1
     assert not run_dir.exists()
+
+
+def test_missing_rgb_records_are_told_the_tools_that_write_them(flag_file, tmp_path, capsys):
+    assert train.main([f"--flagfile={flag_file}", f"--model_dir={tmp_path / 'run'}", "--num_chan=3",
+                       "--train_dataset=/no/such/folder"]) == 2
+    told = capsys.readouterr().err
+    assert "python -m datasets.something_something" in told and "python -m datasets.video_folder" in told
+
+
+def test_videos_need_a_short_side_for_the_models_crop(flag_file, tmp_path, capsys):
+    manifest, _ = write_videos(tmp_path / "videos", [(5, 20, 30)] * 2, classes=CLASSES[:2])
+    arguments = [f"--flagfile={flag_file}", f"--model_dir={tmp_path / 'run'}", "--num_chan=3",
+                 f"--train_dataset={tmp_path / 'videos'}", "--test_dataset="]
+    assert train.main([*arguments, "--short_side=10"]) == 2
+    assert "--short_side=10: expected at least 12" in capsys.readouterr().err
+    # A common height alone is no size: the widths differ.
+    dataclasses.replace(manifest, height=20).write(tmp_path / "videos")
+    assert train.main([*arguments, "--short_side=10"]) == 2
+    assert "--short_side=10: expected at least 12" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_training_on_videos_of_all_sizes_resumes_to_the_same_bits(flag_file, tmp_path):
+    sizes = [(9, 20, 30), (4, 20, 33), (3, 14, 40), (1, 31, 26), (6, 20, 20)]
+    for split in ("train", "test"):
+        write_videos(tmp_path / split, sizes, labels=[0, 1, 0, 1, 0], classes=CLASSES[:2])
+    options = ("--num_chan=3", "--short_side=20", "--batch_size=4", "--num_eval_spatial_clips=3", "--eval_every=8",
+               f"--train_dataset={tmp_path / 'train'}", f"--test_dataset={tmp_path / 'test'}")
+    whole = _run(flag_file, tmp_path / "whole", *options, "--num_steps=16")
+    assert _result(whole)["step"] == 16
+    assert "classes mirrored with the label of their mirror image: 2 (pushing something from left to" in whole.stdout
+    assert whole.stdout.count("test accuracy") == 2
+    assert _result(_run(flag_file, tmp_path / "parts", *options, "--num_steps=7"))["step"] == 7
+    assert "going on from step 7" in _run(flag_file, tmp_path / "parts", *options, "--num_steps=16").stdout
+    _assert_same_bits(tmp_path / "whole", tmp_path / "parts", 16)
 
 
 def test_a_shard_cut_at_a_record_boundary_is_refused_before_step_0(flag_file, toy_records, tmp_path, capsys):

@@ -1,0 +1,183 @@
+"""Pictures of the graph at work: its regions, who listens to whom, and how that changes over stages and frames.
+
+    python -m rstg_tf.visualize                        the newest run under runs/, three clips of its test data
+    python -m rstg_tf.visualize --model_dir=RUN --checkpoint=best --clips=0,17
+    python -m rstg_tf.visualize --dataset=DIR --num_clips=5 --out=FOLDER
+    python -m rstg_tf.visualize --video=FILE --video=FILE
+
+FILE is any video that ffmpeg reads, a folder of JPEG or PNG frames, or a .npy file (uint8 [T, H, W] or [T, H, W, C]).
+Everything goes into --out (unless given, MODEL_DIR/visualize/): index.html, pictures, and their numbers as JSON. How
+much the scales listen to each other is the mean over --num_mean_clips of the data set, or over the given videos.
+Records are read by the repository's datasets/, so those need a checkout; videos don't.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from absl import flags as absl_flags
+
+from rstg_tf.clips import load_clip, model_clip
+from rstg_tf.config import ConfigError
+from rstg_tf.export import run_clip
+from rstg_tf.folders import folder_name, whole_folder
+from rstg_tf.runs import Run, open_run, parse_run_flags
+from rstg_tf.video import VideoError
+
+# TensorFlow is imported where it is needed: a wrong folder or flag is answered at once.
+
+
+class Clips(NamedTuple):
+    """What to show. `videos`: name -> uint8 [T, H, W, C], as the model takes them.
+
+    `drawn`: which to draw one by one. `averaged`: which the means are over. `labels`: name -> class, where known.
+    """
+
+    videos: Mapping[str, np.ndarray]
+    drawn: Sequence[str]
+    averaged: Sequence[str]
+    labels: Mapping[str, int]
+
+
+def define_flags(flags: absl_flags.FlagValues) -> None:
+    absl_flags.DEFINE_multi_string("video", [], "a video file, a folder of frames or a .npy file in the place of "
+                                   "records; may be given several times", flag_values=flags)
+    absl_flags.DEFINE_enum("split", "test", ["test", "train"], "which of the run's data sets", flag_values=flags)
+    absl_flags.DEFINE_string("dataset", "", "another data set's folder, with the same classes", flag_values=flags)
+    absl_flags.DEFINE_string("clips", "", "numbers of the clips to draw, from 0, such as 0,17; unless given, "
+                             "--num_clips at even distances", flag_values=flags)
+    absl_flags.DEFINE_integer("num_clips", 3, "how many clips to draw", lower_bound=1, flag_values=flags)
+    absl_flags.DEFINE_integer("num_mean_clips", 64, "how many clips, at even distances, the means are over",
+                              lower_bound=1, flag_values=flags)
+    absl_flags.DEFINE_string("out", "", "folder to write; unless given, MODEL_DIR/visualize", flag_values=flags)
+
+
+def check_flags(flags: absl_flags.FlagValues, run: Run) -> str:
+    """The folder to write. Raises ConfigError for flags that contradict each other and for models without attention."""
+    if flags.video:
+        for name in ("dataset", "split", "clips", "num_clips", "num_mean_clips"):
+            if flags[name].present:
+                raise ConfigError(f"--{name} chooses among a data set's clips, and --video gives its own: give one.")
+    if flags.clips and flags["num_clips"].present:
+        raise ConfigError("--clips and --num_clips both say which clips to draw: give one of them.")
+    if flags.clips and not all(part.strip().isdecimal() for part in flags.clips.split(",")):
+        raise ConfigError(f"--clips={flags.clips}: expected numbers from 0 with commas between, such as 0,17.")
+    model = run.config.model
+    if model.head != "graph" or not model.graph_places or not model.graph.space_iterations:
+        raise ConfigError(f"the run {run.path} has no attention to show: its model has no graph with a space stage "
+                          "(--head=graph, --place_graph, --num_process_iter of at least 1).")
+    out = os.path.normpath(flags.out or os.path.join(run.path, "visualize"))
+    if os.path.isdir(out) and os.listdir(out) and not os.path.exists(os.path.join(out, "scales.json")):
+        raise ConfigError(f"--out={out} holds other files, and would be replaced: give a new folder or an empty one.")
+    if os.path.exists(out) and not os.path.isdir(out):
+        raise ConfigError(f"--out={out} is a file: give a folder.")
+    return out
+
+
+def clips_of_videos(run: Run, paths: Sequence[str]) -> Clips:
+    """The clips that the model sees of these sources, as evaluation makes them; see `clips.open_source`."""
+    taken, videos = dataclasses.asdict(run_clip(run)), {}
+    for path in paths:
+        name = folder_name(os.path.basename(os.path.normpath(path)))
+        if name in videos:
+            raise ConfigError(f"--video={path}: another one is named {name} too, and so is its folder; rename one.")
+        videos[name] = model_clip(load_clip(path, channels=taken["channels"]).frames, **taken)
+    return Clips(videos=videos, drawn=list(videos), averaged=list(videos), labels={})
+
+
+def clips_of_records(run: Run, flags: absl_flags.FlagValues) -> Clips:
+    """Clips of a data set, those to draw and those for the means. Raises ConfigError if it is missing or unfit."""
+    try:
+        from datasets.manifest import DatasetError
+        from datasets.records_of_runs import model_sizes, open_dataset
+        from datasets.views import training_reading
+    except ImportError as error:
+        raise ConfigError("records are read by datasets/ of the repository, which is not there: start this in its "
+                          "folder, or give --video=FILE.") from error
+    try:
+        directory, manifest = open_dataset(run, flags.dataset, flags.split)
+        reading = training_reading(manifest, **model_sizes(run))
+    except DatasetError as error:
+        raise ConfigError(str(error)) from error
+    drawn = spread(manifest.num_clips, flags.num_clips)
+    if flags.clips:
+        drawn = sorted({int(part) for part in flags.clips.split(",")})
+    if drawn[-1] >= manifest.num_clips:
+        raise ConfigError(f"--clips={flags.clips}: {directory} has the clips 0 to {manifest.num_clips - 1}.")
+    averaged = spread(manifest.num_clips, flags.num_mean_clips)
+    videos, labels = _read_records(directory, manifest, reading, {*drawn, *averaged})
+    return Clips(videos=videos, drawn=[_clip_name(index) for index in drawn],
+                 averaged=[_clip_name(index) for index in averaged], labels=labels)
+
+
+def spread(count: int, chosen: int) -> list[int]:
+    """`chosen` of the numbers 0…count - 1 (all, if there are fewer) at even distances, first and last included."""
+    return np.unique(np.linspace(0, count - 1, min(chosen, count)).astype(int)).tolist()
+
+
+def _clip_name(index: int) -> str:
+    return f"clip-{index}"
+
+
+def _read_records(directory: str, manifest, reading: Mapping, wanted: set[int]) -> tuple[dict, dict]:
+    """Name -> video and name -> label of the wanted clips; reads no further than the last of them."""
+    import tensorflow as tf
+
+    from datasets.pipeline import evaluation_clips, explain_read_error
+
+    videos, labels = {}, {}
+    try:
+        for clip in evaluation_clips(directory=directory, manifest=manifest, batch_size=1, **reading):
+            index = int(clip["index"][0])
+            if index in wanted:
+                name = _clip_name(index)
+                videos[name], labels[name] = clip["video"][0].numpy(), int(clip["label"][0])
+            if len(videos) == len(wanted):
+                break
+    except tf.errors.OpError as error:
+        fault = explain_read_error(error, directory=directory, manifest=manifest)
+        raise (ConfigError(str(fault)) if fault else error) from error
+    return videos, labels
+
+
+def visualize(run: Run, clips: Clips, *, out: str, precision: str) -> dict:
+    """Writes the folder `out` and returns the facts that the command prints."""
+    from rstg_tf import devices
+    from rstg_tf.graph_pictures import write_graph_pictures
+
+    devices.set_precision(run.precision(precision))
+    model, step = run.load_model()
+    with whole_folder(out) as folder:
+        summary = write_graph_pictures(folder, model=model, clips=clips.videos, drawn=clips.drawn, labels=clips.labels,
+                                       averaged=clips.averaged, class_names=run.class_names())
+    return {"out": out, "model_dir": run.path, "step": step, "drawn": list(clips.drawn), "mean_over": summary["clips"],
+            "places": list(summary["places"])}
+
+
+def main(arguments: Sequence[str]) -> int:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        flags = parse_run_flags(arguments, define_flags)
+        if flags.help:
+            print(__doc__, flags.get_help(), sep="\n")
+            return 0
+        run = open_run(flags.model_dir, flags.checkpoint)
+        out = check_flags(flags, run)
+        clips = clips_of_videos(run, flags.video) if flags.video else clips_of_records(run, flags)
+        facts = visualize(run, clips, out=out, precision=flags.precision)
+    except (ConfigError, VideoError, OSError) as error:
+        print(f"visualize: {error}", file=sys.stderr)
+        return 1 if isinstance(error, OSError) else 2
+    print(f"open {os.path.join(out, 'index.html')}")
+    print(json.dumps(facts))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
