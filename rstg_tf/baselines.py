@@ -5,7 +5,8 @@ from __future__ import annotations
 import tensorflow as tf
 from tensorflow import keras
 
-from rstg_tf.temporal import TemporalStage
+from rstg_tf.streaming import mean_shapes, mean_so_far
+from rstg_tf.temporal import TemporalStage, ThroughStep, memory_shapes, through_clip
 
 
 @keras.utils.register_keras_serializable("rstg")
@@ -44,14 +45,32 @@ class FrameLSTM(keras.layers.Layer):
         return self.units
 
     def call(self, features, training=False):
+        return tf.cast(tf.reduce_mean(self._hidden(features, through_clip), axis=1), features.dtype)
+
+    def looks_ahead(self) -> list[str]:
+        """Nothing does; see `streaming`."""
+        return []
+
+    def state_shapes(self, map_shape) -> dict[str, tuple[int, ...]]:
+        """Entries of the state without B: the LSTM's, and the mean so far."""
+        return {**memory_shapes("lstm", 1, self.units), **mean_shapes(self.units)}
+
+    def step(self, features, state):
+        """The next step of running clips: [B, H, W, C] -> (mean over the steps so far [B, units], state after it)."""
+        through_step = ThroughStep(state)
+        hidden = self._hidden(features[:, None], through_step)[:, 0]
+        mean, mean_state = mean_so_far(hidden, state)
+        return tf.cast(mean, features.dtype), {**through_step.state, **mean_state}
+
+    def _hidden(self, features, through_time):
+        """The LSTM's output at every step, float32 [B, T, units]; `through_time` as in the graph."""
         _, steps, height, width, channels = features.shape
         length = tf.shape(features)[1] if steps is None else steps
         if self.convolution is None:
             frames = tf.reduce_mean(features, axis=[2, 3])  # [B, T, C]
         else:
             frames = self.convolution(tf.reshape(features, [-1, length, height * width * channels]))  # [B, T, units]
-        hidden = self.lstm(frames[:, :, None])[:, :, 0]  # [B, T, units]
-        return tf.cast(tf.reduce_mean(tf.cast(hidden, tf.float32), axis=1), features.dtype)
+        return tf.cast(through_time(self.lstm, frames[:, :, None], "lstm")[:, :, 0], tf.float32)
 
     def get_config(self):
         return {**super().get_config(), "units": self.units, "pooling": self.pooling, "forget_bias": self.forget_bias}

@@ -8,8 +8,9 @@ from tensorflow import keras
 from rstg_tf.normalization import BatchNorm, JointLayerNorm, apply_norm
 from rstg_tf.recurrent_graph import RecurrentSpaceTimeGraph
 from rstg_tf.spatial import require_choice
+from rstg_tf.streaming import entries_of, mean_shapes, mean_so_far, under
 
-FINAL_NORMS = ("LN", "BN", "none")
+FINAL_NORMS = ("LN", "LN_per_step", "BN", "none")
 COMBINATIONS = ("plus", "serial")
 POOL_WINDOW = 14  # pixels of the last map
 
@@ -18,11 +19,12 @@ POOL_WINDOW = 14  # pixels of the last map
 class AfterGraphNorm(keras.layers.Layer):
     """What a graph's output passes before it is added: a norm whose scale starts at 0, so a new graph adds nothing.
 
-    LN    scale · ((x - mean) / sqrt(variance + 1e-12) + beta), statistics over all axes but B jointly
-    BN    `normalization.BatchNorm` over all axes but C, gamma starting at 0
-    none  x
+    LN           scale · ((x - mean) / sqrt(variance + 1e-12) + beta), statistics over all axes but B jointly
+    LN_per_step  the same, statistics over (H, W, C) of each step, so that no step needs the later ones
+    BN           `normalization.BatchNorm` over all axes but C, gamma starting at 0
+    none         x
 
-    Source: release, section 4 (`final_norm`).
+    Source: release, section 4 (`final_norm`). Deviation: LN_per_step is not in the release; its weights are LN's.
     """
 
     def __init__(self, *, kind: str = "LN", **kwargs):
@@ -32,8 +34,11 @@ class AfterGraphNorm(keras.layers.Layer):
 
     def build(self, input_shape):
         self.norm = self.scale = None
-        if self.kind == "LN":
-            self.norm = JointLayerNorm(trailing_axes=len(input_shape) - 1, scale=False, name="norm")
+        if self.kind in ("LN", "LN_per_step"):
+            axes = len(input_shape) - 1
+            if self.kind == "LN_per_step":
+                axes = min(axes, 3)  # H, W, C; a vector has no T to leave out
+            self.norm = JointLayerNorm(trailing_axes=axes, scale=False, name="norm")
             self.scale = self.add_weight(name="scale", shape=(input_shape[-1],), initializer="zeros")
         elif self.kind == "BN":
             # TF1 has no fused kernel for these ranks: its moving variance is the plain one.
@@ -76,6 +81,23 @@ class ResidualGraph(keras.layers.Layer):
         output, trace = self.graph(features, training=training, return_trace=True)
         joined = features + self.norm(output, training=training)
         return (joined, trace) if return_trace else joined
+
+    def looks_ahead(self) -> list[str]:
+        """Why it cannot run step by step; see `streaming`."""
+        reasons = self.graph.looks_ahead()
+        if self.norm.kind == "LN":
+            reasons.append(f"{self.name}: the norm after the graph, final_norm='LN', takes its statistics over all "
+                           "steps")
+        return reasons
+
+    def state_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Entries of the state without B: the graph's."""
+        return self.graph.state_shapes()
+
+    def step(self, features, state):
+        """The next step of running clips, in inference mode: map [B, H, W, C] -> (map, state after it)."""
+        output, state = self.graph.step(features, state)
+        return features + self.norm(output[:, None])[:, 0], state
 
     def get_config(self):
         return {**super().get_config(), "graph": self.graph.get_config(), "final_norm": self.norm.kind}
@@ -136,6 +158,30 @@ class MapHead(keras.layers.Layer):
                 output = _pool(features) + output[:, None, None, :]
         return (output, traces) if return_traces else output
 
+    def looks_ahead(self) -> list[str]:
+        """Why it cannot run step by step: what the graph says; the norm sees its vector alone."""
+        return [] if self.graph is None else self.graph.looks_ahead()
+
+    def state_shapes(self, map_shape) -> dict[str, tuple[int, ...]]:
+        """Entries of the state without B: the graph's, and the mean so far of the pooled maps."""
+        shapes = {} if self.graph is None else under("graph", self.graph.state_shapes())
+        if self.graph is None or self.combination == "plus":
+            shapes.update(under("pooled", mean_shapes(*_positions(*map_shape[2:4]), map_shape[-1])))
+        return shapes
+
+    def step(self, features, state):
+        """The next step of running clips, in inference mode: map [B, H, W, C] -> (result so far, state after it)."""
+        output, after = None, {}
+        if self.graph is None or self.combination == "plus":
+            pooled, pooled_state = mean_so_far(_pool(tf.cast(features[:, None], tf.float32)),
+                                               entries_of("pooled", state))
+            output, after = tf.cast(pooled, features.dtype), under("pooled", pooled_state)
+        if self.graph is not None:
+            vector, graph_state = self.graph.step(features, entries_of("graph", state))
+            vector, after = self.norm(vector), {**after, **under("graph", graph_state)}
+            output = vector if output is None else output + vector[:, None, None, :]
+        return output, after
+
     def get_config(self):
         return {**super().get_config(), "graph": None if self.graph is None else self.graph.get_config(),
                 "final_norm": "LN" if self.norm is None else self.norm.kind, "combination": self.combination}
@@ -144,6 +190,11 @@ class MapHead(keras.layers.Layer):
     def from_config(cls, config):
         graph = None if config["graph"] is None else RecurrentSpaceTimeGraph.from_config(config["graph"])
         return cls(**{**config, "graph": graph})
+
+
+def _positions(height: int, width: int) -> tuple[int, int]:
+    """P and Q for a map of this size."""
+    return (1, 1) if min(height, width) < POOL_WINDOW else (height - POOL_WINDOW + 1, width - POOL_WINDOW + 1)
 
 
 def _pool(features):

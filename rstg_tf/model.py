@@ -14,6 +14,7 @@ from rstg_tf.config import ConfigError, ModelConfig
 from rstg_tf.graph_places import MapHead, ResidualGraph
 from rstg_tf.readout import Classifier
 from rstg_tf.recurrent_graph import RecurrentSpaceTimeGraph
+from rstg_tf.streaming import advance_where, check_state, check_streamable, entries_of, under, zero_state
 
 # (mean, scale) in pixels 0…255: x -> (x - mean) / scale. The release feeds SyncMNIST raw and centres RGB.
 PIXEL_SCALINGS = {"none": (0.0, 1.0), "centred": (114.75, 57.375)}
@@ -73,6 +74,47 @@ class VideoClassifier(keras.Model):
     def call(self, video, training=False):
         features = self.backbone(self.pixels(video), training=training)
         return self.classifier(self.head(features, training=training), training=training)
+
+    def initial_state(self, clips) -> dict[str, tf.Tensor]:
+        """What `clips` clips remember before their first frame: zeros. Raises ConfigError if a part looks ahead."""
+        check_streamable(self)
+        return zero_state(self.state_shapes(), clips)
+
+    def step(self, frame, state):
+        """The next frame of running clips: pixels 0…255 [B, H, W, C] -> (logits so far [B, classes], state after it).
+
+        In inference mode. After the last frame the logits are those of the whole clip. A ResNet pools frames in pairs:
+        its logits change with every second frame, and are 0 before the first pair is complete. The state (see
+        `streaming`) also has the number of 'frames' so far, float32 [B].
+
+        Raises ConfigError naming the part that looks ahead, ValueError for frames of another size than those that the
+        model was built for and for a state that is none of its own.
+        """
+        check_streamable(self)
+        check_state(state, self.state_shapes())
+        if tuple(frame.shape[1:]) != self.video_shape[1:]:
+            raise ValueError(f"{self.name}: expected frames [B, {', '.join(map(str, self.video_shape[1:]))}], got "
+                             f"{tuple(frame.shape)}.")
+        features, arrived, backbone = self.backbone.step(self.pixels(frame), entries_of("backbone", state))
+
+        def to_logits(later):
+            output, head = self.head.step(features, entries_of("head", later))
+            return {"logits": self.classifier(output), **under("head", head)}
+
+        later = {"logits": state["logits"], **under("head", entries_of("head", state))}
+        later = advance_where(arrived, to_logits, later)
+        return later["logits"], {"frames": state["frames"] + 1.0, **under("backbone", backbone), **later}
+
+    def state_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name -> shape of every entry of the state, without B."""
+        shape = (None, *self.video_shape)
+        return {"frames": (), "logits": (self.classifier.num_classes,),
+                **under("backbone", self.backbone.state_shapes(shape)),
+                **under("head", self.head.state_shapes(self.backbone.map_shape(shape)))}
+
+    def looks_ahead(self) -> list[str]:
+        """Why it cannot run frame by frame: a sentence for each reason, naming the part."""
+        return [*self.backbone.looks_ahead(), *self.head.looks_ahead()]
 
     def describe(self, video) -> dict:
         """In inference mode: 'logits'; and by the graph's place 'attention' [B, K, T, N, N], 'nodes' (first, last)."""

@@ -127,14 +127,21 @@ def _sum_over_replicas(value):
 
 
 def normalization_layer(kind: str, *, trailing_axes: int, per_step: bool, unbiased: bool, name: str):
-    """The layer for one of the release's `use_norm` values, or None for 'none'. Raises ValueError for others."""
+    """The layer for one of the release's `use_norm` values, or None for 'none'. Raises ValueError for others.
+
+    `per_step`: whether the release norms each step apart here. Where it does not, the first of LN's `trailing_axes` is
+    T, and 'LN_per_step' leaves it out, so that no step needs the later ones. Deviation: the release has no such norm;
+    with LN's weights it gives other numbers than LN.
+    """
     if kind == "LN":
         return JointLayerNorm(trailing_axes=trailing_axes, name=name)
+    if kind == "LN_per_step":
+        return JointLayerNorm(trailing_axes=trailing_axes if per_step else trailing_axes - 1, name=name)
     if kind == "BN":
         return BatchNorm(per_step=per_step, unbiased=unbiased, name=name)
     if kind == "none":
         return None
-    raise ValueError(f"normalization={kind!r}: expected 'LN', 'BN' or 'none'.")
+    raise ValueError(f"normalization={kind!r}: expected 'LN', 'LN_per_step', 'BN' or 'none'.")
 
 
 def apply_norm(norm, inputs, training):

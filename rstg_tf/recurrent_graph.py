@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -14,22 +13,9 @@ from rstg_tf.nodes import MapFromNodes, NodesFromMap
 from rstg_tf.normalization import JointLayerNorm, apply_norm, normalization_layer
 from rstg_tf.readout import vector_from_nodes
 from rstg_tf.spatial import SpatialStage, require_choice
-from rstg_tf.temporal import TemporalStage
+from rstg_tf.streaming import check_state, check_streamable, mean_shapes, mean_so_far, zero_state
+from rstg_tf.temporal import SCHEDULES, TemporalStage, ThroughStep, memory_shapes, through_clip
 
-
-class Schedule(NamedTuple):
-    """When time passes: before space stage k (k = 0, 1, …), and once more after the last one."""
-
-    time_before: Callable[[int], bool]
-    time_last: bool
-
-
-SCHEDULES = {
-    "all": Schedule(time_before=lambda k: k < 3, time_last=True),  # the release: silently no more than three
-    "every": Schedule(time_before=lambda k: True, time_last=True),
-    "final": Schedule(time_before=lambda k: False, time_last=True),
-    "none": Schedule(time_before=lambda k: False, time_last=False),
-}
 OUTPUTS = ("vector", "map")
 NODE_REDUCTIONS = ("sum", "mean")
 
@@ -72,7 +58,8 @@ class RecurrentSpaceTimeGraph(keras.layers.Layer):
         same region send the messages (the paper's homogeneous ablation). Always masked, so it stays causal.
       node_width, message_width: channels of nodes and of messages.
       attention, attention_heads, neighbourhood: see `spatial.NeighbourAttention`.
-      normalization: 'LN', 'BN' or 'none', the release's `use_norm`, on the nodes entering and inside the space stages.
+      normalization: 'LN', 'BN' or 'none', the release's `use_norm`, on the nodes entering and inside the space stages;
+        'LN_per_step': LN, but the statistics of the entering nodes are each step's own. Not in the release.
       input_batch_norm: batch norm over (B, T, N) on the nodes first (the release: for SyncMNIST).
       positional_map_size: messages also see where both nodes lie, on maps of this size (release: 6); 0 for none.
       update_layers, scalewise_update: see `spatial.NodeUpdate`.
@@ -87,6 +74,8 @@ class RecurrentSpaceTimeGraph(keras.layers.Layer):
 
     Call: features [B, T, H, W, C] -> [B, C'] or [B, T, H, W, C'], C' = C if projected, else node_width. H, W, C must be
     known when traced; B and T need not be. With `return_trace=True` a pair: the output and a GraphTrace.
+
+    Causal in time: `step` runs it step by step, in inference mode, from `initial_state`; see `streaming`.
     """
 
     def __init__(self, *, output: str = "vector", num_scales: int = 3, space_iterations: int = 3,
@@ -189,7 +178,7 @@ class RecurrentSpaceTimeGraph(keras.layers.Layer):
         return norm
 
     def call(self, features, training=False, return_trace=False):
-        trace = self._run(features, training)
+        trace = self._run(features, training, through_clip)
         if self.output_kind == "map":
             height, width = features.shape[2:4]
             output = self.map_from_nodes(trace.output_nodes, height=height, width=width)
@@ -197,18 +186,56 @@ class RecurrentSpaceTimeGraph(keras.layers.Layer):
             output = vector_from_nodes(trace.output_nodes, self.node_reduction)
         return (output, trace) if return_trace else output
 
-    def _run(self, features, training) -> GraphTrace:
+    def initial_state(self, clips) -> dict[str, tf.Tensor]:
+        """What `clips` clips remember before their first step: zeros. Raises ConfigError if the graph looks ahead."""
+        check_streamable(self)
+        return zero_state(self.state_shapes(), clips)
+
+    def step(self, features, state):
+        """The next step of running clips, in inference mode: features [B, H, W, C] -> (output, state after it).
+
+        'map': this step's [B, H, W, C']; 'vector': of the steps so far, [B, C'], after the last one that of the clip.
+        Raises ConfigError if the graph looks ahead, ValueError for a state that is none of its own.
+        """
+        check_streamable(self)
+        check_state(state, self.state_shapes())
+        through_step = ThroughStep(state)
+        nodes = self._run(tf.cast(features, self.compute_dtype)[:, None], False, through_step).output_nodes
+        if self.output_kind == "map":
+            height, width = features.shape[1:3]
+            return self.map_from_nodes(nodes, height=height, width=width)[:, 0], through_step.state
+        vector, mean_state = mean_so_far(vector_from_nodes(tf.cast(nodes, tf.float32), self.node_reduction), state)
+        return tf.cast(vector, nodes.dtype), {**through_step.state, **mean_state}
+
+    def state_shapes(self, input_shape=None) -> dict[str, tuple[int, ...]]:
+        """Entries of the state without B: (h, c) of every node for each time that time passes, and the mean so far."""
+        width = self.project_back.units if self.projected else self.node_width
+        shapes = mean_shapes(width) if self.output_kind == "vector" else {}
+        for name in SCHEDULES[self.time_stages].time_rounds(self.space_iterations):
+            shapes.update(memory_shapes(name, regions.num_nodes(self.num_scales), self.node_width))
+        return shapes
+
+    def looks_ahead(self) -> list[str]:
+        """Why it cannot run step by step: a sentence for each reason, naming the part."""
+        shared = self.share_stages and self.time_stages != "none"
+        return [f"{self.name}: {reason}" for applies, reason in (
+            (self.normalization == "LN", "before_norm, normalization='LN', takes its statistics over all steps"),
+            (shared, "share_stages lets every step hear all earlier ones, so its memory would grow with the clip"),
+        ) if applies]
+
+    def _run(self, features, training, through_time) -> GraphTrace:
+        """`through_time(stage, nodes, name of the round)`: how nodes pass an LSTM, as whole clips or by one step."""
         input_nodes = self.nodes_from_map(features)  # [B, T, N, C]
         nodes = self._enter(input_nodes, training)
         schedule = SCHEDULES[self.time_stages]
         attention = []
         for k in range(self.space_iterations):
             if schedule.time_before(k):
-                nodes = self._pass_time("time_stage", nodes, training)
+                nodes = self._pass_time("time_stage", f"time_{k}", nodes, training, through_time)
             nodes, weights = self._pass_space(nodes, training)
             attention.append(weights)
         if schedule.time_last:
-            nodes = self._pass_time("last_time_stage", nodes, training)
+            nodes = self._pass_time("last_time_stage", "last_time", nodes, training, through_time)
         if self.project_back is not None:
             nodes = self.project_back(nodes)
         return GraphTrace(input_nodes, nodes, self._stack_rounds(attention, nodes))
@@ -228,10 +255,10 @@ class RecurrentSpaceTimeGraph(keras.layers.Layer):
         updated, weights = self.space_stage(entering, self.adjacency, positions=self.positions, training=training)
         return self._joined(nodes, updated), weights
 
-    def _pass_time(self, name: str, nodes, training):
+    def _pass_time(self, name: str, round_name: str, nodes, training, through_time):
         if self.share_stages:
             return self._pass_time_by_messages(nodes, training)
-        return self._joined(nodes, getattr(self, name)(self._normed(name, nodes)))
+        return self._joined(nodes, through_time(getattr(self, name), self._normed(name, nodes), round_name))
 
     def _pass_time_by_messages(self, nodes, training):
         """The space stage with the steps of a region in the place of the regions of a step."""

@@ -155,7 +155,7 @@ def _frozen_norm(conv: str, norm: str, layer) -> Iterator[Entry]:
 
 def _after_graph(name: str, norm) -> Iterator[Entry]:
     """Rows of an `AfterGraphNorm`; `name` ends in 'after_graph'."""
-    if norm.kind == "LN":
+    if norm.scale is not None:  # LN, over all steps or per step
         yield _whole(f"{name}_ln/beta", norm.norm.beta)
         yield _whole(f"{name}_ln_scale", norm.scale)
     else:

@@ -142,7 +142,7 @@ def _graphs(model) -> Iterator[tuple[str, str, object, tuple[int, int]]]:
         yield "tower/", "final", model.head, model.backbone.map_shape(shape)[2:4]
         return
     prefix = f"tower/resnet_{model.backbone.variant}/"
-    maps = dict(zip((stage.name for stage in STAGES), model.backbone._stage_shapes(shape)))
+    maps = dict(zip((stage.name for stage in STAGES), model.backbone.stage_shapes(shape)))
     for place, placed in model.backbone.graphs.items():
         yield f"{prefix}backbone/", place, placed.graph, maps[place][2:4]
     if model.head.graph is not None:

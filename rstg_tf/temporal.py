@@ -1,12 +1,35 @@
-"""The time stage: one LSTM, shared by all nodes, carries each node through the steps. Paper, section 3.3."""
+"""The time stage: one LSTM, shared by all nodes, carries each node through the steps; and when it runs. Paper, 3.3."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import tensorflow as tf
 from tensorflow import keras
 
 # Up to this many steps the recurrence is unrolled in the graph: no loop bookkeeping between small products.
 UNROLLED_STEPS = 64
+
+
+class Schedule(NamedTuple):
+    """When time passes: before space stage k (k = 0, 1, …), and once more after the last one."""
+
+    time_before: Callable[[int], bool]
+    time_last: bool
+
+    def time_rounds(self, space_iterations: int) -> list[str]:
+        """A name for each time that time passes: 'time_0', … and 'last_time'."""
+        rounds = [f"time_{k}" for k in range(space_iterations) if self.time_before(k)]
+        return [*rounds, "last_time"] if self.time_last else rounds
+
+
+SCHEDULES = {
+    "all": Schedule(time_before=lambda k: k < 3, time_last=True),  # the release: silently no more than three
+    "every": Schedule(time_before=lambda k: True, time_last=True),
+    "final": Schedule(time_before=lambda k: False, time_last=True),
+    "none": Schedule(time_before=lambda k: False, time_last=False),
+}
 
 
 @keras.utils.register_keras_serializable("rstg")
@@ -86,16 +109,17 @@ class TemporalStage(keras.layers.Layer):
         return tf.transpose(hidden, [1, 0, 2, 3])  # [B, T, N, units]
 
     def initial_state(self, clips, count: int):
-        """Zero (h, c) for `clips` clips of `count` nodes: each [clips·count, units]; h compute dtype, c float32."""
-        return (tf.zeros([clips * count, self.units], self.compute_dtype),
-                tf.zeros([clips * count, self.units], tf.float32))
+        """(h, c) of `clips` clips of `count` nodes before the first step: zeros, each float32 [clips, count, units]."""
+        return tf.zeros([clips, count, self.units]), tf.zeros([clips, count, self.units])
 
     def step(self, nodes, state):
         """One step: nodes [B, N, C], state of `initial_state` -> ([B, N, units], new state). Equals `call` stepwise."""
         count, channels = nodes.shape[1:]
         projected = self._project(tf.reshape(tf.cast(nodes, self.compute_dtype), [-1, channels]))  # [B·N, 4·units]
-        state = self._cell(state, projected)
-        return tf.reshape(state[0], [-1, count, self.units]), state  # [B, N, units]
+        hidden, carry = (tf.reshape(part, [-1, self.units]) for part in state)  # [B·N, units]
+        state = self._cell((tf.cast(hidden, self.compute_dtype), carry), projected)
+        hidden, carry = (tf.reshape(part, [-1, count, self.units]) for part in state)  # [B, N, units]
+        return hidden, (tf.cast(hidden, tf.float32), carry)
 
     def _uses_keras_layer(self) -> bool:
         if self.fused is not None:
@@ -118,7 +142,7 @@ class TemporalStage(keras.layers.Layer):
     def _recur(self, projected, steps: int | None):
         """Hidden states of all steps: [T, B·N, 4·units] -> [T, B·N, units]."""
         rows = tf.shape(projected)[1]
-        state = self.initial_state(rows, 1)
+        state = tf.zeros([rows, self.units], self.compute_dtype), tf.zeros([rows, self.units])
         if steps is None or steps > UNROLLED_STEPS:
             return tf.scan(self._cell, projected, initializer=state)[0]
         hidden = []
@@ -129,3 +153,29 @@ class TemporalStage(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "units": self.units, "forget_bias": self.forget_bias, "fused": self.fused}
+
+
+def through_clip(stage: TemporalStage, nodes, name: str):
+    """How whole clips pass a time stage: all steps of `nodes` [B, T, N, C], from zero state."""
+    return stage(nodes)
+
+
+class ThroughStep:
+    """How running clips pass their time stages: one step of `nodes` [B, 1, N, C], from a state and into it.
+
+    Every round, even of one stage, has a state of its own: NAME/hidden and NAME/carry, float32 [B, N, units].
+    """
+
+    def __init__(self, state: Mapping[str, tf.Tensor]):
+        self.state = dict(state)
+
+    def __call__(self, stage: TemporalStage, nodes, name: str):
+        memory = self.state[f"{name}/hidden"], self.state[f"{name}/carry"]
+        hidden, memory = stage.step(nodes[:, 0], memory)
+        self.state[f"{name}/hidden"], self.state[f"{name}/carry"] = memory
+        return hidden[:, None]  # [B, 1, N, units]
+
+
+def memory_shapes(name: str, count: int, units: int) -> dict[str, tuple[int, int]]:
+    """What `ThroughStep` keeps of one round over `count` nodes, without B."""
+    return {f"{name}/hidden": (count, units), f"{name}/carry": (count, units)}

@@ -48,6 +48,24 @@ def test_the_norm_after_a_graph_scales_what_the_release_scales():
     np.testing.assert_allclose(norm(inputs), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_the_per_step_norm_after_a_graph_is_that_of_every_step_alone():
+    inputs = random_inputs(2, 3, 2, 2, 4)
+    per_clip, per_step = AfterGraphNorm(kind="LN"), AfterGraphNorm(kind="LN_per_step")
+    for norm in (per_clip, per_step):
+        norm(inputs)
+        randomise(norm)
+    alone = np.concatenate([per_clip(inputs[:, t:t + 1]) for t in range(3)], axis=1)
+    np.testing.assert_allclose(per_step(inputs), alone, rtol=1e-5, atol=1e-6)
+    assert np.abs(per_clip(inputs) - alone).max() > 1e-2
+    assert AfterGraphNorm.from_config(per_step.get_config()).kind == "LN_per_step"
+    vector = random_inputs(2, 4)  # a final graph's: no T, so both are LN over C
+    norms = [AfterGraphNorm(kind=kind) for kind in ("LN", "LN_per_step")]
+    for norm in norms:
+        norm(vector)
+        randomise(norm)
+    np.testing.assert_array_equal(norms[0](vector), norms[1](vector))
+
+
 @pytest.mark.parametrize(("height", "width", "positions"), [(14, 14, (1, 1)), (16, 15, (3, 2)), (13, 20, (1, 1))])
 def test_pooling_takes_14_by_14_windows_or_the_whole_map(height, width, positions):
     features = random_inputs(2, 3, height, width, 2)

@@ -18,6 +18,18 @@ def test_joint_layer_norm_takes_one_mean_over_nodes_and_channels():
     np.testing.assert_allclose(JointLayerNorm(trailing_axes=1)(values)[0], [[-1, 1], [-1, 1]], rtol=1e-6)
 
 
+def test_per_step_layer_norm_leaves_time_out_where_it_would_be_in():
+    values = np.array([[[[1], [3]], [[10], [30]]]], np.float32)  # [B=1, T=2, N=2, C=1]: means of the steps 2 and 20
+    over_clip, over_step = (normalization_layer(kind, trailing_axes=3, per_step=False, unbiased=True, name="norm")
+                            for kind in ("LN", "LN_per_step"))
+    np.testing.assert_allclose(over_step(values)[0, :, :, 0], [[-1, 1], [-1, 1]], rtol=1e-6)
+    np.testing.assert_allclose(over_clip(values), (values - 11) / values.std(), rtol=1e-6)
+    # Inside a space stage the axes never hold T: both are one.
+    inside = [normalization_layer(kind, trailing_axes=2, per_step=True, unbiased=False, name="norm")(values)
+              for kind in ("LN", "LN_per_step")]
+    np.testing.assert_array_equal(inside[0], inside[1])
+
+
 def test_layer_norm_without_scale_has_no_gamma():
     layer = JointLayerNorm(trailing_axes=1, scale=False)
     layer(np.zeros((1, 3), np.float32))
@@ -81,5 +93,5 @@ def test_both_keep_the_rules_of_layers(layer_class, arguments, weights):
 
 
 def test_an_unknown_kind_is_refused():
-    with pytest.raises(ValueError, match="normalization='GN': expected 'LN', 'BN' or 'none'"):
+    with pytest.raises(ValueError, match="normalization='GN': expected 'LN', 'LN_per_step', 'BN' or 'none'"):
         normalization_layer("GN", trailing_axes=1, per_step=False, unbiased=True, name="norm")

@@ -239,6 +239,28 @@ def test_neighbours_without_a_size_are_those_of_regions_that_tile_exactly():
     np.testing.assert_array_equal(graph.adjacency, reference_regions.adjacency(4, 120, 120))
 
 
+def test_per_step_statistics_are_those_of_ln_on_each_frame_alone():
+    features = features_of(8, steps=3)
+    graph, weights = graph_and_weights(features, time_stages="none", normalization="LN_per_step")
+    per_clip, clip_weights = graph_and_weights(features, time_stages="none", normalization="LN")
+    assert set(weights) == set(clip_weights)  # the same variables in the release
+    nodes = graph(features, return_trace=True)[1].output_nodes
+    alone = [per_clip(features[:, t:t + 1], return_trace=True)[1].output_nodes for t in range(3)]
+    np.testing.assert_allclose(nodes, np.concatenate(alone, axis=1), atol=1e-5 * np.abs(alone).max())
+    together = per_clip(features, return_trace=True)[1].output_nodes
+    assert np.abs(nodes - together).max() > 1e-3
+
+
+def test_a_graph_with_per_step_norms_comes_back_from_its_config():
+    graph = RecurrentSpaceTimeGraph(output="map", node_width=8, message_width=8, normalization="LN_per_step")
+    graph.build((None, None, 5, 6, 8))
+    again = RecurrentSpaceTimeGraph.from_config(graph.get_config())
+    again.build((None, None, 5, 6, 8))
+    assert again.before_norm.trailing_axes == 2 and again.space_stage.messages.norm.trailing_axes == 3
+    again.set_weights(graph.get_weights())
+    np.testing.assert_array_equal(again(features_of()), graph(features_of()))
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
     ({"output": "scalar"}, "output='scalar': expected one of 'vector', 'map'"),
     ({"time_stages": "some"}, "time_stages='some'"),

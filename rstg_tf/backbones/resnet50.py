@@ -12,6 +12,7 @@ from rstg_tf.backbones.frozen_norm import FrozenNormConvolution
 from rstg_tf.backbones.nonlocal_block import NonLocalBlock
 from rstg_tf.graph_places import ResidualGraph
 from rstg_tf.spatial import require_choice
+from rstg_tf.streaming import advance_where, entries_of, under
 
 SMALLEST_SIDE = 32  # pixels; leaves maps of 2×2
 
@@ -32,6 +33,7 @@ STAGES = (
     Stage("res4", blocks=6, inner=256, outer=1024, stride=2),
     Stage("res5", blocks=3, inner=512, outer=2048, stride=1),
 )
+BEFORE_PAIRS, AFTER_PAIRS = STAGES[:1], STAGES[1:]  # of the max pool over pairs of frames
 # How many frames the first convolution sees, and the first one of every block.
 TEMPORAL_KERNELS = {
     "c2d": {"conv1": 1, "res2": (1, 1, 1), "res3": (1, 1, 1, 1), "res4": (1, 1, 1, 1, 1, 1), "res5": (1, 1, 1)},
@@ -150,10 +152,10 @@ class ResNet50(keras.layers.Layer):
 
     def map_shape(self, video_shape):
         """Shape of the last map for a video of this shape."""
-        return self._stage_shapes(video_shape)[-1]
+        return self.stage_shapes(video_shape)[-1]
 
     @staticmethod
-    def _stage_shapes(video_shape) -> list[tuple]:
+    def stage_shapes(video_shape) -> list[tuple]:
         """Shape of the map that each stage returns."""
         clips, steps, *sides, _ = video_shape
         sides = [((side + 1) // 2 - 1) // 2 for side in sides]
@@ -169,7 +171,7 @@ class ResNet50(keras.layers.Layer):
         self._check_video(input_shape)
         self.conv1.build(tuple(input_shape))
         channels = self.conv1.filters
-        for stage, shape in zip(STAGES, self._stage_shapes(input_shape)):
+        for stage, shape in zip(STAGES, self.stage_shapes(input_shape)):
             for part in self.parts(stage):
                 part.build((*shape[:-1], channels))
                 channels = stage.outer
@@ -187,16 +189,68 @@ class ResNet50(keras.layers.Layer):
     def call(self, video, training=False, return_traces=False):
         self._check_video(video.shape)
         traces = {}
+
+        def through_graph(place, graph, features):
+            features, traces[place] = graph(features, training=training, return_trace=True)
+            return features
+
         features = self._recomputed(self._stem)(video)
-        for stage in STAGES:
+        features = self._pass_stages(BEFORE_PAIRS, features, through_graph)
+        features = tf.nn.max_pool3d(features, [1, 2, 1, 1, 1], [1, 2, 1, 1, 1], padding="VALID")
+        features = self._pass_stages(AFTER_PAIRS, features, through_graph)
+        return (features, traces) if return_traces else features
+
+    def looks_ahead(self) -> list[str]:
+        """Why it cannot run frame by frame: a sentence for each reason, naming the layers."""
+        parts = [part for stage in STAGES for part in self.parts(stage)]
+        spanning = [part.name for part in (self.conv1, *parts) if _frames_seen(part) > 1]
+        nonlocal_blocks = [part.name for part in parts if isinstance(part, NonLocalBlock)]
+        reasons = [f"{self.name}: {', '.join(names)} {what}" for names, what in (
+            (spanning, "convolve over frames still to come"),
+            (nonlocal_blocks, "attend over all frames of the clip"),
+        ) if names]
+        return reasons + [reason for graph in self.graphs.values() for reason in graph.looks_ahead()]
+
+    def state_shapes(self, video_shape) -> dict[str, tuple[int, ...]]:
+        """Entries of the state without B: frames so far, res2's map of the last one, what the graphs remember."""
+        shapes = {"frames": (), "last_map": self.stage_shapes(video_shape)[0][2:]}
+        for place, graph in self.graphs.items():
+            shapes.update(under(place, graph.state_shapes()))
+        return shapes
+
+    def step(self, frame, state):
+        """The next frame of running clips: [B, H, W, C] -> (map [B, H', W', 2048], arrived bool [B], state after it).
+
+        Stages after the pooling over pairs see every second frame. For a clip whose pair is still open `arrived` is
+        False, the map means nothing, and what later graphs remember stays; they run when any clip's pair is complete.
+        """
+        through_graph = _StepThroughGraph(state)
+        features = self._pass_stages(BEFORE_PAIRS, self._stem(frame[:, None]), through_graph)  # [B, 1, H, W, C]
+        pair = tf.maximum(tf.cast(state["last_map"], features.dtype)[:, None], features)
+
+        def after_pair(later):
+            through_graph = _StepThroughGraph(later)
+            features = self._pass_stages(AFTER_PAIRS, pair, through_graph)
+            return {**through_graph.state, "map": features[:, 0]}
+
+        arrived = tf.math.floormod(state["frames"], 2.0) == 1.0
+        later = {"map": tf.zeros([tf.shape(frame)[0], *self.map_shape((None, None, *frame.shape[1:]))[2:]], pair.dtype)}
+        for stage in AFTER_PAIRS:
+            later.update(under(stage.name, entries_of(stage.name, state)))
+        later = advance_where(arrived, after_pair, later)
+        after = {**through_graph.state, "frames": state["frames"] + 1.0,
+                 "last_map": tf.cast(features[:, 0], tf.float32)}
+        return later.pop("map"), arrived, {**after, **later}
+
+    def _pass_stages(self, stages, features, through_graph):
+        """The map of the last of `stages`; `through_graph(place, graph, map)` returns the map after a graph."""
+        for stage in stages:
             for is_graph, parts in itertools.groupby(self.parts(stage), lambda part: isinstance(part, ResidualGraph)):
                 if is_graph:
-                    features, traces[stage.name] = next(parts)(features, training=training, return_trace=True)
+                    features = through_graph(stage.name, next(parts), features)
                 else:
                     features = self._recomputed(_chain(list(parts)))(features)
-            if stage.name == "res2":
-                features = tf.nn.max_pool3d(features, [1, 2, 1, 1, 1], [1, 2, 1, 1, 1], padding="VALID")
-        return (features, traces) if return_traces else features
+        return features
 
     def _stem(self, video):
         """[B, T, H, W, C] -> [B, T, H', W', 64]"""
@@ -214,6 +268,24 @@ class ResNet50(keras.layers.Layer):
     def from_config(cls, config):
         graphs = {place: ResidualGraph.from_config(graph) for place, graph in config["graphs"].items()}
         return cls(**{**config, "graphs": graphs})
+
+
+class _StepThroughGraph:
+    """How a step of running clips passes the graphs: from their entries of a state, and into them."""
+
+    def __init__(self, state):
+        self.state = dict(state)
+
+    def __call__(self, place, graph, features):
+        output, after = graph.step(features[:, 0], entries_of(place, self.state))
+        self.state.update(under(place, after))
+        return output[:, None]  # [B, 1, H, W, C]
+
+
+def _frames_seen(part) -> int:
+    """How many frames a layer's convolutions span."""
+    convolution = part.reduce if isinstance(part, Bottleneck) else part
+    return convolution.kernel_size[0] if isinstance(convolution, FrozenNormConvolution) else 1
 
 
 def _chain(layers):

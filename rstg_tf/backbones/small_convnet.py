@@ -50,5 +50,17 @@ class SmallConvnet(keras.layers.Layer):
             frames = self.pool(convolution(frames))
         return tf.reshape(frames, [-1, length, *frames.shape[1:]])  # [B, T, H', W', filters]
 
+    def looks_ahead(self) -> list[str]:
+        """Nothing does; see `streaming`."""
+        return []
+
+    def state_shapes(self, video_shape) -> dict[str, tuple[int, ...]]:
+        """It remembers nothing."""
+        return {}
+
+    def step(self, frame, state):
+        """The next frame of running clips: [B, H, W, C] -> (map [B, H', W', filters], None: of every clip, state)."""
+        return self(frame[:, None])[:, 0], None, state
+
     def get_config(self):
         return {**super().get_config(), "filters": self.filters, "layers": self.layers}
