@@ -111,7 +111,7 @@ def inspect_file(path: str | os.PathLike, *, packets: bool) -> Inspected:
     entries = _PROBED + (":packet=pts_time,duration_time,flags" if packets else "")
     run = subprocess.run(["ffprobe", "-v", "error", "-select_streams", "V:0", "-show_entries", entries, "-of", "json",
                           path], stdin=subprocess.DEVNULL, capture_output=True)  # fmt: skip
-    messages = _messages(run.stderr)
+    messages = messages_of(run.stderr)
     if run.returncode < 0:
         raise OSError(f"ffprobe was killed by signal {-run.returncode} while it read {path}.")
     try:
@@ -150,7 +150,7 @@ def _inspected(path: str, stream: dict, container: dict, packets: list[dict]) ->
         num_hidden=len(packets) - len(shown))  # fmt: skip
 
 
-def _messages(raw: bytes) -> list[str]:
+def messages_of(raw: bytes) -> list[str]:
     """ffmpeg's lines, without the addresses in them, which differ from run to run."""
     lines = re.sub(r" @ 0x[0-9a-f]+", "", raw.decode(errors="replace")).splitlines()
     return [line.strip().rstrip(".") for line in lines if line.strip()]
@@ -175,7 +175,7 @@ def _clock_seconds(text: str | None) -> float | None:
 
 
 @contextlib.contextmanager
-def _numpy_aliases() -> Iterator[None]:
+def numpy_aliases() -> Iterator[None]:
     """scikit-video 1.1.11, its last release, uses `np.int` and `np.float`, of which NumPy 1.23 warns."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -186,7 +186,7 @@ def _numpy_aliases() -> Iterator[None]:
 def reader_class() -> type:
     """The class `Reader(path, size=(width, height), threads=…)`; `nextFrame()`, then `wait()`, and always `close()`."""
     # scikit-video looks for ffmpeg when it is imported, so that waits until somebody has a video.
-    with _numpy_aliases():
+    with numpy_aliases():
         import skvideo
         from skvideo.io import FFmpegReader
 
@@ -201,7 +201,7 @@ def reader_class() -> type:
 
         def __init__(self, path: str, *, size: tuple[int, int], threads: int):
             self._size = size
-            with _numpy_aliases():
+            with numpy_aliases():
                 super().__init__(path, inputdict={"-threads": str(threads)}, outputdict={
                     "-map": "0:V:0", passes_frames: "passthrough", "-sws_flags": _SCALING, "-s": f"{size[0]}x{size[1]}",
                     "-f": "rawvideo", "-vcodec": "rawvideo", "-pix_fmt": "rgb24"})  # fmt: skip
@@ -226,7 +226,7 @@ def reader_class() -> type:
         def wait(self) -> tuple[int, list[str]]:
             code = self._proc.wait()
             self._stderr.seek(0)
-            return code, _messages(self._stderr.read())
+            return code, messages_of(self._stderr.read())
 
         def close(self) -> None:
             if self._proc.poll() is None:

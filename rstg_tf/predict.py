@@ -1,0 +1,246 @@
+"""A video in, names and probabilities out; with --out also a video that shows where the model looks.
+
+    python -m rstg_tf.predict --video=FILE                      the newest run under runs/, its newest checkpoint
+    python -m rstg_tf.predict --model_dir=RUN --checkpoint=best --video=FILE --top=3 --json
+    python -m rstg_tf.predict --export_dir=BASE --video=FILE --out=annotated.mp4
+    ffmpeg -i FILE -f rawvideo -pix_fmt rgb24 - | python -m rstg_tf.predict --video=- --raw_size=320x240
+
+FILE is any video that ffmpeg reads, a folder of JPEG or PNG frames, or a .npy file (uint8 [T, H, W] or [T, H, W, C]);
+'-' is standard input: a whole video file, or with --raw_size its bare frames. BASE is an exported model, or the folder
+with its versions. A video longer than a window is cut into windows that overlap; each is sampled, resized and cropped
+as evaluation does, and the answer for the whole is the mean of their logits. With --json standard output holds one JSON
+object and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+
+from absl import flags as absl_flags
+
+from rstg_tf.classifiers import Classifier, exported_classifier, run_classifier
+from rstg_tf.clips import RAW_CHANNELS, FrameSource, open_source, raw_source
+from rstg_tf.config import ConfigError
+from rstg_tf.runs import open_run, parse_run_flags
+from rstg_tf.video import VideoError, require_ffmpeg
+from rstg_tf.windows import Prediction, WindowAnswer, Windows, predict_windows, ranking
+
+# TensorFlow is imported where it is needed: a wrong file or flag is answered at once.
+
+DEFAULT_RATE = 12.0  # frames a second where the source doesn't tell: that of Something-Something's frame folders
+
+
+def define_flags(flags: absl_flags.FlagValues) -> None:
+    absl_flags.DEFINE_string("video", "", "a video file, a folder of frames, a .npy file, or - for standard input",
+                             flag_values=flags)
+    absl_flags.DEFINE_string("export_dir", "", "a SavedModel in the place of a run: its folder, or that of its "
+                             "versions", flag_values=flags)
+    absl_flags.DEFINE_integer("top", 5, "how many classes to name", lower_bound=1, flag_values=flags)
+    absl_flags.DEFINE_boolean("json", False, "one JSON object on standard output, and nothing else", flag_values=flags)
+    absl_flags.DEFINE_string("out", "", "write the video with the regions, their attention and the prediction to this "
+                             ".mp4", flag_values=flags)
+    absl_flags.DEFINE_string("place", "", "which graph --out shows (res3, …, final); unless given, the last",
+                             flag_values=flags)
+    absl_flags.DEFINE_float("window_seconds", 6.0, "a longer video is cut into windows of this length", lower_bound=0.0,
+                            flag_values=flags)
+    absl_flags.DEFINE_integer("window_frames", 0, "the same in frames; 0: --window_seconds decides", lower_bound=0,
+                              flag_values=flags)
+    absl_flags.DEFINE_float("overlap", 0.5, "share of a window that the next one sees again", lower_bound=0.0,
+                            upper_bound=0.95, flag_values=flags)
+    absl_flags.DEFINE_float("frames_per_second", None, f"of folders, .npy files and raw frames, which don't tell "
+                            f"[{DEFAULT_RATE:g}]", lower_bound=0.01, flag_values=flags)
+    absl_flags.DEFINE_string("raw_size", "", "WIDTHxHEIGHT: standard input holds bare frames of this size, as "
+                             "ffmpeg -f rawvideo writes them", flag_values=flags)
+    absl_flags.DEFINE_enum("raw_pixels", "rgb24", sorted(RAW_CHANNELS), "bytes of a pixel in them", flag_values=flags)
+
+
+def check_flags(flags: absl_flags.FlagValues) -> None:
+    """Raises ConfigError for flags that contradict each other or need another one."""
+    def refuse(condition: bool, message: str) -> None:
+        if condition:
+            raise ConfigError(message)
+
+    refuse(not flags.video, "--video is missing: give a video file, a folder of frames, a .npy file, or -.")
+    if flags.export_dir:
+        for name in ("model_dir", "checkpoint", "precision"):
+            refuse(flags[name].value != flags[name].default,
+                   f"--{name} belongs to a run, and --export_dir names a SavedModel: give one of them.")
+    refuse(flags.video == "-" and sys.stdin.isatty(), "--video=-: standard input is the terminal; send it a video.")
+    refuse(bool(flags.raw_size) and flags.video != "-", "--raw_size describes standard input: it needs --video=-.")
+    refuse(flags["raw_pixels"].present > 0 and not flags.raw_size, "--raw_pixels needs --raw_size=WIDTHxHEIGHT.")
+    refuse(bool(flags.raw_size) and not re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", flags.raw_size),
+           f"--raw_size={flags.raw_size}: expected WIDTHxHEIGHT in pixels, such as 320x240.")
+    refuse(flags.window_frames > 0 and flags["window_seconds"].present > 0,
+           "--window_frames and --window_seconds both set the length of a window: give one of them.")
+    refuse(flags.window_frames == 0 and flags.window_seconds == 0,
+           "--window_seconds=0: expected a positive length; longer than the video means one window.")
+    refuse(bool(flags.place) and not flags.out, "--place says what --out draws: give --out=FILE.mp4 too.")
+    if flags.out:
+        folder = os.path.dirname(flags.out) or os.curdir
+        refuse(not flags.out.endswith(".mp4"), f"--out={flags.out}: expected a name that ends in .mp4.")
+        refuse(not os.path.isdir(folder) or not os.access(folder, os.W_OK),
+               f"--out={flags.out}: {folder} is no folder that can be written to.")
+        refuse(os.path.exists(flags.video) and os.path.realpath(flags.out) == os.path.realpath(flags.video),
+               f"--out={flags.out} is the video itself: give another name.")
+
+
+@contextlib.contextmanager
+def opened_source(flags: absl_flags.FlagValues) -> Iterator[FrameSource]:
+    """The source that the flags name. Standard input is kept in a temporary file where it is needed twice or whole.
+
+    Bare frames without --out are read as they come, so that a camera's stream is answered window by window; a video
+    file often has to be read from its end first.
+    """
+    stream = sys.stdin.buffer if flags.video == "-" else None
+    if stream is None:
+        yield open_source(flags.video)
+    elif flags.raw_size:
+        width, height = map(int, flags.raw_size.split("x"))
+        with tempfile.TemporaryFile() as kept:
+            if flags.out and not stream.seekable():
+                shutil.copyfileobj(stream, kept)
+                kept.seek(0)
+                stream = kept
+            yield raw_source(stream, height=height, width=width, channels=RAW_CHANNELS[flags.raw_pixels],
+                             name="standard input")
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "standard_input")
+            with open(path, "wb") as kept:
+                shutil.copyfileobj(stream, kept)
+            yield dataclasses.replace(open_source(path), name="standard input")
+
+
+def frame_rate(flags: absl_flags.FlagValues, source: FrameSource) -> float:
+    """Frames a second: the source's own, else --frames_per_second. Raises ConfigError where both are given."""
+    if source.frames_per_second and flags.frames_per_second:
+        raise ConfigError(f"--frames_per_second={flags.frames_per_second:g}: {source.name} tells its own rate, "
+                          f"{source.frames_per_second:g}.")
+    return source.frames_per_second or flags.frames_per_second or DEFAULT_RATE
+
+
+def windows_from_flags(flags: absl_flags.FlagValues, frames_per_second: float) -> Windows:
+    length = flags.window_frames or max(1, round(flags.window_seconds * frames_per_second))
+    return Windows(length=length, stride=max(1, round(length * (1 - flags.overlap))))
+
+
+def as_json(prediction: Prediction, classifier: Classifier, *, source: str, top: int) -> dict:
+    """What --json prints: the ranking of the whole video and of each window, and the facts that it rests on."""
+    names, rate = classifier.class_names, prediction.frames_per_second
+    return {
+        "video": source, "model": classifier.name, "frames": prediction.num_frames,
+        "height": prediction.frame_size[0], "width": prediction.frame_size[1], "frames_per_second": rate,
+        "top": ranking(prediction.logits, names, top),
+        "windows": [{"first_frame": answer.start, "last_frame": answer.end - 1, "start_seconds": answer.start / rate,
+                     "end_seconds": answer.end / rate, "top": ranking(answer.logits, names, top)}
+                    for answer in prediction.answers]}
+
+
+class Table:
+    """The answer as text: a line per window as soon as it is known, if there are several; then the whole video's."""
+
+    def __init__(self, classifier: Classifier, *, source: FrameSource, frames_per_second: float):
+        self._names, self._rate = classifier.class_names, frames_per_second
+        self._first: WindowAnswer | None = None
+        self._windows = 0
+        say(f"{source.name}, model {classifier.name}")
+
+    def window(self, answer: WindowAnswer) -> None:
+        self._windows += 1
+        if self._windows == 1:  # it may be the only one
+            self._first = answer
+            return
+        if self._windows == 2:
+            say("\n      seconds  probability  class")
+            self._line(self._first)
+        self._line(answer)
+
+    def _line(self, answer: WindowAnswer) -> None:
+        best = ranking(answer.logits, self._names, 1)[0]
+        span = f"{answer.start / self._rate:.1f} - {answer.end / self._rate:.1f}"
+        say(f"{span:>13}  {best['probability']:>11.3f}  {best['name']}")
+
+    def whole(self, prediction: Prediction, top: int) -> None:
+        count, (height, width) = len(prediction.answers), prediction.frame_size
+        seen_height, seen_width = (round(side) for side in prediction.seen_size)
+        part = f", of which the middle {seen_width}×{seen_height} were seen"
+        say(f"\n{prediction.num_frames} frames, {self._rate:.4g} a second, of {width}×{height} pixels"
+            f"{part if (seen_height, seen_width) != (height, width) else ''}; "
+            f"{f'mean logits of {count} windows' if count > 1 else 'one window'}")
+        say("         rank  probability  class")
+        for rank, row in enumerate(ranking(prediction.logits, self._names, top), start=1):
+            say(f"{rank:>13}  {row['probability']:>11.3f}  {row['name']}")
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+def run(flags: absl_flags.FlagValues, classifier: Classifier) -> None:
+    """Predicts, prints and writes what the flags ask for."""
+    if flags.out:
+        require_ffmpeg()
+    with opened_source(flags) as source:
+        rate = frame_rate(flags, source)
+        windows = windows_from_flags(flags, rate)
+        network = classifier.load(bool(flags.out))
+        table = None if flags.json else Table(classifier, source=source, frames_per_second=rate)
+        prediction = predict_windows(network, source, windows=windows, frames_per_second=rate,
+                                     told=table.window if table else None)
+        if table:
+            table.whole(prediction, flags.top)
+        found = as_json(prediction, classifier, source=source.name, top=flags.top)
+        if flags.out:
+            from rstg_tf.annotate import write_annotated
+
+            write_annotated(flags.out, source, prediction, class_names=classifier.class_names, top=flags.top,
+                            place=flags.place)
+            found["out"] = flags.out
+            if table:
+                say(f"annotated video: {flags.out}")
+    if flags.json:
+        say(json.dumps(found, ensure_ascii=False))
+
+
+def main(arguments: Sequence[str]) -> int:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        flags = parse_run_flags(arguments, define_flags)
+        if flags.help:
+            print(__doc__, flags.get_help(), sep="\n")
+            return 0
+        check_flags(flags)
+        if flags.export_dir:
+            classifier = exported_classifier(flags.export_dir)
+        else:
+            classifier = run_classifier(open_run(flags.model_dir, flags.checkpoint), precision=flags.precision)
+        run(flags, classifier)
+    except BrokenPipeError:  # who read standard output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except ConfigError as error:
+        return _fail(error, code=2)
+    except (VideoError, OSError) as error:
+        return _fail(error, code=1)
+    return 0
+
+
+def _fail(error: Exception, *, code: int) -> int:
+    print(f"predict: {error}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        print("predict: interrupted.", file=sys.stderr)
+        sys.exit(130)
