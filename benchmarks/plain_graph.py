@@ -12,7 +12,7 @@ import tensorflow as tf
 from rstg_tf import regions
 from rstg_tf.recurrent_graph import RecurrentSpaceTimeGraph
 from rstg_tf.release import entry_tensors
-from rstg_tf.release_names import LSTM_CELL, graph_entries
+from rstg_tf.release.names import LSTM_CELL, graph_entries
 
 _ONLY = {"share_stages": False, "attention_heads": 1, "neighbourhood": "soft", "time_stages": "all",
          "stage_norm": False, "residual_stages": False, "node_reduction": "sum", "output": "vector", "forget_bias": 0.0}

@@ -199,7 +199,7 @@ def run(flags: absl_flags.FlagValues, classifier: Classifier) -> None:
             table.whole(prediction, flags.top)
         found = as_json(prediction, classifier, source=source.name, top=flags.top)
         if flags.out:
-            from rstg_tf.annotate import write_annotated
+            from rstg_tf.pictures.annotate import write_annotated
 
             write_annotated(flags.out, source, prediction, class_names=classifier.class_names, top=flags.top,
                             place=flags.place)

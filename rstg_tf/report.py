@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from rstg_tf import drawing
-from rstg_tf.attention_numbers import steps_in_json
 from rstg_tf.evaluation import Evaluation
 from rstg_tf.folders import whole_folder
-from rstg_tf.graph_pictures import write_graph_pictures
+from rstg_tf.pictures import drawing
+from rstg_tf.pictures.attention_numbers import steps_in_json
+from rstg_tf.pictures.graph_pictures import write_graph_pictures
 from rstg_tf.report_page import page
 
 PER_CLASS_COLUMNS = ("class", "name", "clips", "predicted", "right", "accuracy", "precision")

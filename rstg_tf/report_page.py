@@ -6,7 +6,7 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rstg_tf.graph_pictures import coarse_to_fine
+from rstg_tf.pictures.graph_pictures import coarse_to_fine
 
 ROWS_SHOWN = 20
 Rows = Sequence[Sequence[Any]]

@@ -1,7 +1,7 @@
 """Starts a model from other weights: those of a run of ours or of a TF1 checkpoint of the release.
 
 Both are read as tensors under the release's names, so that any two models share what they name alike. Which of the
-model's parts (see `release_parts.parts_of`) are to come from there is the scope:
+model's parts (see `parts.parts_of`) are to come from there is the scope:
 
     scope         to be loaded                  may be missing                      else in the checkpoint
     all           every weight                  nothing                             an error
@@ -28,8 +28,8 @@ import tensorflow as tf
 
 from rstg_tf import release
 from rstg_tf.config import ConfigError
-from rstg_tf.release_names import Entry, weight_entries
-from rstg_tf.release_parts import BESIDE, kind_of, parts_of
+from rstg_tf.release.names import Entry, weight_entries
+from rstg_tf.release.parts import BESIDE, kind_of, parts_of
 from rstg_tf.weight_files import WeightFile, read_variables, weights_to_restore
 
 NAMES_SHOWN = 3  # of a part, in what is printed
@@ -60,7 +60,7 @@ class Plan:
     not_found: tuple[str, ...]  # to be loaded, but not in the checkpoint
     kept: tuple[str, ...]  # of the model, outside the scope
     left: tuple[str, ...]  # weights of the checkpoint that are not used
-    beside: Mapping[str, int]  # row of release_parts.BESIDE -> variables in the checkpoint
+    beside: Mapping[str, int]  # row of parts.BESIDE -> variables in the checkpoint
     faults: tuple[str, ...]
 
 

@@ -149,7 +149,7 @@ def _read_records(directory: str, manifest, reading: Mapping, wanted: set[int]) 
 def visualize(run: Run, clips: Clips, *, out: str, precision: str) -> dict:
     """Writes the folder `out` and returns the facts that the command prints."""
     from rstg_tf import devices
-    from rstg_tf.graph_pictures import write_graph_pictures
+    from rstg_tf.pictures.graph_pictures import write_graph_pictures
 
     devices.set_precision(run.precision(precision))
     model, step = run.load_model()

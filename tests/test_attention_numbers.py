@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from rstg_tf import attention_numbers, regions
+from rstg_tf import regions
+from rstg_tf.pictures import attention_numbers
 from rstg_tf.progress import attention_entropy
 
 ALPHA = np.array([[0.1, 0.1, 0.1, 0.1, 0.6],

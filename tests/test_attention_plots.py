@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from rstg_tf import attention_numbers, attention_plots
+from rstg_tf.pictures import attention_numbers, attention_plots
 
 STAGES, STEPS, NODES = 2, 4, 5
 

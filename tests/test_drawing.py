@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rstg_tf import drawing, regions
+from rstg_tf import regions
+from rstg_tf.pictures import drawing
 
 GREY = 40  # of the frames' pixels
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 from benchmarks.graph import OPTIONS, build_graph
 from benchmarks.plain_graph import PlainGraph
 from rstg_tf.release import entry_tensors
-from rstg_tf.release_names import graph_entries
+from rstg_tf.release.names import graph_entries
 
 
 @pytest.mark.parametrize("kind", sorted(OPTIONS))

@@ -18,10 +18,11 @@ from PIL import Image
 import eval as eval_script
 from datasets.pipeline import evaluation_clips
 from datasets.video_records import Manifest
-from rstg_tf import annotate, encoding, export, flags, predict, runs
+from rstg_tf import encoding, export, flags, predict, runs
 from rstg_tf.classifiers import Network
 from rstg_tf.clips import FrameSource, model_clip
 from rstg_tf.model import build_model
+from rstg_tf.pictures import annotate
 from rstg_tf.video import VideoError, probe, read_video
 from rstg_tf.windows import Prediction, WindowAnswer, Windows, predict_windows, ranking, sliding_windows
 

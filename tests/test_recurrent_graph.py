@@ -12,7 +12,7 @@ from layer_checks import check_layer
 from tensorflow import keras
 
 from rstg_tf import RecurrentSpaceTimeGraph, release
-from rstg_tf.release_names import graph_entries
+from rstg_tf.release.names import graph_entries
 
 SIZE = (48, 64)  # pixels on which regions are neighbours
 SMALL = {"node_width": 8, "message_width": 8, "adjacency_size": SIZE}

@@ -13,7 +13,7 @@ from weights_on_disk import save_tf1
 
 from rstg_tf import build_model, release
 from rstg_tf.config import ConfigError, ExperimentConfig
-from rstg_tf.release_names import LSTM_CELL
+from rstg_tf.release.names import LSTM_CELL
 
 CASE = json.loads((pathlib.Path(__file__).parent / "golden" / "syncmnist_small.json").read_text())
 TINY = {**CASE["config"], "num_filters": 8, "node_feat_dim": 8, "message_dims": 8, "dim_h": 32, "dim_w": 32,

@@ -16,10 +16,11 @@ import small_resnet
 import tensorflow as tf
 from weights_on_disk import load_tf1, save_run, save_tf1
 
-from rstg_tf import build_model, flags, release, release_fit, release_tool, release_writer
+from rstg_tf import build_model, flags, release
 from rstg_tf.config import ConfigError
-from rstg_tf.release_names import weight_entries
-from rstg_tf.release_parts import kind_of
+from rstg_tf.release import fitting, tool, writer
+from rstg_tf.release.names import weight_entries
+from rstg_tf.release.parts import kind_of
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 GOLDEN = pathlib.Path(__file__).parent / "golden"
@@ -91,7 +92,7 @@ def test_a_wrong_path_is_answered_without_loading_tensorflow():
 
 def test_json_holds_the_whole_list(release_dir, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    assert release_tool.main([str(release_dir / "checkpoint"), "--json"]) == 0
+    assert tool.main([str(release_dir / "checkpoint"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     listed = {row["name"]: tuple(row["shape"]) for row in found["variables"] if row["kind"] == "weights"}
     assert listed == _weights(_shapes(CASES["syncmnist_small"]))
@@ -106,10 +107,10 @@ def test_json_holds_the_whole_list(release_dir, monkeypatch, capsys):
 @pytest.mark.parametrize("name", FLAG_FILES)
 def test_the_release_s_lists_of_variables_fit_their_flag_files(name, monkeypatch):
     monkeypatch.chdir(ROOT)
-    files, faulty = release_fit.read_flag_files()
+    files, faulty = fitting.read_flag_files()
     assert not faulty
     shapes = _shapes(CASES[name])
-    fits = release_fit.compare(release_fit.settings_from_weights(shapes), _weights(shapes), files)
+    fits = fitting.compare(fitting.settings_from_weights(shapes), _weights(shapes), files)
     assert all(fit.exact and not fit.changes for fit in fits)
     assert {fit.file for fit in fits} >= FLAG_FILES[name]
     others = set().union(*FLAG_FILES.values()) - FLAG_FILES[name]
@@ -125,22 +126,22 @@ def test_the_release_s_lists_of_variables_fit_their_flag_files(name, monkeypatch
 def test_settings_are_read_off_names_and_shapes(changes, toy_settings):
     config = flags.config_from_settings({**toy_settings, **changes})
     shapes = {name: value.shape for name, value in _values(build_model(config.model)).items()}
-    found = release_fit.settings_from_weights(shapes)
-    expected = release_fit.settings_from_config(config)
+    found = fitting.settings_from_weights(shapes)
+    expected = fitting.settings_from_config(config)
     assert len(found) >= 11
     for flag, values in found.items():
         assert expected[flag][0] in values, flag
-    assert release_fit.compare(found, shapes, {"it.flags": config}) == [release_fit.Fit("it.flags", {}, ())]
+    assert fitting.compare(found, shapes, {"it.flags": config}) == [fitting.Fit("it.flags", {}, ())]
 
 
 def test_the_settings_of_a_resnet_are_read_off_too():
     changes = {"graph_places": ("res3", "final"), "nonlocal_places": ("res4",), "final_norm": "BN"}
     model = small_resnet.build_with_recipe_weights(**changes)
-    found = release_fit.settings_from_weights({name: value.shape for name, value in _values(model).items()})
+    found = fitting.settings_from_weights({name: value.shape for name, value in _values(model).items()})
     assert found["place_graph"] == (("res3", "final"),) and found["place_nonlocal"] == (("res4",),)
     assert found["backbone_model"] == ("non-local", "i3d") and found["final_norm"] == ("BN",)
     assert found["num_classes"] == (5,) and found["node_feat_dim"] == found["message_dims"] == (8,)
-    assert "num_scales" not in found and "num_scales" in release_fit.unknown_settings(found)
+    assert "num_scales" not in found and "num_scales" in fitting.unknown_settings(found)
 
 
 def test_buffers_alone_are_taken_for_the_lstms_that_they_hold(toy_folder, toy_settings, capsys):
@@ -149,13 +150,13 @@ def test_buffers_alone_are_taken_for_the_lstms_that_they_hold(toy_folder, toy_se
     buffers = release.opaque_kernels(entries, tensors)
     assert len(buffers) == 2
     prefix = save_tf1("weights", {**{name: value for name, value in tensors.items() if "lstm" not in name}, **buffers})
-    assert release_tool.main([prefix]) == 0
+    assert tool.main([prefix]) == 0
     # Nothing in it tells the number of scales, so both files fit.
     assert "fits: other.flags, toy.flags" in capsys.readouterr().out
 
 
 def test_a_run_is_listed_under_the_release_s_names_and_fits_its_own_flag_file(toy_folder, capsys):
-    assert release_tool.main(["run"]) == 0
+    assert tool.main(["run"]) == 0
     printed = capsys.readouterr().out
     assert "the run run, newest checkpoint, step 0" in printed and "tower/whole_graph_model_final/" in printed
     assert printed.splitlines()[-1] == "fits: toy.flags"
@@ -164,18 +165,18 @@ def test_a_run_is_listed_under_the_release_s_names_and_fits_its_own_flag_file(to
 def test_a_checkpoint_that_no_flag_file_describes_ends_with_1_and_says_what_differs(toy_folder, toy_settings, capsys):
     tensors = _values(build_model(flags.config_from_settings(toy_settings).model))
     tensors["tower/pred/extra"] = tensors.pop("tower/conv0/conv2d/bias")
-    assert release_tool.main([save_tf1("weights", tensors)]) == 1
+    assert tool.main([save_tf1("weights", tensors)]) == 1
     printed = capsys.readouterr().out
     assert "differs: tower/conv0/conv2d/bias [4] is missing" in printed
     assert "differs: tower/pred/extra [4] fits no weight of the model" in printed
-    assert release_tool.main([save_tf1("strange", {"a/b": np.zeros(2, np.float32)}, step=None)]) == 1
+    assert tool.main([save_tf1("strange", {"a/b": np.zeros(2, np.float32)}, step=None)]) == 1
     printed = capsys.readouterr().out
     assert "no step" in printed and "none of the release's backbones" in printed
 
 
 def test_a_flag_file_that_cannot_be_read_is_named_and_passed_over(toy_folder, capsys):
     (toy_folder / "broken.flags").write_text("--bach_size=3")
-    assert release_tool.main(["run"]) == 0
+    assert tool.main(["run"]) == 0
     printed = capsys.readouterr().out
     assert "not compared: " in printed and "bach_size" in printed and "fits: toy.flags" in printed
 
@@ -191,21 +192,21 @@ def test_a_flag_file_that_cannot_be_read_is_named_and_passed_over(toy_folder, ca
     (["export-tf1", "--out=x", "stray"], "'stray' is no flag"),
 ])
 def test_wrong_use_ends_with_2_and_a_sentence(arguments, named, capsys):
-    assert release_tool.main(arguments) == 2
+    assert tool.main(arguments) == 2
     refusal = capsys.readouterr().err
     assert named in refusal and refusal.startswith("release") and refusal.count("\n") == 1
 
 
 def test_help_says_both_commands(capsys):
-    assert release_tool.main(["--help"]) == 0
+    assert tool.main(["--help"]) == 0
     assert "export-tf1 --model_dir=RUN" in capsys.readouterr().out
 
 
 # --------------------------------------------------------------------------------------------------------- the way back
 def test_a_run_exported_to_tf1_comes_back_bit_for_bit(toy_folder, toy_settings, capsys):
-    assert release_tool.main(["export-tf1", "--model_dir=run", "--checkpoint=best", "--out=tf1/model.ckpt"]) == 0
+    assert tool.main(["export-tf1", "--model_dir=run", "--checkpoint=best", "--out=tf1/model.ckpt"]) == 0
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
-    expected = _values(release_tool.open_run("run").load_model()[0])
+    expected = _values(tool.open_run("run").load_model()[0])
     assert said == {"checkpoint": "tf1/model.ckpt", "model_dir": "run", "step": 0, "weights": len(expected),
                     "values": sum(value.size for value in expected.values()), "constants": 2, "cudnn_buffers": 2,
                     "unlike_the_release": ["num_conv_layers=1"]}
@@ -225,7 +226,7 @@ def test_the_release_s_checkpoint_comes_back_with_its_constants_and_buffers(rele
               if kind_of(name) != "optimiser slots"}
     model = build_model(release.config_from_release(CASES["syncmnist_small"]["config"]).model)
     step = release.load_checkpoint(model, release_dir / "checkpoint")
-    release_writer.write_checkpoint(model, str(tmp_path / "model.ckpt"), step=step)
+    writer.write_checkpoint(model, str(tmp_path / "model.ckpt"), step=step)
     _assert_same_bits(load_tf1(str(tmp_path / "model.ckpt")), theirs)
 
 
@@ -235,7 +236,7 @@ def test_the_release_s_checkpoint_comes_back_with_its_constants_and_buffers(rele
     {"graph_places": ("res2",), "nonlocal_places": ("res3", "res5")}], ids=str)
 def test_a_resnet_comes_back_bit_for_bit(changes, tmp_path):
     model = small_resnet.build_with_recipe_weights(**changes)
-    written = release_writer.write_checkpoint(model, str(tmp_path / "model.ckpt"), step=7)
+    written = writer.write_checkpoint(model, str(tmp_path / "model.ckpt"), step=7)
     other = build_model(dataclasses.replace(small_resnet.SMALL, **changes))
     assert release.load_checkpoint(other, tmp_path) == 7
     _assert_same_bits(_values(other), _values(model))
@@ -247,13 +248,13 @@ def test_a_resnet_comes_back_bit_for_bit(changes, tmp_path):
 @pytest.mark.parametrize("name", ["smt_i3d_rstg_res3_res4", "smt_c2d_rstg_final", "syncmnist_full"])
 def test_constants_have_the_release_s_names_and_shapes(name):
     model = build_model(release.config_from_release(CASES[name]["config"]).model)
-    ours = {constant: value.shape for constant, value in release_writer.graph_constants(model)}
+    ours = {constant: value.shape for constant, value in writer.graph_constants(model)}
     assert ours == {constant: shape for constant, shape in _shapes(CASES[name]).items()
                     if kind_of(constant) == "constants"}
 
 
 def test_a_filter_is_the_share_of_each_pixel_in_each_cell():
-    found = release_writer.area_filter((2, 3), (1, 2))  # [1, 2, 2, 3]: 3 columns on 2 cells, the middle one shared
+    found = writer.area_filter((2, 3), (1, 2))  # [1, 2, 2, 3]: 3 columns on 2 cells, the middle one shared
     np.testing.assert_allclose(found[0, 0], [[1 / 3, 1 / 6, 0]] * 2, rtol=1e-6)
     np.testing.assert_allclose(found[0, 1], [[0, 1 / 6, 1 / 3]] * 2, rtol=1e-6)
 
@@ -270,7 +271,7 @@ def test_a_buffer_of_cudnn_holds_gates_row_by_row_and_half_a_bias_twice():
 
 def test_a_second_checkpoint_becomes_the_newest_and_the_first_stays(toy_folder):
     for name in ("one", "two"):
-        assert release_tool.main(["export-tf1", "--model_dir=run", f"--out=tf1/{name}"]) == 0
+        assert tool.main(["export-tf1", "--model_dir=run", f"--out=tf1/{name}"]) == 0
     state = tf.train.get_checkpoint_state("tf1")
     assert [os.path.basename(path) for path in state.all_model_checkpoint_paths] == ["one", "two"]
     assert os.path.basename(state.model_checkpoint_path) == "two"
@@ -281,10 +282,10 @@ def test_a_second_checkpoint_becomes_the_newest_and_the_first_stays(toy_folder):
     ("tf1/", "expected a prefix"), ("run/checkpoints/ours", "lies among a run's own checkpoints"),
     ("run/checkpoints/best/ours", "lies among a run's own checkpoints")])
 def test_a_prefix_that_cannot_be_written_is_refused_and_nothing_is_touched(out, message, toy_folder, capsys):
-    assert release_tool.main(["export-tf1", "--model_dir=run", "--out=tf1/model.ckpt"]) == 0
+    assert tool.main(["export-tf1", "--model_dir=run", "--out=tf1/model.ckpt"]) == 0
     before = {path: path.read_bytes() for path in toy_folder.rglob("*") if path.is_file()}
     capsys.readouterr()
-    assert release_tool.main(["export-tf1", "--model_dir=run", f"--out={out}"]) == 2
+    assert tool.main(["export-tf1", "--model_dir=run", f"--out={out}"]) == 2
     assert message in capsys.readouterr().err
     assert {path: path.read_bytes() for path in toy_folder.rglob("*") if path.is_file()} == before
 
@@ -293,7 +294,7 @@ def test_a_disk_that_refuses_ends_with_1_and_leaves_nothing_behind(toy_folder, c
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200, hard))  # no file above 200 bytes: as if the disk were full
     try:
-        code = release_tool.main(["export-tf1", "--model_dir=run", "--out=tf1/model.ckpt"])
+        code = tool.main(["export-tf1", "--model_dir=run", "--out=tf1/model.ckpt"])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     refusal = capsys.readouterr().err
@@ -304,14 +305,14 @@ def test_a_disk_that_refuses_ends_with_1_and_leaves_nothing_behind(toy_folder, c
 def test_a_baseline_cannot_be_exported(toy_settings, tmp_path):
     config = flags.config_from_settings({**toy_settings, "head": "mean_lstm"})
     with pytest.raises(ConfigError, match="mean_lstm: the release has no such model"):
-        release_writer.write_checkpoint(build_model(config.model), str(tmp_path / "model"))
+        writer.write_checkpoint(build_model(config.model), str(tmp_path / "model"))
     assert not list(tmp_path.iterdir())
 
 
 def test_what_the_release_would_compute_otherwise_is_named(toy_settings):
     config = flags.config_from_settings({**toy_settings, "num_conv_layers": 3, "dim_h": 64, "dim_w": 64})
-    assert release_writer.unlike_the_release(config.model) == []
+    assert writer.unlike_the_release(config.model) == []
     ours = flags.config_from_settings({**toy_settings, "stage_norm": True, "neighbourhood": "masked",
                                        "time_stages": "final", "node_reduction": "mean"})
-    assert set(release_writer.unlike_the_release(ours.model)) == {
+    assert set(writer.unlike_the_release(ours.model)) == {
         "stage_norm=True", "neighbourhood=masked", "time_stages=final", "node_reduction=mean", "num_conv_layers=1"}

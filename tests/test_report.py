@@ -7,8 +7,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from rstg_tf import drawing, report
+from rstg_tf import report
 from rstg_tf.evaluation import Evaluation
+from rstg_tf.pictures import drawing
 
 NAMES = ("up", "down", "stop <&>")
 NODES_OF_TWO_SCALES = 5

@@ -15,8 +15,8 @@ from weights_on_disk import save_run, save_tf1
 import train
 from rstg_tf import build_model, flags, release
 from rstg_tf.config import RESTORE_SCOPES, ConfigError
-from rstg_tf.release_names import weight_entries
-from rstg_tf.release_parts import kind_of, parts_of
+from rstg_tf.release.names import weight_entries
+from rstg_tf.release.parts import kind_of, parts_of
 from rstg_tf.restoring import SCOPES, make_plan, restore_weights
 from rstg_tf.weight_files import find_weights
 

@@ -15,8 +15,9 @@ from PIL import Image
 
 from datasets.pipeline import evaluation_clips
 from datasets.video_records import Manifest
-from rstg_tf import flags, folders, graph_panels, graph_pictures, runs, visualize
+from rstg_tf import flags, folders, runs, visualize
 from rstg_tf.model import build_model
+from rstg_tf.pictures import graph_panels, graph_pictures
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FRAMES, STAGES, NODES = 4, 2, 5

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from rstg_tf import drawing, regions
-from rstg_tf.drawing import BACKGROUND, FAINT_INK, GAP, INK, LINE_HEIGHT, PANEL_PIXELS, font
+from rstg_tf import regions
+from rstg_tf.pictures import drawing
+from rstg_tf.pictures.drawing import BACKGROUND, FAINT_INK, GAP, INK, LINE_HEIGHT, PANEL_PIXELS, font
 
 TEXT, SMALL = 15, 13
 LEFT_MARGIN = 92

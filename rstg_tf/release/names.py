@@ -18,7 +18,7 @@ from rstg_tf.backbones.nonlocal_block import NonLocalBlock
 from rstg_tf.backbones.resnet50 import STAGES, Bottleneck, ResNet50
 from rstg_tf.baselines import FrameLSTM
 from rstg_tf.normalization import BatchNorm
-from rstg_tf.release_parts import LSTM_CELL
+from rstg_tf.release.parts import LSTM_CELL
 
 EVERYTHING = (slice(None),)
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from rstg_tf import regions
-from rstg_tf.drawing import count_scales, node_names, received_attention, strongest_messages
+from rstg_tf.pictures.drawing import count_scales, node_names, received_attention, strongest_messages
 
 DIGITS = 5  # of numbers in JSON
 MESSAGES_IN_JSON = 10

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from rstg_tf import attention_numbers, attention_plots, drawing, graph_panels
 from rstg_tf.folders import folder_name
+from rstg_tf.pictures import attention_numbers, attention_plots, drawing, graph_panels
 from rstg_tf.windows import ranking
 
 MOST_STEPS = 6  # side by side in small multiples; JSON and animation have all

@@ -12,8 +12,8 @@ from tqdm import tqdm
 from rstg_tf import regions
 from rstg_tf.clips import FrameSource
 from rstg_tf.config import ConfigError
-from rstg_tf.drawing import BACKGROUND, FAINT_INK, INK, as_image, count_scales, font, overlay
 from rstg_tf.encoding import write_video
+from rstg_tf.pictures.drawing import BACKGROUND, FAINT_INK, INK, as_image, count_scales, font, overlay
 from rstg_tf.windows import Prediction, ranking
 
 SMALLEST_SIDE, LARGEST_SIDE = 448, 720  # of the drawn frame's shorter side, pixels

@@ -59,8 +59,8 @@ def inspect(arguments: Sequence[str]) -> int:
 
 def examine(source: WeightFile) -> dict:
     """Everything that `inspect` says, as one JSON object."""
-    from rstg_tf import release_fit
-    from rstg_tf.release_parts import kind_of
+    from rstg_tf.release import fitting
+    from rstg_tf.release.parts import kind_of
 
     shapes, step = _shapes(source)
     variables = [{"name": name, "kind": kind_of(name), "shape": list(shape), "dtype": dtype.name,
@@ -68,15 +68,15 @@ def examine(source: WeightFile) -> dict:
                  for name, (shape, dtype) in shapes.items()]
     plain = {name: shape for name, (shape, _) in shapes.items()}
     if source.run is not None:
-        settings = release_fit.settings_from_config(source.run.config)
+        settings = fitting.settings_from_config(source.run.config)
     else:
-        settings = release_fit.settings_from_weights(plain)
-    files, faulty = release_fit.read_flag_files() if settings else ({}, {})
-    fits = release_fit.compare(settings, _weights_alone(plain), files) if settings else []
+        settings = fitting.settings_from_weights(plain)
+    files, faulty = fitting.read_flag_files() if settings else ({}, {})
+    fits = fitting.compare(settings, _weights_alone(plain), files) if settings else []
     return {
         "path": source.path, "what": source.describe(), "step": step, "variables": variables,
         "settings": {flag: list(values) for flag, values in settings.items()},
-        "unknown": release_fit.unknown_settings(settings), "flag_files": list(files), "unreadable_flag_files": faulty,
+        "unknown": fitting.unknown_settings(settings), "flag_files": list(files), "unreadable_flag_files": faulty,
         "fits": [{"file": fit.file, "changes": dict(fit.changes), "flags": fit.changes_as_flags(),
                   "differences": list(fit.differences)} for fit in fits]}
 
@@ -94,7 +94,7 @@ def _shapes(source: WeightFile) -> tuple[dict[str, tuple[tuple[int, ...], np.dty
 
 def _weights_alone(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
     """Without slots, constants and counters; an LSTM of which only cuDNN's buffer is there counts as its pair."""
-    from rstg_tf.release_parts import LSTM_CELL, kind_of
+    from rstg_tf.release.parts import LSTM_CELL, kind_of
 
     weights = {name: shape for name, shape in shapes.items() if kind_of(name) == "weights"}
     for name, shape in shapes.items():
@@ -125,7 +125,7 @@ def _print(found: dict) -> None:
 
 
 def _verdict(found: dict) -> list[str]:
-    from rstg_tf.release_fit import as_flag
+    from rstg_tf.release.fitting import as_flag
 
     if not found["settings"]:
         return ["configuration: none of the release's backbones is in it"]
@@ -160,7 +160,7 @@ def export_tf1(arguments: Sequence[str]) -> int:
     if not flags.out:
         raise ConfigError("--out is missing: give the prefix to write, such as checkpoints/ours/model.ckpt.")
     run = open_run(flags.model_dir, flags.checkpoint)
-    from rstg_tf.release_writer import unlike_the_release, write_checkpoint
+    from rstg_tf.release.writer import unlike_the_release, write_checkpoint
 
     model, step = run.load_model()
     written = write_checkpoint(model, flags.out, step=step)

@@ -17,7 +17,7 @@ from typing import Any
 
 from rstg_tf import flags
 from rstg_tf.config import STAGES, ConfigError, ExperimentConfig, ModelConfig
-from rstg_tf.release_parts import LSTM_CELL, kind_of
+from rstg_tf.release.parts import LSTM_CELL, kind_of
 
 Shapes = Mapping[str, tuple[int, ...]]
 _MODEL_FLAGS = tuple(field for field in flags.FIELDS if field.section in ("model", "graph"))
@@ -222,7 +222,7 @@ def _changed(config: ExperimentConfig, changes: Mapping[str, Any]) -> ModelConfi
 def model_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every weight of the model, under the release's names. Builds it: a second for a ResNet."""
     from rstg_tf.model import build_model
-    from rstg_tf.release_names import weight_entries
+    from rstg_tf.release.names import weight_entries
 
     return {entry.name: tuple(entry.shape) for entry in weight_entries(build_model(config))}
 

@@ -19,7 +19,7 @@ from rstg_tf import regions, release
 from rstg_tf.backbones.resnet50 import STAGES, ResNet50
 from rstg_tf.checkpoints import write_atomically
 from rstg_tf.config import ConfigError, GraphConfig, ModelConfig
-from rstg_tf.release_names import model_entries
+from rstg_tf.release.names import model_entries
 from rstg_tf.runs import sync_folder, sync_path
 from rstg_tf.weight_files import owning_run
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from rstg_tf.attention_numbers import change, entropy, mean_by_scale, scale_names
-from rstg_tf.drawing import count_scales, node_names
+from rstg_tf.pictures.attention_numbers import change, entropy, mean_by_scale, scale_names
+from rstg_tf.pictures.drawing import count_scales, node_names
 
 COLOURS = "cividis"  # darker for less, in grey too
 LINES, MARKERS = ("-", "--", ":", "-."), ("o", "s", "^", "D")
