@@ -24,6 +24,7 @@ from rstg_tf.evaluation import Evaluation
 from rstg_tf.folders import whole_folder
 from rstg_tf.pictures import drawing
 from rstg_tf.pictures.attention_numbers import steps_in_json
+from rstg_tf.pictures.confusion_plot import save_confusion
 from rstg_tf.pictures.graph_pictures import write_graph_pictures
 from rstg_tf.report_page import page
 
@@ -150,7 +151,7 @@ def _write_confusion(folder: str, evaluation: Evaluation, class_names: Sequence[
     _write_csv(os.path.join(folder, "per_class.csv"), PER_CLASS_COLUMNS, per_class_rows(evaluation, class_names))
     _write_csv(os.path.join(folder, "confused_pairs.csv"), PAIR_COLUMNS, confused_pairs(evaluation, class_names))
     title = f"{result.get('dataset', 'clips')}: {evaluation.num_clips} clips, top-1 {evaluation.top1:.3f}"
-    drawing.save_confusion(os.path.join(folder, "confusion.png"), confusion, class_names, title=title)
+    save_confusion(os.path.join(folder, "confusion.png"), confusion, class_names, title=title)
 
 
 def _write_examples(folder: str, examples: Sequence[Example], clips: Mapping[int, np.ndarray],

@@ -10,6 +10,7 @@ from PIL import Image
 from rstg_tf import report
 from rstg_tf.evaluation import Evaluation
 from rstg_tf.pictures import drawing
+from rstg_tf.pictures.confusion_plot import save_confusion
 
 NAMES = ("up", "down", "stop <&>")
 NODES_OF_TWO_SCALES = 5
@@ -189,7 +190,7 @@ def test_attention_that_fits_no_grids_is_refused():
 @pytest.mark.parametrize("classes", [2, 46, 174])
 def test_a_confusion_matrix_of_any_number_of_classes_is_drawn(tmp_path, classes):
     names = [f"class {number}" for number in range(classes)]
-    drawing.save_confusion(tmp_path / "confusion.png", np.eye(classes, dtype=int), names, title="eye")
+    save_confusion(tmp_path / "confusion.png", np.eye(classes, dtype=int), names, title="eye")
     with Image.open(tmp_path / "confusion.png") as picture:
         pixels = np.asarray(picture.convert("L"))
     assert (pixels == 0).mean() > 0.5 / classes**2 and pixels.max() == 255

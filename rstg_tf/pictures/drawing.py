@@ -1,7 +1,7 @@
-"""Pictures for people: frames and clips with the graph drawn over them, confusion matrices.
+"""Pictures for people: frames and clips with the graph drawn over them.
 
 Everything that a colour says is also said by a number or by a width, so that a grey print or a colour-blind reader
-loses nothing. Pillow draws on frames, matplotlib (its object interface, no global state) draws plots.
+loses nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
 from rstg_tf import regions
@@ -22,7 +21,6 @@ GAP, LINE_HEIGHT = 8, 20
 BACKGROUND, INK, FAINT_INK = (18, 20, 26), (240, 240, 240), (150, 155, 165)
 TINT, MESSAGE = (255, 150, 30), (90, 205, 255)
 FRAME_MILLISECONDS, LAST_FRAME_MILLISECONDS = 400, 1200
-LARGEST_NUMBERED_CLASSES = 60
 PLATE_PIXELS = 160  # the short side from which numbers can be read in the regions
 FINER = 2  # sub-pixels along each side of a pixel of an overlay
 
@@ -291,34 +289,3 @@ def count_scales(weights: np.ndarray) -> int:
 def font(size: int) -> ImageFont.FreeTypeFont:
     """matplotlib's DejaVu Sans: always installed with it, and it knows ×, → and most alphabets."""
     return ImageFont.truetype(os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)
-
-
-def save_confusion(path: str | os.PathLike, confusion: np.ndarray, class_names: Sequence[str], *, title: str) -> None:
-    """A confusion matrix [classes, classes] of counts, rows the true classes; darker for a larger share of its row.
-
-    Up to 60 classes every cell with a clip shows its count; with more, the CSV beside it has them.
-    """
-    classes = len(class_names)
-    numbered = classes <= LARGEST_NUMBERED_CLASSES
-    inches = max(5.0, (0.36 if numbered else 0.12) * classes + 2.5)
-    figure = Figure(figsize=(inches, inches), dpi=100, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.15, h_pad=0.15)
-    axes = figure.add_subplot()
-    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Greys", vmin=0.0, vmax=1.0)
-    names = [_shortened(name) for name in class_names]
-    size = 9 if numbered else 5
-    axes.set_xticks(range(classes), names, rotation=90, fontsize=size)
-    axes.set_yticks(range(classes), names, fontsize=size)
-    axes.set_xlabel("predicted class", fontsize=11)
-    axes.set_ylabel("true class", fontsize=11)
-    axes.set_title(f"{title}\nshade: share of the true class, white 0, black 1", fontsize=11)
-    if numbered:
-        for row, column in zip(*np.nonzero(confusion)):
-            axes.text(column, row, str(confusion[row, column]), ha="center", va="center",
-                      fontsize=8 if classes > 12 else 11, color="white" if shares[row, column] > 0.5 else "black")
-    figure.savefig(path)
-
-
-def _shortened(name: str, length: int = 40) -> str:
-    return name if len(name) <= length else f"{name[:length - 1]}…"
