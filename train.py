@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from datasets.manifest import MANIFEST_FILE, DatasetError, Manifest, check_shards
-from datasets.views import has_one_size, training_reading
+from datasets.views import check_fit, training_reading
 from rstg_tf import flags
 from rstg_tf.config import ConfigError, ExperimentConfig
 from rstg_tf.weight_files import weights_to_restore
@@ -89,15 +89,11 @@ def checked_manifest(split: str, directory: str, config: ExperimentConfig) -> Ma
     """Raises ConfigError with the flag to change where the model's sizes are not those of the records."""
     manifest = Manifest.read(directory)
     check_shards(directory, manifest)
-    model = config.model
-    height, width = (manifest.height, manifest.width) if has_one_size(manifest) else (None, None)
-    sizes = (("num_classes", model.num_classes, len(manifest.classes)),
-             ("video_num_frames", model.num_frames, manifest.num_frames), ("dim_h", model.height, height),
-             ("dim_w", model.width, width), ("num_chan", model.channels, manifest.channels))
-    for flag, wanted, found in sizes:
-        if found is not None and wanted != found:
-            raise ConfigError(f"--{flag}={wanted} does not fit the {split} records in {directory}, which have {found}: "
-                              f"give --{flag}={found}, or other records.")
+    misfit = check_fit(manifest, config.model)
+    if misfit is not None:
+        flag, wanted, found = misfit
+        raise ConfigError(f"--{flag}={wanted} does not fit the {split} records in {directory}, which have {found}: "
+                          f"give --{flag}={found}, or other records.")
     read_clips(manifest, config)
     return manifest
 

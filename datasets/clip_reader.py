@@ -25,7 +25,8 @@ class ClipReader:
 
     Args:
       manifest: of the data set.
-      num_frames: T; None takes the manifest's. Where clips differ in length, T frames are sampled at even distances.
+      num_frames: T; None takes the manifest's. Of longer or shorter videos (JPEG) T frames are sampled at even
+        distances; drawn clips (PNG) must have as many.
       crop_size: height and width in pixels of the window, or the side of a square one; None takes whole frames.
       short_side: bicubic resize to this before the crop, in pixels; None leaves frames as they are stored.
 
@@ -39,6 +40,7 @@ class ClipReader:
         self.num_frames = num_frames or manifest.num_frames
         if self.num_frames is None:
             raise DatasetError("the clips of this data set differ in length: give num_frames.")
+        self.samples_in_time = manifest.num_frames is None or manifest.image_format == "JPEG"
         self.crop_size = (crop_size, crop_size) if isinstance(crop_size, int) else crop_size
         if self.crop_size is None and (short_side or None in (manifest.height, manifest.width)):
             raise DatasetError("the clips of this data set differ in size: give crop_size." if not short_side else
@@ -89,7 +91,7 @@ class ClipReader:
         """The encoded frames [samplings·T] that make the clip, sampling after sampling, once the clip is checked."""
         with tf.control_dependencies(self._clip_assertions(parsed)):
             encoded = tf.identity(parsed["encoded"])
-        if self.manifest.num_frames is None or samplings > 1:
+        if samplings > 1 or (self.samples_in_time and self.num_frames != self.manifest.num_frames):
             indices = [frame_indices(tf.size(encoded), num_frames=self.num_frames, view=view, num_views=samplings)
                        for view in range(samplings)]
             encoded = tf.gather(encoded, tf.concat(indices, axis=0))
@@ -148,7 +150,8 @@ class ClipReader:
         if self.manifest.num_frames is None:
             enough, expected = found > 0, "frames, expected at least 1"
         else:
-            enough, expected = tf.equal(found, self.num_frames), f"frames, expected {self.num_frames}"
+            length = self.manifest.num_frames if self.samples_in_time else self.num_frames
+            enough, expected = tf.equal(found, length), f"frames, expected {length}"
         resized = f"with a short side of {self.short_side}, " if self.short_side else ""
         return [
             _clip_assertion(enough, parsed, "has", found, expected),

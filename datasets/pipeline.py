@@ -58,8 +58,8 @@ def training_clips(
       brightness: one value per clip, uniform in ±brightness of full scale (255), is added and the sum clipped to
         0…255, in float32.
       horizontal_flip: mirrors every frame of a clip with probability 1/2, and its label: see `mirrored_labels`.
-      num_frames: T; None takes the manifest's. Where clips differ in length (the manifest names none), T frames at even
-        distances are taken, see `frames.frame_indices`; else a clip of another length is an error that names it.
+      num_frames: T; None takes the manifest's. Of videos (JPEG) of another length T frames at even distances are taken,
+        see `frames.frame_indices`. A clip that differs from the length in the manifest is an error that names it.
       crop_size: height and width in pixels of a window, or the side of a square one, placed at random once per clip;
         None takes whole frames.
       short_side: pixels; the frames are resized (bicubic) so that their shorter side has this length, then cropped.

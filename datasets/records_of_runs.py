@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datasets.manifest import Manifest, check_shards
-from datasets.views import has_one_size
+from datasets.views import check_fit
 from rstg_tf.config import ConfigError
 from rstg_tf.runs import Run
 
+FACTS = {"num_classes": "classes", "num_chan": "channels", "video_num_frames": "frames per clip",
+         "dim_h": "pixels of height", "dim_w": "pixels of width"}
 
 def open_dataset(run: Run, directory: str, split: str) -> tuple[str, Manifest]:
     """The folder and manifest to evaluate on. Raises ConfigError or DatasetError if it is missing or does not fit."""
@@ -14,14 +16,10 @@ def open_dataset(run: Run, directory: str, split: str) -> tuple[str, Manifest]:
     if not directory:
         raise ConfigError(f"the run {run.path} names no {split} data set: give --dataset=DIR.")
     manifest = Manifest.read(directory)
-    model, one_size = run.config.model, has_one_size(manifest)
-    for fact, found, expected in (("classes", len(manifest.classes), model.num_classes),
-                                  ("frames per clip", manifest.num_frames, model.num_frames),
-                                  ("pixels of height", manifest.height if one_size else None, model.height),
-                                  ("pixels of width", manifest.width if one_size else None, model.width),
-                                  ("channels", manifest.channels, model.channels)):
-        if found is not None and found != expected:
-            raise ConfigError(f"{directory} has {found} {fact}, but the run {run.path} was trained with {expected}.")
+    misfit = check_fit(manifest, run.config.model)
+    if misfit is not None:
+        flag, expected, found = misfit
+        raise ConfigError(f"{directory} has {found} {FACTS[flag]}, but the run {run.path} was trained with {expected}.")
     for label, (found, expected) in enumerate(zip(manifest.classes, run.class_names())):
         if found != expected:
             raise ConfigError(f"{directory}: class {label} is {found!r}, but the run {run.path} was trained with "

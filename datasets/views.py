@@ -1,6 +1,6 @@
 """How the clips of a data set are read so that they fit a model: arguments for `datasets.pipeline`. No TensorFlow.
 
-Where all clips have one size, they are taken as they are. Where they differ, frames are resized to a short side and
+Drawn clips (SyncMNIST's) are taken as they are. Of real video T frames are sampled, resized to a short side and
 cropped: to the model's size for training and for a single view, to the short side for dense evaluation.
 """
 
@@ -9,11 +9,26 @@ from __future__ import annotations
 from typing import Any
 
 from datasets.manifest import Manifest
-from rstg_tf.config import ConfigError
+from rstg_tf.clips import taken_whole
+from rstg_tf.config import ConfigError, ModelConfig
 
 
-def has_one_size(manifest: Manifest) -> bool:
-    return None not in (manifest.height, manifest.width)
+def check_fit(manifest: Manifest, model: ModelConfig) -> tuple[str, int, int] | None:
+    """The first flag of the model that these records contradict, its value and theirs; None where they fit.
+
+    Real video has any length and any size: those are sampled and cropped.
+    """
+    facts = [("num_classes", model.num_classes, len(manifest.classes)),
+             ("num_chan", model.channels, manifest.channels)]
+    if manifest.image_format == "PNG":
+        facts += [("video_num_frames", model.num_frames, manifest.num_frames), ("dim_h", model.height, manifest.height),
+                  ("dim_w", model.width, manifest.width)]
+    return next((fact for fact in facts if fact[2] is not None and fact[1] != fact[2]), None)
+
+
+def _is_whole(manifest: Manifest, height: int, width: int) -> bool:
+    return taken_whole(image_format=manifest.image_format, stored_size=(manifest.height, manifest.width),
+                       model_size=(height, width))
 
 
 def training_reading(
@@ -23,7 +38,7 @@ def training_reading(
 
     Raises ConfigError where frames resized to `short_side` would be smaller than the model's.
     """
-    if has_one_size(manifest):
+    if _is_whole(manifest, height, width):
         return {"num_frames": num_frames}
     if short_side < min(height, width):
         raise ConfigError(f"--short_side={short_side}: expected at least {min(height, width)}, since the model's "
@@ -43,17 +58,17 @@ def evaluation_reading(
     Raises ConfigError where all crops of a clip would be the same, or larger than the frames.
     """
     reading = training_reading(manifest, **sizes)
-    one_size = has_one_size(manifest)
-    room = min(manifest.height, manifest.width) if one_size else sizes["short_side"]
+    is_whole = _is_whole(manifest, sizes["height"], sizes["width"])
+    room = min(manifest.height, manifest.width) if is_whole else sizes["short_side"]
     if eval_crop_size > room:
         raise ConfigError(f"--eval_crop_size={eval_crop_size}: expected at most {room}, the short side of the frames "
                           f"of {manifest.name} in pixels.")
     whole = eval_crop_size == 0 or manifest.height == manifest.width == eval_crop_size
-    if one_size and whole and spatial_views > 1:
+    if is_whole and whole and spatial_views > 1:
         raise ConfigError(f"--num_eval_spatial_clips={spatial_views}: the crops would be alike, as all frames of "
                           f"{manifest.name} are {manifest.height} x {manifest.width}; give a smaller --eval_crop_size, "
                           "or one spatial clip.")
-    if eval_crop_size or (spatial_views > 1 and not one_size):
+    if eval_crop_size or (spatial_views > 1 and not is_whole):
         side = eval_crop_size or room
         reading["crop_size"] = (side, side)
     return {**reading, "spatial_views": spatial_views, "temporal_views": temporal_views}

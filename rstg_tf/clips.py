@@ -118,6 +118,15 @@ def with_channels(frames: np.ndarray, channels: int) -> np.ndarray:
     return ((luma + 2**15) >> 16).astype(np.uint8)[..., None]
 
 
+def taken_whole(*, image_format: str, stored_size: tuple[int | None, int | None], model_size: tuple[int, int]) -> bool:
+    """Whether a model sees the frames (height, width in pixels) of a data set as they are, none resized or cropped.
+
+    Drawn frames (PNG, lossless) are made at the model's size. Those of real video (JPEG) are resized to the short side
+    and cropped, unless all of them have the model's size anyway.
+    """
+    return image_format == "PNG" or tuple(stored_size) == tuple(model_size)
+
+
 def crop_window(frame_height: int, frame_width: int, *, height: int, width: int, channels: int,
                 short_side: int | None = None) -> CropWindow:
     """What evaluation sees of frames of this size: the centre, `height`×`width` pixels, after a bicubic resize.

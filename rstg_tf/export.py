@@ -68,15 +68,15 @@ def export_run(run: Run, *, base: str, version: int | None = None, precision: st
 
 def run_clip(run: Run, **sizes: int):
     """The ServedClip of a run: frames become clips as those of its own data set did. `sizes`: see `served_clip`."""
-    return served_clip(run.config, one_size=_has_one_size(run), **sizes)
+    return served_clip(run.config, whole_frames=_takes_whole_frames(run), **sizes)
 
 
-def served_clip(config: ExperimentConfig, *, one_size: bool | None = None, num_frames: int = 0, height: int = 0,
+def served_clip(config: ExperimentConfig, *, whole_frames: bool | None = None, num_frames: int = 0, height: int = 0,
                 width: int = 0):
     """The ServedClip of a run; sizes that are given replace the training's. Raises ConfigError for impossible ones.
 
-    `one_size`: whether the clips it learnt from were taken as they are, none resized (None: grey clips were). Colour
-    frames of another size are then resized to just cover the model's size; grey ones, drawn for it, are refused.
+    `whole_frames`: whether the clips it learnt from were taken as they are, none resized (None: grey clips were).
+    Colour frames of another size are then resized to just cover the model's size; grey ones, drawn for it, are refused.
     """
     from rstg_tf.served_clips import ServedClip
 
@@ -92,7 +92,7 @@ def served_clip(config: ExperimentConfig, *, one_size: bool | None = None, num_f
             raise ConfigError(f"--num_frames={num_frames} --height={served.height} --width={served.width}: as the "
                               f"model's own sizes these would be refused: {error}") from error
     short_side: int | None = config.data.short_side
-    if model.channels == 1 if one_size is None else one_size:
+    if model.channels == 1 if whole_frames is None else whole_frames:
         short_side = None if model.channels == 1 else min(served.height, served.width)
     return ServedClip(num_frames=num_frames, height=served.height, width=served.width, channels=served.channels,
                       short_side=short_side)
@@ -122,14 +122,18 @@ def export_model(model, *, base: str, config: ExperimentConfig, class_names: Seq
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _has_one_size(run: Run) -> bool | None:
-    """Whether all clips of the run's data set have one size, which then is the model's; None if it kept no manifest."""
+def _takes_whole_frames(run: Run) -> bool | None:
+    """Whether the run's clips were taken as they were stored, none resized; None if it kept no manifest."""
+    from rstg_tf.clips import taken_whole
+
     path = os.path.join(run.path, "train_dataset.json")
     if not os.path.exists(path):
         return None
     with open(path, encoding="utf-8") as file:
         manifest = json.load(file)
-    return None not in (manifest.get("height"), manifest.get("width"))
+    return taken_whole(image_format=manifest.get("image_format", ""),
+                       stored_size=(manifest.get("height"), manifest.get("width")),
+                       model_size=(run.config.model.height, run.config.model.width))
 
 
 def _write(folder: str, model, clip, config: ExperimentConfig, class_names: Sequence[str], step: int,

@@ -321,8 +321,8 @@ def test_sizes_that_the_model_cannot_take_are_refused():
         export.served_clip(COLOUR, height=16)
 
 
-@pytest.mark.parametrize("config, one_size, short_side", [
+@pytest.mark.parametrize("config, whole_frames, short_side", [
     (GREY, True, None), (GREY, None, None), (GREY, False, 256), (COLOUR, False, 256), (COLOUR, None, 256),
     (COLOUR, True, 32)])
-def test_frames_are_resized_as_the_runs_own_data_was(config, one_size, short_side):
-    assert export.served_clip(config, one_size=one_size).short_side == short_side
+def test_frames_are_resized_as_the_runs_own_data_was(config, whole_frames, short_side):
+    assert export.served_clip(config, whole_frames=whole_frames).short_side == short_side

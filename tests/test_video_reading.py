@@ -15,8 +15,8 @@ from tiny_clips import write_shards
 from datasets.augmentation import NO_MIRROR_IMAGE, mirrored_in_words, mirrored_labels
 from datasets.manifest import DatasetError
 from datasets.pipeline import evaluation_clips, explain_read_error, training_clips
-from datasets.views import evaluation_reading, training_reading
-from rstg_tf.config import ConfigError
+from datasets.views import check_fit, evaluation_reading, training_reading
+from rstg_tf.config import ConfigError, ModelConfig
 
 SHORT_SIDE = 40
 CROP = (32, 24)
@@ -245,3 +245,23 @@ def test_crops_of_frames_of_one_size_must_differ(videos):
         evaluation_reading(manifest, **arguments)
     assert evaluation_reading(manifest, **arguments, eval_crop_size=20) == dict(
         num_frames=6, crop_size=(20, 20), spatial_views=3, temporal_views=1)
+
+
+def test_videos_that_all_have_one_size_and_length_are_sampled_and_cropped_like_others(tmp_path):
+    alike = [(9, 50, 60)] * 3
+    manifest, encoded = write_videos(tmp_path, alike, num_frames=9, height=50, width=60)
+    assert check_fit(manifest, ModelConfig(num_frames=6, height=32, width=24, channels=3, num_classes=4)) is None
+    reading = training_reading(manifest, **SIZES_OF_MODEL)
+    clips = list(evaluation_clips(directory=tmp_path, manifest=manifest, batch_size=3, **reading).as_numpy_iterator())
+    for video, frames in zip(clips[0]["video"], encoded):
+        whole = sampled(resized(frames))  # 50×60 becomes 40×48; the centre of 32×24 begins at (4, 12)
+        assert_same_pixels(video, whole[:, 4:36, 12:36])
+
+
+def test_drawn_clips_must_be_what_the_model_takes(videos):
+    drawn = dataclasses.replace(videos[0]["manifest"], image_format="PNG", num_frames=6, height=32, width=24)
+    model = ModelConfig(num_frames=6, height=32, width=24, channels=3, num_classes=4)
+    assert check_fit(drawn, model) is None
+    assert check_fit(dataclasses.replace(drawn, num_frames=9), model) == ("video_num_frames", 6, 9)
+    assert check_fit(dataclasses.replace(drawn, width=32), model) == ("dim_w", 24, 32)
+    assert check_fit(videos[0]["manifest"], dataclasses.replace(model, num_classes=3)) == ("num_classes", 3, 4)
