@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -22,6 +21,7 @@ from absl import flags as absl_flags
 from datasets.manifest import DatasetError, Manifest
 from datasets.records_of_runs import model_sizes, open_dataset
 from datasets.views import evaluation_reading, training_reading
+from rstg_tf.commands import failed, run_program
 from rstg_tf.config import ConfigError
 from rstg_tf.runs import Run, open_run, parse_run_flags
 from rstg_tf.versions import check_target
@@ -141,7 +141,7 @@ def main(arguments: Sequence[str]) -> int:
         if flags.export_dir:
             check_target(flags.export_dir)
     except (ConfigError, DatasetError) as error:
-        return _fail(error, code=2)
+        return failed("eval.py", error, code=2)
     return _run(run, directory, manifest, reading, flags)
 
 
@@ -159,26 +159,18 @@ def _run(run: Run, directory: str, manifest: Manifest, reading: dict[str, Any],
             result["export"] = export_run(run, base=flags.export_dir, precision=flags.precision)
             print(f"SavedModel: {result['export']}")
     except (ConfigError, DatasetError) as error:
-        return _fail(error, code=2)
+        return failed("eval.py", error, code=2)
     except (EvaluationError, ExportError, OSError) as error:
-        return _fail(error, code=1)
+        return failed("eval.py", error, code=1)
     except tf.errors.OpError as error:
         fault = explain_read_error(error, directory=directory, manifest=manifest)
         if fault is None:
             raise
-        return _fail(fault, code=2)
+        return failed("eval.py", fault, code=2)
     print(json.dumps(result))
     return 0
 
 
-def _fail(error: Exception, *, code: int) -> int:
-    print(f"eval.py: {error}", file=sys.stderr)
-    return code
-
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except KeyboardInterrupt:
-        print("eval.py: interrupted; nothing of the evaluation is kept.", file=sys.stderr)
-        sys.exit(130)
+    run_program(main, name="eval.py", interrupted="nothing of the evaluation is kept.")

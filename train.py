@@ -17,13 +17,13 @@ import dataclasses
 import json
 import os
 import shlex
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from datasets.manifest import MANIFEST_FILE, DatasetError, Manifest, check_shards
 from datasets.views import check_fit, training_reading
 from rstg_tf import flags
+from rstg_tf.commands import failed, run_program
 from rstg_tf.config import ConfigError, ExperimentConfig
 from rstg_tf.weight_files import weights_to_restore
 
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
         data = open_data(config)
         return run(config, flag_values.model_dir or default_model_dir(arguments), data)
     except (ConfigError, DatasetError) as error:
-        return fail(2, error)
+        return failed("train.py", error, code=2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +144,7 @@ def run(config: ExperimentConfig, model_dir: str, data: Data) -> int:
         result = train(config, model_dir, clips=clips, num_clips=data.train.num_clips, manifests=manifests,
                        evaluate=evaluator(config, data) if data.test else None, sample_video=sample_video)
     except (NonFiniteError, CheckpointError, OSError) as error:
-        return fail(1, error)
+        return failed("train.py", error, code=1)
     except tf.errors.OpError as error:
         fault = explain_read_error(error, directory=records.train_dataset, manifest=data.train)
         if fault is None:
@@ -180,14 +180,6 @@ def read_manifest_text(directory: str) -> str:
         return file.read()
 
 
-def fail(code: int, error: Exception) -> int:
-    print(f"train.py: {error}", file=sys.stderr)
-    return code
-
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except KeyboardInterrupt:
-        print("train.py: interrupted before training began; the same command starts again.", file=sys.stderr)
-        sys.exit(130)
+    run_program(main, name="train.py", interrupted="training had not begun; the same command starts again.")

@@ -32,6 +32,7 @@ from PIL import Image
 sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from rstg_tf.clips import FrameSource, model_clip, open_source
+from rstg_tf.commands import run_program
 from rstg_tf.config import ConfigError
 from rstg_tf.video import VideoError, list_frame_files
 
@@ -282,8 +283,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except KeyboardInterrupt:
-        print("serving_client: interrupted.", file=sys.stderr)
-        sys.exit(130)
+    run_program(main, name="serving_client", interrupted="no answer was waited for.")

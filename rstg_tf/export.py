@@ -23,12 +23,12 @@ import dataclasses
 import json
 import os
 import shutil
-import sys
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from absl import flags as absl_flags
 
+from rstg_tf.commands import failed, run_program
 from rstg_tf.config import ConfigError, ExperimentConfig
 from rstg_tf.runs import Run, open_run, parse_run_flags, sync_folder
 from rstg_tf.versions import building_folder, check_target, publish
@@ -236,8 +236,7 @@ def main(arguments: Sequence[str]) -> int:
         path = export_run(run, base=flags.out, version=flags.version, precision=flags.precision,
                           num_frames=flags.num_frames, height=flags.height, width=flags.width)
     except (ConfigError, ExportError, OSError) as error:
-        print(f"export: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
+        return failed("export", error, code=2 if isinstance(error, ConfigError) else 1)
     print(json.dumps({"export": path, "model_dir": run.path, **_published(path)}))
     return 0
 
@@ -250,8 +249,4 @@ def _published(path: str) -> dict:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except KeyboardInterrupt:
-        print("export: interrupted; nothing was published.", file=sys.stderr)
-        sys.exit(130)
+    run_program(main, name="export", interrupted="nothing was published.")

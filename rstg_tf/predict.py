@@ -28,6 +28,7 @@ from absl import flags as absl_flags
 
 from rstg_tf.classifiers import Classifier, exported_classifier, run_classifier
 from rstg_tf.clips import RAW_CHANNELS, FrameSource, open_source, raw_source
+from rstg_tf.commands import failed, run_program
 from rstg_tf.config import ConfigError
 from rstg_tf.runs import open_run, parse_run_flags
 from rstg_tf.video import VideoError, require_ffmpeg
@@ -227,20 +228,12 @@ def main(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except ConfigError as error:
-        return _fail(error, code=2)
+        return failed("predict", error, code=2)
     except (VideoError, OSError) as error:
-        return _fail(error, code=1)
+        return failed("predict", error, code=1)
     return 0
 
 
-def _fail(error: Exception, *, code: int) -> int:
-    print(f"predict: {error}", file=sys.stderr)
-    return code
-
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except KeyboardInterrupt:
-        print("predict: interrupted.", file=sys.stderr)
-        sys.exit(130)
+    run_program(main, name="predict", interrupted="no more is said.")

@@ -16,7 +16,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -24,6 +23,7 @@ import numpy as np
 from absl import flags as absl_flags
 
 from rstg_tf.clips import load_clip, model_clip
+from rstg_tf.commands import failed, run_program
 from rstg_tf.config import ConfigError
 from rstg_tf.export import run_clip
 from rstg_tf.folders import folder_name, whole_folder
@@ -172,12 +172,11 @@ def main(arguments: Sequence[str]) -> int:
         clips = clips_of_videos(run, flags.video) if flags.video else clips_of_records(run, flags)
         facts = visualize(run, clips, out=out, precision=flags.precision)
     except (ConfigError, VideoError, OSError) as error:
-        print(f"visualize: {error}", file=sys.stderr)
-        return 1 if isinstance(error, OSError) else 2
+        return failed("visualize", error, code=1 if isinstance(error, OSError) else 2)
     print(f"open {os.path.join(out, 'index.html')}")
     print(json.dumps(facts))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run_program(main, name="visualize", interrupted="nothing was written.")

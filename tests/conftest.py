@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import shutil
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -13,6 +14,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from datasets.video_records import Manifest, ShardWriter, encode_clip, shard_file
+from rstg_tf import build_model, flags, runs
 
 LOGICAL_CPUS = 4
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -85,3 +87,17 @@ def toy_settings() -> dict:
         "message_dims": 4, "dim_h": 12, "dim_w": 12, "video_num_frames": 4, "num_classes": 2, "batch_size": 8,
         "pixel_scaling": "centred", "input_batch_norm": True, "loss_reduction": "mean", "optimizer": "adam",
         "learning_rate": 1e-2, "num_steps": 60}
+
+
+@pytest.fixture
+def small_run(tmp_path, toy_records, toy_settings):
+    """A run folder with one checkpoint, step 5, of random weights; returns it as the commands see it."""
+    config = flags.config_from_settings({
+        **toy_settings, "train_dataset": str(toy_records / "train"), "test_dataset": str(toy_records / "test")})
+    folder = tmp_path / "runs" / "small"
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "config.json").write_text(config.to_json())
+    for split in ("train", "test"):
+        shutil.copy(toy_records / split / "dataset.json", folder / f"{split}_dataset.json")
+    tf.train.Checkpoint(model=build_model(config.model)).write(str(folder / "checkpoints" / "ckpt-5"))
+    return runs.open_run(str(folder))

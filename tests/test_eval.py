@@ -66,20 +66,6 @@ def evaluated(trained):
     return done.stdout
 
 
-@pytest.fixture
-def small_run(tmp_path, toy_records, toy_settings):
-    """A run folder with one checkpoint, step 5, of random weights; returns it as the commands see it."""
-    config = flags.config_from_settings({
-        **toy_settings, "train_dataset": str(toy_records / "train"), "test_dataset": str(toy_records / "test")})
-    folder = tmp_path / "runs" / "small"
-    (folder / "checkpoints").mkdir(parents=True)
-    (folder / "config.json").write_text(config.to_json())
-    for split in ("train", "test"):
-        shutil.copy(toy_records / split / "dataset.json", folder / f"{split}_dataset.json")
-    tf.train.Checkpoint(model=build_model(config.model)).write(str(folder / "checkpoints" / "ckpt-5"))
-    return runs.open_run(str(folder))
-
-
 def refused(capsys, *arguments):
     """The one line that eval.py ends with, with exit code 2."""
     assert eval_script.main(arguments) == 2

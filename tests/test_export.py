@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import pathlib
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,9 +21,8 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 from tiny_clips import tiny_record, write_shards
 
 from datasets.video_records import decode_clip
-from rstg_tf import export, flags, runs, signatures, versions, warmup
+from rstg_tf import export, signatures, versions, warmup
 from rstg_tf.config import ConfigError, ExperimentConfig
-from rstg_tf.model import build_model
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # Loads a SavedModel without this project and writes the scores of some clips, whole and one by one.
@@ -44,20 +42,6 @@ np.savez(out, single=np.concatenate(single), **{name: value.numpy() for name, va
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
     return served_models.serve(served_models.build_grey(), GREY, tmp_path_factory.mktemp("served") / "grey")
-
-
-@pytest.fixture
-def small_run(tmp_path, toy_records, toy_settings):
-    """The folder of a run with one checkpoint, step 5, of random weights."""
-    config = flags.config_from_settings({
-        **toy_settings, "train_dataset": str(toy_records / "train"), "test_dataset": str(toy_records / "test")})
-    folder = tmp_path / "runs" / "small"
-    (folder / "checkpoints").mkdir(parents=True)
-    (folder / "config.json").write_text(config.to_json())
-    for split in ("train", "test"):
-        shutil.copy(toy_records / split / "dataset.json", folder / f"{split}_dataset.json")
-    tf.train.Checkpoint(model=build_model(config.model)).write(str(folder / "checkpoints" / "ckpt-5"))
-    return folder
 
 
 @pytest.fixture
@@ -138,11 +122,12 @@ def test_a_run_warms_up_with_the_first_clip_of_its_test_data(toy_records):
 
 
 def test_a_run_serves_frames_as_its_own_data_set_was_read(small_run):
-    run = runs.open_run(str(small_run))
-    assert export.run_clip(run).short_side is None  # its clips have one size
-    manifest = small_run / "train_dataset.json"
-    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "height": None, "width": None}))
-    assert export.run_clip(run).short_side == run.config.data.short_side == 256
+    assert export.run_clip(small_run).short_side is None  # its clips are drawn
+    manifest = pathlib.Path(small_run.path) / "train_dataset.json"
+    facts = json.loads(manifest.read_text())
+    for height, short_side in ((None, 256), (facts["height"] + 1, 256), (facts["height"], None)):
+        manifest.write_text(json.dumps({**facts, "image_format": "JPEG", "height": height}))
+        assert export.run_clip(small_run).short_side == short_side
 
 
 def test_a_recorded_clip_that_does_not_fit_is_replaced_by_a_drawn_one_that_says_why(toy_records):
@@ -245,11 +230,11 @@ def test_another_number_of_class_names_is_refused(light, tmp_path):
 @pytest.mark.slow
 def test_the_command_publishes_a_run_and_its_last_line_says_what_and_where(small_run, toy_records, tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "rstg_tf.export", f"--model_dir={small_run}", f"--out={tmp_path / 'served'}",
+        [sys.executable, "-m", "rstg_tf.export", f"--model_dir={small_run.path}", f"--out={tmp_path / 'served'}",
          "--version=3"], cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == {
-        "export": str(tmp_path / "served" / "3"), "model_dir": str(small_run), "step": 5,
+        "export": str(tmp_path / "served" / "3"), "model_dir": small_run.path, "step": 5,
         "signatures": ["serving_default", "serving_bytes", "features", "attention", "stream"], "left_out": {},
         "warmup": f"clip test-0 of {toy_records / 'test'}"}
     assert (tmp_path / "served" / "3" / "assets" / "class_names.txt").read_text() == "up\ndown\n"
@@ -260,7 +245,7 @@ def test_the_command_publishes_a_run_and_its_last_line_says_what_and_where(small
 def test_an_interrupted_export_ends_with_130_and_leaves_nothing(small_run, tmp_path):
     base = tmp_path / "served"
     process = subprocess.Popen(
-        [sys.executable, "-m", "rstg_tf.export", f"--model_dir={small_run}", f"--out={base}"], cwd=ROOT,
+        [sys.executable, "-m", "rstg_tf.export", f"--model_dir={small_run.path}", f"--out={base}"], cwd=ROOT,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 200
     while not list(tmp_path.glob(".served.exporting-*/saved_model.pb")):
@@ -277,7 +262,7 @@ def test_wrong_use_is_told_in_a_sentence_without_waiting_for_tensorflow(small_ru
     (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
-    run = f"--model_dir={small_run}"
+    run = f"--model_dir={small_run.path}"
     for arguments, told in [
             ([], "--out is missing"), (["--out=x"], "no run under runs"),
             (["--model_dir=nowhere", "--out=x"], "--model_dir=nowhere: no run there"),
