@@ -68,7 +68,18 @@ def evaluation_reading(
         raise ConfigError(f"--num_eval_spatial_clips={spatial_views}: the crops would be alike, as all frames of "
                           f"{manifest.name} are {manifest.height} x {manifest.width}; give a smaller --eval_crop_size, "
                           "or one spatial clip.")
+    if manifest.num_frames is not None:
+        _check_samplings(manifest, temporal_views, sizes["num_frames"])
     if eval_crop_size or (spatial_views > 1 and not is_whole):
         side = eval_crop_size or room
         reading["crop_size"] = (side, side)
     return {**reading, "spatial_views": spatial_views, "temporal_views": temporal_views}
+
+
+def _check_samplings(manifest: Manifest, temporal_views: int, num_frames: int) -> None:
+    """Sampling v of V begins at frame round(v/V · D/T); see `frames.frame_indices`."""
+    starts = {round(view / temporal_views * manifest.num_frames / num_frames) for view in range(temporal_views)}
+    if len(starts) < temporal_views:
+        raise ConfigError(f"--num_eval_temporal_clips={temporal_views}: some samplings would be alike, as the clips of "
+                          f"{manifest.name} have {manifest.num_frames} frames and the model takes {num_frames}; give "
+                          "fewer.")

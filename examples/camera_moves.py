@@ -10,12 +10,12 @@ turns left and tilts up:
     OUT_DIR/<train|validation>/turning the camera right/<video>_<first frame>.mp4
     OUT_DIR/<train|validation>/tilting the camera down/<video>_<first frame>.mp4
 
-Clips forwards and backwards have the same frames, so nothing but their order tells the directions apart: a model
-without time is right on at most half of the clips.
+Nothing but the order of the frames tells the directions apart. Clips have 6 or 11 frames: whoever takes 6 at even
+distances takes the same ones forwards and backwards, so that without time half of the clips is the most one can have
+right.
 
-Of every 30 frames of a video 18 are for training and 12 for validation, and each clip stays within one such part. No
-frame is on both sides, but what they show is alike: the accuracy says little about other videos. To see that, give
-other videos to train on, and evaluate on the rest.
+Of every 30 frames of a video 17 are for training and 13 for validation, and each clip stays within one such part. So no
+frame is on both sides, but what the two sides show is alike.
 """
 
 from __future__ import annotations
@@ -41,26 +41,26 @@ BUNDLED = ("bigbuckbunny.mp4", "bikes.mp4", "carphone_pristine.mp4")
 CLASSES = {"turning the camera right": "width", "tilting the camera down": "height"}
 WINDOW = 0.75  # of the picture's width or height
 SHORT_SIDE = 48  # pixels
-# Frames: the first 18 of every 30 are for training, and clips start at every third of them that leaves room.
-SECTION, TRAINED, STRIDE = 30, 18, {"train": 3, "validation": 2}
-# Clips differ in length, as real ones do: whoever reads them takes frames at even distances.
-SHORTEST, LONGEST = 8, 10
+# The first 17 of every 30 frames are for training; there a clip begins at every third frame that leaves room for it.
+SECTION, TRAINED, STRIDE = 30, 17, {"train": 3, "validation": 2}
+# Frames of a clip; two lengths, because the clips of real data sets differ too.
+LENGTHS = (6, 11)
 
 
 class Stretch(NamedTuple):
-    """The frames first ≤ t < end of a video."""
+    """The frames first ≤ t < end of a video: a clip."""
 
     first: int
     end: int
 
 
 def stretches(num_frames: int, split: str, rng: np.random.Generator) -> Iterator[Stretch]:
-    """Where the clips of a split lie in a video, each within one part of one section."""
+    """The clips of a split, each within one part of one section; `rng` draws their lengths."""
     begin, stop = (0, TRAINED) if split == "train" else (TRAINED, SECTION)
     for section in range(0, num_frames, SECTION):
         end = min(section + stop, num_frames)
-        for first in range(section + begin, end - LONGEST + 1, STRIDE[split]):
-            yield Stretch(first, first + int(rng.integers(SHORTEST, LONGEST + 1)))
+        for first in range(section + begin, end - max(LENGTHS) + 1, STRIDE[split]):
+            yield Stretch(first, first + int(rng.choice(LENGTHS)))
 
 
 def move_window(frames: np.ndarray, along: str) -> np.ndarray:
@@ -69,8 +69,8 @@ def move_window(frames: np.ndarray, along: str) -> np.ndarray:
     The window's sides are even numbers of pixels, as H.264 wants them; `along` is width or height.
     """
     height, width = frames.shape[1:3]
-    window_height, window_width = _even(height * (WINDOW if along == "height" else 1)), _even(
-        width * (WINDOW if along == "width" else 1))
+    window_height = _even(height * (WINDOW if along == "height" else 1))
+    window_width = _even(width * (WINDOW if along == "width" else 1))
     shares = np.linspace(0, 1, len(frames))
     tops = np.round(shares * (height - window_height)).astype(int)
     lefts = np.round(shares * (width - window_width)).astype(int)
@@ -89,10 +89,17 @@ def bundled_videos() -> list[Path]:
 
 
 def write_clips(videos: Sequence[Path], out_dir: Path) -> dict[str, int]:
-    """Writes the files; returns the number of clips of each split. Raises VideoError for a video that is none."""
+    """Writes the files; returns the number of clips of each split.
+
+    Raises VideoError for a video that cannot be read or is too short, or two of one name.
+    """
     counts = dict.fromkeys(STRIDE, 0)
+    if len({path.stem for path in videos}) < len(videos):
+        raise VideoError("two of the videos have the same name: their clips would replace each other.")
     for path in videos:
         video = read_video(path, short_side=SHORT_SIDE)
+        if len(video.frames) < SECTION:
+            raise VideoError(f"{path}: {len(video.frames)} frames; expected at least {SECTION}.")
         rng = np.random.default_rng(0)
         for split in counts:
             for stretch in stretches(len(video.frames), split, rng):
@@ -115,7 +122,7 @@ def main(arguments: Sequence[str]) -> int:
         counts = write_clips(options.videos or bundled_videos(), options.out_dir)
     except (VideoError, OSError) as error:
         print(f"camera_moves.py: {error}", file=sys.stderr)
-        return 2
+        return 2 if isinstance(error, VideoError) else 1
     print(f"{counts['train']} clips to train on and {counts['validation']} for validation in {options.out_dir}")
     return 0
 

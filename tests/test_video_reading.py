@@ -265,3 +265,15 @@ def test_drawn_clips_must_be_what_the_model_takes(videos):
     assert check_fit(dataclasses.replace(drawn, num_frames=9), model) == ("video_num_frames", 6, 9)
     assert check_fit(dataclasses.replace(drawn, width=32), model) == ("dim_w", 24, 32)
     assert check_fit(videos[0]["manifest"], dataclasses.replace(model, num_classes=3)) == ("num_classes", 3, 4)
+
+
+@pytest.mark.parametrize("length, temporal_views, differ", [
+    (6, 2, False), (9, 2, True), (7, 2, True), (12, 3, False), (18, 3, True)])  # starts: 0 0, 0 1, 0 1, 0 1 1, 0 1 2
+def test_samplings_of_clips_of_one_length_must_differ(videos, length, temporal_views, differ):
+    manifest = dataclasses.replace(videos[0]["manifest"], num_frames=length)
+    arguments = dict(SIZES_OF_MODEL, spatial_views=1, temporal_views=temporal_views)
+    if differ:
+        assert evaluation_reading(manifest, **arguments)["temporal_views"] == temporal_views
+        return
+    with pytest.raises(ConfigError, match=f"--num_eval_temporal_clips={temporal_views}: some samplings"):
+        evaluation_reading(manifest, **arguments)
