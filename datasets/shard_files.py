@@ -6,6 +6,8 @@ import itertools
 import json
 import os
 import signal
+import threading
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -14,6 +16,8 @@ from typing import Any
 import joblib
 
 from datasets.manifest import ShardInfo, hash_file, rename_durably
+
+SECONDS_BETWEEN_LOOKS = 2.0
 
 
 def is_intact(directory: Path, shard: ShardInfo) -> bool:
@@ -62,6 +66,18 @@ def _temporary_prefix() -> str:
     return f".tmp-{os.uname().nodename}-"
 
 
+def _follow_parent() -> None:
+    """For a process of `in_processes`: leaves Ctrl-C to its parent, and ends when that is gone, even killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_without, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_without(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    os._exit(1)
+
+
 def in_processes(
     function: Callable[..., Any], tasks: Iterable[tuple], *, num_processes: int, tasks_at_a_time: int | None = None
 ) -> Iterator[Any]:
@@ -73,10 +89,8 @@ def in_processes(
     if num_processes <= 1:
         yield from (function(*task) for task in tasks)
         return
-    # joblib's processes import only the modules that they need: not TensorFlow, nor the program that calls this. Idle
-    # ones end after half a minute: they would outlive a killed parent by five by default. Ctrl-C is for the parent.
-    with joblib.parallel_config(backend="loky", idle_worker_timeout=30, initializer=signal.signal,
-                                initargs=(signal.SIGINT, signal.SIG_IGN)):
+    # joblib's processes import only the modules that they need: not TensorFlow, nor the program that calls this.
+    with joblib.parallel_config(backend="loky", idle_worker_timeout=30, initializer=_follow_parent):
         parallel = joblib.Parallel(n_jobs=num_processes, return_as="generator", max_nbytes=None, batch_size=1)
     while True:
         some = list(itertools.islice(tasks, tasks_at_a_time)) if tasks_at_a_time else tasks

@@ -11,7 +11,7 @@ from typing import Any
 from absl import flags as absl_flags
 
 from datasets.manifest import DatasetError
-from datasets.shard_notes import TooManyRejectedError
+from datasets.shard_notes import REJECTED_FILE, TooManyRejectedError
 from datasets.video_writing import VIDEOS_PER_SHARD, Written
 from rstg_tf.config import ConfigError
 from rstg_tf.video import VideoError
@@ -94,6 +94,9 @@ def summarize(written: Written, out_dir: str, *, name: str) -> dict[str, Any]:
         return {"out_dir": out_dir, "complete": False, "missing_shards": written.missing_shards,
                 "rejected": written.num_rejected}  # fmt: skip
     manifest = written.manifest
+    if written.num_rejected:
+        print(f"{name}: {written.num_rejected} videos cannot be used; {os.path.join(out_dir, REJECTED_FILE)} says why.",
+              file=sys.stderr)
     return {"out_dir": out_dir, "complete": True, "split": manifest.split, "clips": manifest.num_clips,
             "rejected": written.num_rejected, "classes": len(manifest.classes),
             "shards": len(manifest.shards)}  # fmt: skip

@@ -90,7 +90,7 @@ FIELDS = (
     # Data
     Field("train_dataset", "data", "train_dataset", "folder of the training records"),
     Field("test_dataset", "data", "test_dataset", "folder of the records to evaluate on"),
-    Field("write_missing", "data", "write_missing", "demo: write the demo's records if they are missing"),
+    Field("write_missing", "data", "write_missing", "demo: write the demo's records into data/demo if missing"),
     Field("brightness", "data", "brightness", "±share of full scale added to a training clip (release: 0.1)"),
     Field("horizontal_flip", "data", "horizontal_flip", "mirror half of the training clips; classes named "
           "with left and right take each other's label, or are never mirrored where the other is missing"),
