@@ -1,10 +1,13 @@
-# `make demo`, `make real-video` (needs ffmpeg), `make test`, `make setup`: each does everything on a fresh machine.
+# `make demo`, `make real-video` (needs ffmpeg), `make test`, `make benchmarks`, `make setup`: each does everything.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo real-video test lint setup clean
+BENCHMARKS = graph training inference convolution_floor pipeline sync_mnist streaming scaling
+RESULTS = build/benchmarks
+
+.PHONY: demo real-video test lint setup benchmarks clean
 
 demo: setup
 	$(BIN)/python train.py
@@ -23,6 +26,14 @@ test: setup
 
 lint: setup
 	$(BIN)/ruff check .
+
+# On a machine that does nothing else; the page docs/performance.md takes the tables.
+benchmarks: setup
+	mkdir -p $(RESULTS)
+	set -e; for name in $(BENCHMARKS); do echo "== $$name"; extra=; \
+		if [ $$name = scaling ]; then extra=--out=docs/scaling.png; fi; \
+		$(BIN)/python -m benchmarks.$$name --json=$(RESULTS)/$$name.json $$extra; done
+	$(BIN)/python -m benchmarks.page $(BENCHMARKS:%=$(RESULTS)/%.json)
 
 setup: $(VENV)/.complete
 

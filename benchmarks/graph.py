@@ -17,7 +17,8 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from benchmarks.measuring import run_command, spread, time_side_by_side
+from benchmarks.experiments import read_sizes
+from benchmarks.measuring import markdown, milliseconds, run_command, time_side_by_side
 from rstg_tf.config import ConfigError
 
 OPTIONS = {
@@ -34,7 +35,7 @@ def measure(values: absl_flags.FlagValues) -> dict[str, Any]:
         if kind not in OPTIONS:
             raise ConfigError(f"--kinds={kind}: expected some of {', '.join(OPTIONS)}.")
         for text in values.rows:
-            sizes = _sizes(text)
+            sizes = read_sizes(text, "rows")
             for backward in (False, True):
                 timings = time_side_by_side(_works(kind, *sizes, backward, values.jit_compile), runs=values.runs)
                 rows.append({"kind": kind, "sizes": text, "backward": backward, "seconds": timings})
@@ -42,14 +43,6 @@ def measure(values: absl_flags.FlagValues) -> dict[str, Any]:
         f"{row['kind']} {row['sizes']}{' backward' if row['backward'] else ''}":
             {name: round(row["seconds"]["plain"]["median"] / timing["median"], 2)
              for name, timing in row["seconds"].items() if name != "plain"} for row in rows}}
-
-
-def _sizes(text: str) -> tuple[int, int, int, int]:
-    parts = text.split("x")
-    if len(parts) != 4 or not all(part.isdigit() and int(part) for part in parts):
-        raise ConfigError(f"--rows={text}: expected BxTxCxS, such as {ROWS[0]}.")
-    clips, steps, channels, scales = map(int, parts)
-    return clips, steps, channels, scales
 
 
 def build_graph(kind: str, *, channels: int, scales: int, precision: str = "float32"):
@@ -98,20 +91,23 @@ def _work(graph, weights, features, backward: bool, jit_compile: bool | None) ->
             tape.watch(features)
             loss = tf.reduce_sum(tf.square(tf.cast(graph(features, training=True), tf.float32)))
         gradients = tape.gradient(loss, [features, *weights], unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        # Every gradient has to be there before the number is: none may be pruned away.
-        with tf.control_dependencies(gradients):
-            return tf.identity(loss)
+        # All of them are returned: what is only a control dependency of the result would be pruned away.
+        return loss, gradients
 
     return forward_and_backward if backward else forward
 
 
 def show(result: dict[str, Any]) -> None:
-    print("ms (median; ± half the spread, %; × faster than plain)")
-    for row in result["rows"]:
-        plain = row["seconds"]["plain"]["median"]
-        cells = [f"{name} {timing['median'] * 1e3:.1f} ±{50 * spread(timing):.0f} ×{plain / timing['median']:.1f}"
-                 for name, timing in row["seconds"].items()]
-        print(f"{row['kind']:6} {row['sizes']:11} {'back' if row['backward'] else 'forw'}  " + "   ".join(cells))
+    columns = list(result["rows"][0]["seconds"])
+    header = ("graph", "BxTxCxS", "pass", *(f"{name}, ms{'' if name == 'plain' else ' (× plain)'}" for name in columns))
+    print(markdown(header, [
+        (row["kind"], row["sizes"], "and back" if row["backward"] else "forward",
+         *(_cell(row["seconds"], name) for name in columns)) for row in result["rows"]]))
+
+
+def _cell(seconds: dict[str, dict[str, float]], name: str) -> str:
+    times = "" if name == "plain" else f" ({seconds['plain']['median'] / seconds[name]['median']:.1f})"
+    return f"{milliseconds(seconds[name])}{times}"
 
 
 def _define_flags(values: absl_flags.FlagValues) -> None:

@@ -19,20 +19,19 @@ from __future__ import annotations
 
 import dataclasses
 import glob
-import json
 import math
 import os
 import platform
 import sys
 from collections.abc import Sequence
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from absl import flags as absl_flags
 
+from benchmarks.measuring import run_command
 from rstg_tf import flags
-from rstg_tf.config import ConfigError, ModelConfig
+from rstg_tf.config import ModelConfig
 
 MEBI, GIGA, MEGA = 2**20, 1e9, 1e6
 
@@ -47,11 +46,11 @@ def measure(config: ModelConfig) -> dict[str, Any]:
         "parameters": _count(model, model.weights),
         "trainable_parameters": _count(model, model.trainable_weights),
         "multiply_adds": graph_costs.multiply_adds(trace_forward(model)),
-        "activation_bytes": _activation_bytes(model),
+        "activation_bytes": activation_bytes(model),
         "activation_bytes_with_remat": None,
     }
     if config.backbone != "simple_c2d":
-        row["activation_bytes_with_remat"] = _activation_bytes(_build(config, remat=True))
+        row["activation_bytes_with_remat"] = activation_bytes(_build(config, remat=True))
     return row
 
 
@@ -63,7 +62,8 @@ def trace_forward(model):
     return forward.get_concrete_function(_clip_spec(model)).graph
 
 
-def _activation_bytes(model) -> int:
+def activation_bytes(model, clips: int = 1) -> int:
+    """The most bytes that the results of ops take up at once in a training step of `model` on `clips` clips."""
     import tensorflow as tf
 
     from benchmarks import graph_costs
@@ -75,7 +75,7 @@ def _activation_bytes(model) -> int:
             loss = tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(label, logits))
         return loss, tape.gradient(loss, model.trainable_weights)
 
-    graph = step.get_concrete_function(_clip_spec(model), tf.TensorSpec([1], tf.int32)).graph
+    graph = step.get_concrete_function(_clip_spec(model, clips), tf.TensorSpec([clips], tf.int32)).graph
     return graph_costs.peak_bytes(graph, graph.outputs)
 
 
@@ -88,10 +88,10 @@ def _build(config: ModelConfig, *, remat: bool):
     return build_model(dataclasses.replace(config, remat=remat))
 
 
-def _clip_spec(model):
+def _clip_spec(model, clips: int = 1):
     import tensorflow as tf
 
-    return tf.TensorSpec([1, *model.video_shape], tf.uint8)
+    return tf.TensorSpec([clips, *model.video_shape], tf.uint8)
 
 
 def _count(model, weights) -> int:
@@ -127,31 +127,20 @@ def table(rows: dict[str, dict[str, Any]]) -> list[str]:
     return lines
 
 
+def _measure_files(values: absl_flags.FlagValues, files: Sequence[str]) -> dict[str, Any]:
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # with a GPU the layers would trace cuDNN's LSTM
+    return {"versions": _versions(), "rows": measure_files(files or flag_files())}
+
+
+def show(result: dict[str, Any]) -> None:
+    print("\n".join(table(result["rows"])))
+    print(", ".join(f"{name} {version}" for name, version in result["versions"].items()))
+
+
 def main(arguments: Sequence[str]) -> int:
     """Runs the command with `arguments`, the program's name excluded; returns the exit code."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow logs harmless lines as errors when there is no GPU
-    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # with a GPU the layers would trace cuDNN's LSTM
-    values = absl_flags.FlagValues()
-    absl_flags.DEFINE_boolean("help", False, "show the flags", short_name="h", flag_values=values)
-    absl_flags.DEFINE_string("json", None, "file to write the numbers to", flag_values=values)
-    try:
-        files = values(["", *arguments])[1:]
-        if values.help:
-            print(__doc__ + values.get_help())
-            return 0
-        if values.json and not os.path.isdir(os.path.dirname(values.json) or os.curdir):
-            raise ConfigError(f"--json={values.json}: there is no such folder; create it first.")
-        rows = measure_files(files or flag_files())
-    except (ConfigError, absl_flags.Error) as error:
-        print(f"benchmarks.model_table: {error}", file=sys.stderr)
-        return 2
-    print("\n".join(table(rows)))
-    versions = _versions()
-    print(", ".join(f"{name} {version}" for name, version in versions.items()))
-    if values.json:
-        result = {"versions": versions, "rows": rows}
-        Path(values.json).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    return 0
+    return run_command("model_table", __doc__, arguments, measure=_measure_files, show=show, runs=None,
+                       takes_files=True)
 
 
 def _versions() -> dict[str, str]:

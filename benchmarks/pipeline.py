@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import io
 import os
-import statistics
 import sys
 import tempfile
 import time
@@ -27,7 +26,7 @@ import numpy as np
 from absl import flags as absl_flags
 from PIL import Image
 
-from benchmarks.measuring import run_command
+from benchmarks.measuring import markdown, median_and_spread, run_command, spread
 from datasets.manifest import DatasetError, Manifest, check_shards
 from rstg_tf.config import ConfigError
 
@@ -90,8 +89,7 @@ def compare(path: str, *, clips: int, runs: int) -> dict[str, Any]:
             rate = steady_rate(stream, clips)
             if run:  # the first one traces the graphs and fills the caches
                 rates[name].append(rate)
-    rows = {name: {"median": statistics.median(found), "lowest": min(found), "highest": max(found)}
-            for name, found in rates.items()}
+    rows = {name: median_and_spread(found) for name, found in rates.items()}
     return {**rows, "ratio": rows["pipeline"]["median"] / rows["bare decode"]["median"]}
 
 
@@ -141,12 +139,10 @@ def whole_pipeline(path: str, manifest: Manifest) -> Any:
 
 
 def show(result: Mapping[str, Any]) -> None:
-    print(f"{'clips/s':24}{'median':>8}{'lowest':>9}{'highest':>9}")
-    for name, row in result["rows"].items():
-        for work in ("bare decode", "pipeline"):
-            rates = row[work]
-            print(f"{f'{name}, {work}':24}{rates['median']:8.1f}{rates['lowest']:9.1f}{rates['highest']:9.1f}")
-        print(f"{'':24}{row['ratio']:8.2f} of bare decoding")
+    works = ("bare decode", "pipeline")
+    print(markdown(("records", *(f"{work}, clips/s" for work in works), "pipeline / bare decode"), [
+        (name, *(f"{row[work]['median']:.1f} ±{50 * spread(row[work]):.0f} %" for work in works), f"{row['ratio']:.2f}")
+        for name, row in result["rows"].items()]))
 
 
 def define_flags(flags: absl_flags.FlagValues) -> None:
@@ -157,11 +153,8 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
 
 def main(arguments: list[str]) -> int:
     """Runs the command with `arguments`, the program's name excluded; returns the exit code."""
-    try:
-        return run_command("pipeline", __doc__, arguments, define_flags=define_flags, measure=measure, show=show)
-    except DatasetError as error:
-        print(f"benchmarks.pipeline: {error}", file=sys.stderr)
-        return 2
+    return run_command("pipeline", __doc__, arguments, define_flags=define_flags, measure=measure, show=show,
+                       mistakes=(DatasetError,))
 
 
 if __name__ == "__main__":

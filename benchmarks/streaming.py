@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from absl import flags as absl_flags
 
-from benchmarks.measuring import run_command, time_side_by_side
+from benchmarks.measuring import markdown, milliseconds, run_command, scaled, time_side_by_side
 from rstg_tf import flags as experiment_flags
 from rstg_tf.config import ConfigError, ModelConfig
 
@@ -58,8 +58,7 @@ def measure(config: ModelConfig, *, frames: Sequence[int], runs: int) -> dict[st
 
 
 def _row(frames: int, seconds: dict[str, dict[str, float]]) -> dict[str, Any]:
-    step, whole = ({name: 1000.0 * value / calls for name, value in seconds[work].items()}
-                   for work, calls in (("step", 2), ("whole", 1)))
+    step, whole = scaled(seconds["step"], 1000.0 / 2), scaled(seconds["whole"], 1000.0)
     return {"frames": frames, "step_ms": step, "whole_ms": whole, "ratio": round(whole["median"] / step["median"], 2)}
 
 
@@ -79,19 +78,17 @@ def _define_flags(values: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_list("frames", [str(count) for count in FRAMES], "lengths of the clip", flag_values=values)
 
 
-def _show(result: dict[str, Any]) -> None:
-    print("frames   step ms  (lowest, highest)   whole ms  (lowest, highest)   whole/step")
-    for row in result["rows"]:
-        step, whole = row["step_ms"], row["whole_ms"]
-        print(f"{row['frames']:6}  {step['median']:8.2f}  ({step['lowest']:6.2f}, {step['highest']:7.2f})"
-              f"   {whole['median']:8.2f}  ({whole['lowest']:6.2f}, {whole['highest']:7.2f})   {row['ratio']:10.2f}")
-    print(f"state: {result['state_floats']:,} floats per clip; logits of both apart by at most "
+def show(result: dict[str, Any]) -> None:
+    print(markdown(("frames", "step, ms", "whole, ms", "whole / step"), [
+        (row["frames"], milliseconds(scaled(row["step_ms"], 1e-3)), milliseconds(scaled(row["whole_ms"], 1e-3)),
+         row["ratio"]) for row in result["rows"]]))
+    print(f"\nstate: {result['state_floats']:,} floats per clip; logits of both apart by at most "
           f"{result['largest_difference']:.1e} of the largest")
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command with `arguments`, the program's name excluded; returns the exit code."""
-    return run_command("streaming", __doc__, arguments, define_flags=_define_flags, measure=_measure_flags, show=_show)
+    return run_command("streaming", __doc__, arguments, define_flags=_define_flags, measure=_measure_flags, show=show)
 
 
 if __name__ == "__main__":

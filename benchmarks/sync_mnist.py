@@ -10,31 +10,25 @@ can do that.
 
 from __future__ import annotations
 
-import json
 import os
-import platform
-import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import PIL
 from absl import flags as absl_flags
 from PIL import Image
 
+from benchmarks.measuring import markdown, rates, run_command, time_side_by_side
 from datasets.digits import load_digit_images
 from datasets.sync_mnist import SyncMnistSettings, write_dataset
 from datasets.sync_mnist_drawing import draw_clips
 from datasets.sync_mnist_plans import RandomPlans
-from rstg_tf.config import ConfigError
 
 
 def measure(*, digits: str, clips: int, runs: int) -> dict[str, dict[str, float]]:
-    """Returns for each row the median, lowest and highest clips per second of `runs` runs after one unmeasured."""
+    """Returns for each row the median, lowest and highest clips per second of `runs` runs."""
     settings = SyncMnistSettings()
     images, image_labels = load_digit_images(digits, "test")
     plans = RandomPlans(settings=settings, image_labels=image_labels, split="test", seed=0)
@@ -55,58 +49,32 @@ def measure(*, digits: str, clips: int, runs: int) -> dict[str, dict[str, float]
         for frame in range(clips * settings.num_frames):
             np.asarray(Image.fromarray(canvases[frame % len(canvases)]).resize(size, Image.BILINEAR))
 
-    return {"drawn": _rates(draw, clips, runs), "written": _rates(write, clips, runs),
-            "resize alone": _rates(resize_alone, clips, runs)}  # fmt: skip
+    timings = time_side_by_side({"drawn": draw, "written": write, "resize alone": resize_alone}, runs=runs)
+    return {name: rates(timing, clips) for name, timing in timings.items()}
 
 
-def _rates(work: Callable[[], None], clips: int, runs: int) -> dict[str, float]:
-    rates = []
-    for _ in range(runs + 1):
-        start = time.perf_counter()
-        work()
-        rates.append(clips / (time.perf_counter() - start))
-    measured = rates[1:]
-    return {"median": statistics.median(measured), "lowest": min(measured), "highest": max(measured)}
+def _measure_flags(values: absl_flags.FlagValues) -> dict[str, Any]:
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    rows = measure(digits=values.digits, clips=values.clips, runs=values.runs)
+    return {"digits": values.digits, "clips": values.clips, "rows": rows,
+            "summary": {name: round(row["median"]) for name, row in rows.items()}}
 
 
-def _machine() -> dict[str, Any]:
-    cpu = platform.processor() or platform.machine()
-    if os.path.exists("/proc/cpuinfo"):
-        names = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-                 if line.startswith("model name")]  # fmt: skip
-        cpu = names[0] if names else cpu
-    return {"cpu": cpu, "cores_used": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
-            "python": platform.python_version(), "numpy": np.__version__, "pillow": PIL.__version__}  # fmt: skip
+def show(result: dict[str, Any]) -> None:
+    print(markdown(("clips/s on one core", "median", "lowest", "highest"), [
+        (name, f"{row['median']:.0f}", f"{row['lowest']:.0f}", f"{row['highest']:.0f}")
+        for name, row in result["rows"].items()]))
+
+
+def _define_flags(values: absl_flags.FlagValues) -> None:
+    absl_flags.DEFINE_string("digits", "sklearn", "sklearn, mnist or idx:DIR", flag_values=values)
+    absl_flags.DEFINE_integer("clips", 1024, "clips per run", 1, flag_values=values)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command with `arguments`, the program's name excluded; returns the exit code."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow logs harmless lines as errors when there is no GPU
-    values = absl_flags.FlagValues()
-    absl_flags.DEFINE_boolean("help", False, "show the flags", short_name="h", flag_values=values)
-    absl_flags.DEFINE_string("json", None, "file to write the numbers to", flag_values=values)
-    absl_flags.DEFINE_string("digits", "sklearn", "sklearn, mnist or idx:DIR", flag_values=values)
-    absl_flags.DEFINE_integer("clips", 1024, "clips per run", 1, flag_values=values)
-    absl_flags.DEFINE_integer("runs", 7, "measured runs per row", 1, flag_values=values)
-    try:
-        values(["", *arguments])
-        if values.help:
-            print(__doc__ + values.get_help())
-            return 0
-        if hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-        rows = measure(digits=values.digits, clips=values.clips, runs=values.runs)
-    except (ConfigError, absl_flags.Error) as error:
-        print(f"benchmarks.sync_mnist: {error}", file=sys.stderr)
-        return 2
-    print("clips/s         median  lowest  highest")
-    for name, row in rows.items():
-        print(f"{name:14}  {row['median']:6.0f}  {row['lowest']:6.0f}  {row['highest']:7.0f}")
-    result = {"machine": _machine(), "digits": values.digits, "clips": values.clips, "runs": values.runs, "rows": rows}
-    if values.json:
-        Path(values.json).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps({name: round(row["median"]) for name, row in rows.items()}))
-    return 0
+    return run_command("sync_mnist", __doc__, arguments, define_flags=_define_flags, measure=_measure_flags, show=show)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from rstg_tf import regions
 from rstg_tf.nodes import MapFromNodes, NodesFromMap
 from rstg_tf.normalization import JointLayerNorm, apply_norm, normalization_layer
 from rstg_tf.readout import vector_from_nodes
+from rstg_tf.rows import RowsDense
 from rstg_tf.spatial import SpatialStage, require_choice
 from rstg_tf.streaming import check_state, check_streamable, mean_shapes, mean_so_far, zero_state
 from rstg_tf.temporal import SCHEDULES, TemporalStage, ThroughStep, memory_shapes, through_clip
@@ -167,7 +168,7 @@ class RecurrentSpaceTimeGraph(keras.layers.Layer):
         return stage
 
     def _dense(self, units: int, name: str, inputs: int):
-        layer = keras.layers.Dense(units, name=name, dtype=self.dtype_policy)
+        layer = RowsDense(units, name=name, dtype=self.dtype_policy)
         layer.build((None, inputs))
         return layer
 

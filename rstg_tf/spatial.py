@@ -9,6 +9,8 @@ import tensorflow as tf
 from tensorflow import keras
 
 from rstg_tf.normalization import apply_norm, normalization_layer
+from rstg_tf.pairs import Pairs
+from rstg_tf.rows import RowsDense, add_bias, multiply_rows
 
 ATTENTION_KINDS = ("simple", "dot")
 NEIGHBOURHOODS = ("soft", "masked")
@@ -35,7 +37,7 @@ class PairwiseMessages(keras.layers.Layer):
         self.width = width
         self.positions_width = positions_width
         self.normalization = normalization
-        self.second = keras.layers.Dense(width, activation="relu", name="second", dtype=self.dtype_policy)
+        self.second = RowsDense(width, activation="relu", name="second", dtype=self.dtype_policy)
         self.norm = normalization_layer(normalization, trailing_axes=3, per_step=True, unbiased=True, name="norm")
 
     def build(self, input_shape):
@@ -48,23 +50,25 @@ class PairwiseMessages(keras.layers.Layer):
             self.norm.build((None, None, None, None, self.width))
         super().build(input_shape)
 
-    def call(self, nodes, positions=None, training=False):
+    def call(self, nodes, positions=None, training=False, pairs: Pairs | None = None):
+        """`pairs`: only these messages, [B, T, E, width]. A norm would lack the others: none may be there."""
         sent, received = self._project(nodes, positions)
-        hidden = tf.nn.relu(sent[:, :, None, :, :] + received[:, :, :, None, :])  # [B, T, N, N, width]
-        return apply_norm(self.norm, self.second(hidden), training)
+        if pairs is None:
+            sums = tf.expand_dims(sent, 2) + tf.expand_dims(received, 3)  # [B, T, N, N, width]
+        else:
+            sums = pairs.add_up(sent, received)  # [B, T, E, width]
+        return apply_norm(self.norm, self.second(tf.nn.relu(sums)), training)
 
     def _project(self, nodes, positions):
         """Both halves of W1 [x_j, p_j ; x_i, p_i] + b1: two [B, T, N, width]."""
-        channels = nodes.shape[-1]
-        kernel = tf.cast(self.first_kernel, nodes.dtype)
-        sender, receiver = tf.split(kernel, 2)
-        # One plain product over all rows; a batched one against a single matrix is slower, and crashes TensorFlow 2.21.
-        both = tf.tensordot(nodes, tf.concat([sender[:channels], receiver[:channels]], axis=1), 1)  # [B, T, N, 2·width]
-        both += tf.pad(tf.cast(self.first_bias, nodes.dtype), [[self.width, 0]])
-        if positions is not None:
-            where = tf.cast(positions, nodes.dtype)
-            both += tf.tensordot(where, tf.concat([sender[channels:], receiver[channels:]], axis=1), 1)
-        return tf.split(both, 2, axis=-1)
+        one_side = [nodes.shape[-1], self.positions_width]
+        sender, sender_place, receiver, receiver_place = tf.split(self.first_kernel, one_side * 2)
+        sent = multiply_rows(nodes, sender)
+        if positions is None:
+            return sent, multiply_rows(nodes, receiver, self.first_bias)
+        where = tf.cast(positions, nodes.dtype)
+        received = multiply_rows(nodes, receiver) + multiply_rows(where, receiver_place, self.first_bias)
+        return sent + multiply_rows(where, sender_place), received
 
     def get_config(self):
         return {**super().get_config(), "width": self.width, "positions_width": self.positions_width,
@@ -99,8 +103,8 @@ class NeighbourAttention(keras.layers.Layer):
         self.width, self.query_width, self.kind, self.heads = width, query_width, kind, heads
         self.neighbourhood, self.normalization = neighbourhood, normalization
         scores = 1 if kind == "simple" else query_width
-        self.receiver = keras.layers.Dense(scores, name="receiver", dtype=self.dtype_policy)
-        self.sender = keras.layers.Dense(scores, name="sender", dtype=self.dtype_policy)
+        self.receiver = RowsDense(scores, name="receiver", dtype=self.dtype_policy)
+        self.sender = RowsDense(scores, name="sender", dtype=self.dtype_policy)
         self.norm = None
         if kind == "simple":
             self.norm = normalization_layer(normalization, trailing_axes=2, per_step=True, unbiased=False, name="norm")
@@ -126,14 +130,17 @@ class NeighbourAttention(keras.layers.Layer):
             self.norm.build((None, None, None, self.width))
         super().build(input_shape)
 
-    def call(self, nodes, messages, adjacency, training=False, masked: bool = False):
-        """adjacency: float [N, N] of 0 and 1. Returns (g, α); α is float32. `masked` overrules a soft neighbourhood."""
+    def call(self, nodes, messages, adjacency, training=False, masked: bool = False, pairs: Pairs | None = None):
+        """adjacency: float [N, N] of 0 and 1. Returns (g, α); α is float32. `masked` overrules a soft neighbourhood.
+
+        `pairs`: which ones the messages [B, T, E, width] belong to; all others have α = 0.
+        """
         adjacency = tf.cast(adjacency, tf.float32)
         scores = self._simple_scores(nodes, adjacency) if self.kind == "simple" else self._dot_scores(nodes, adjacency)
         masked = masked or self.neighbourhood == "masked"
         weights = _masked_softmax(scores, adjacency) if masked else tf.nn.softmax(scores)  # [B, T, heads, N, N]
-        heard = self._weighted_sum(weights, messages)  # [B, T, N, width]
-        heard = tf.nn.bias_add(heard, tf.cast(self.bias, heard.dtype))
+        heard = self._weighted_sum(weights, messages, pairs)  # [B, T, N, width]
+        heard = add_bias(heard, tf.cast(self.bias, heard.dtype))
         return tf.nn.relu(apply_norm(self.norm, heard, training)), tf.reduce_mean(weights, axis=2)
 
     def _simple_scores(self, nodes, adjacency):
@@ -155,10 +162,11 @@ class NeighbourAttention(keras.layers.Layer):
         split = tf.reshape(values, [-1, steps, count, self.heads, self.query_width // self.heads])
         return tf.transpose(split, [0, 1, 3, 2, 4])
 
-    def _weighted_sum(self, weights, messages):
+    def _weighted_sum(self, weights, messages, pairs):
         """Σ_j α_ij m_ij, through the heads' projections where there are several: [B, T, N, width]."""
         weights = tf.cast(tf.transpose(weights, [0, 1, 3, 2, 4]), messages.dtype)  # [B, T, N, heads, N]
-        sums = tf.matmul(weights, messages)  # [B, T, N, heads, width]
+        # [B, T, N, heads, width]
+        sums = tf.matmul(weights, messages) if pairs is None else pairs.weighted_sum(weights, messages)
         if not self.projects_messages:
             return sums[:, :, :, 0]
         kernels = [tf.cast(kernel, sums.dtype) for kernel in self.head_kernels]
@@ -196,7 +204,7 @@ class NodeUpdate(keras.layers.Layer):
         self.width, self.message_width, self.layers, self.normalization = width, message_width, layers, normalization
         self.scale_sizes = None if scale_sizes is None else list(scale_sizes)
         self.branches = [
-            [keras.layers.Dense(width, activation="relu", name=f"layer_{layer}_scale_{scale}", dtype=self.dtype_policy)
+            [RowsDense(width, activation="relu", name=f"layer_{layer}_scale_{scale}", dtype=self.dtype_policy)
              for layer in range(layers)]
             for scale in range(len(scale_sizes or [0]))]
         for layer in sum(self.branches, []):
@@ -262,8 +270,11 @@ class SpatialStage(keras.layers.Layer):
         `over_time`: nodes [B, N, T, C] and adjacency [T, T] instead, the steps of a region in the place of the regions
         of a step, always masked.
         """
-        messages = self.messages(nodes, positions, training=training)
-        heard, weights = self.attention(nodes, messages, adjacency, training=training, masked=over_time)
+        pairs = None
+        if self.neighbourhood == "masked" and self.messages.norm is None and not over_time:
+            pairs = Pairs.of_neighbours(adjacency)
+        messages = self.messages(nodes, positions, training=training, pairs=pairs)
+        heard, weights = self.attention(nodes, messages, adjacency, training=training, masked=over_time, pairs=pairs)
         return self.update(nodes, heard, training=training, region_axis=1 if over_time else 2), weights
 
     def get_config(self):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import tensorflow as tf
 from tensorflow import keras
 
+from rstg_tf.rows import add_bias
+
 EPSILON = 1e-5
 
 
@@ -56,7 +58,7 @@ class FrozenNormConvolution(keras.layers.Layer):
         centre = -self.moving_mean if self.bias is None else self.bias - self.moving_mean
         kernel = tf.cast(self.kernel * scale, inputs.dtype)
         shift = tf.cast(scale * centre + self.beta, inputs.dtype)
-        return tf.nn.bias_add(self._convolve(inputs, kernel), shift)
+        return add_bias(self._convolve(inputs, kernel), shift)
 
     def _convolve(self, inputs, kernel):
         # One Conv3D for every kernel: on CPU as fast as the 2-D form for 1×3×3, and 'SAME' has the faster gradient.

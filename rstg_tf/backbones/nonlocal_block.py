@@ -6,6 +6,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from rstg_tf.backbones.frozen_norm import FrozenNormConvolution
+from rstg_tf.rows import multiply_rows
 
 
 @keras.utils.register_keras_serializable("rstg")
@@ -38,11 +39,17 @@ class NonLocalBlock(keras.layers.Layer):
 
     def call(self, features):
         pooled = tf.nn.max_pool3d(features, [1, 1, 2, 2, 1], [1, 1, 2, 2, 1], padding="VALID")
-        query = self.theta(features)  # [B, T, H, W, C/2]
-        queries, keys, values = (_positions(part) for part in (query, self.phi(pooled), self.g(pooled)))
+        query = _dense(features, self.theta)  # [B, T, H, W, C/2]
+        keys, values = (_positions(_dense(pooled, layer)) for layer in (self.phi, self.g))
+        queries = _positions(query)
         scores = tf.cast(tf.matmul(queries, keys, transpose_b=True), tf.float32) * queries.shape[-1] ** -0.5
         attended = tf.matmul(tf.cast(tf.nn.softmax(scores), values.dtype), values)  # [B, T·H·W, C/2]
         return features + self.out(tf.reshape(attended, tf.shape(query)))
+
+
+def _dense(features, layer):
+    """The layer's 1×1×1 convolution."""
+    return multiply_rows(features, tf.reshape(layer.kernel, layer.kernel.shape[-2:]), layer.bias)
 
 
 def _positions(features):

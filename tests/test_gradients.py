@@ -1,0 +1,71 @@
+"""The gradients that the layers write down themselves equal those of plain differentiation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from rstg_tf import TemporalStage
+from rstg_tf.backbones.small_convnet import SmallConvnet
+from rstg_tf.normalization import JointLayerNorm
+from rstg_tf.temporal import UNROLLED_STEPS
+
+
+def gradients(function, inputs, weights):
+    """Of a weighted sum of function(inputs), for the inputs and the weights."""
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        output = function(inputs)
+        total = tf.reduce_sum(output * tf.random.stateless_normal(output.shape, seed=[1, 2]))
+    return tape.gradient(total, [inputs, *weights])
+
+
+def assert_gradients_equal(function, other, inputs, weights, *, atol=1e-5):
+    """`atol`: a share of the largest value."""
+    expected = gradients(other, inputs, weights)
+    for compiled in (function, tf.function(function)):
+        for one, two in zip(gradients(compiled, inputs, weights), expected):
+            np.testing.assert_allclose(one, two, rtol=0, atol=atol * max(1.0, np.abs(two).max()))
+
+
+@pytest.mark.parametrize("steps", [1, 4, UNROLLED_STEPS + 1])
+def test_of_the_time_stage(steps):
+    stage = TemporalStage(units=5, fused=False)
+    nodes = tf.random.stateless_normal([2, steps, 3, 4], seed=[0, 1])
+    stage(nodes)
+    of_keras = TemporalStage(units=5, fused=True)
+    of_keras.lstm, of_keras.built = stage.lstm, True
+    assert_gradients_equal(stage, of_keras, nodes, stage.trainable_weights)
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_of_the_joint_layer_norm(axes):
+    layer = JointLayerNorm(trailing_axes=axes, epsilon=1e-3)
+    values = 3.0 + tf.random.stateless_normal([2, 3, 4, 5], seed=[0, 2])
+    layer.build(values.shape)
+    layer.gamma.assign(np.linspace(-1, 2, 5))
+    layer.beta.assign(np.linspace(1, -1, 5))
+
+    def plain(values):
+        mean, variance = tf.nn.moments(values, list(range(-axes, 0)), keepdims=True)
+        return (values - mean) / tf.sqrt(variance + 1e-3) * tf.convert_to_tensor(layer.gamma) + layer.beta
+
+    assert_gradients_equal(layer, plain, values, layer.trainable_weights)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_of_the_convnet_whose_relu_follows_the_pool(channels):
+    layer = SmallConvnet(filters=6, layers=2)
+    video = tf.random.stateless_uniform([2, 2, 14, 12, channels], seed=[0, channels])
+    layer(video)
+
+    def plain(video):
+        frames = tf.reshape(video, [4, 14, 12, channels])
+        for convolution in layer.convolutions:
+            frames = tf.nn.relu(tf.nn.conv2d(frames, convolution.kernel, 1, "VALID") + convolution.bias)
+            frames = tf.nn.max_pool2d(frames, 2, 2, "VALID")
+        return tf.reshape(frames, [2, 2, *frames.shape[1:]])
+
+    np.testing.assert_allclose(layer(video), plain(video), atol=1e-6)
+    assert_gradients_equal(layer, plain, video, layer.trainable_weights)
