@@ -5,6 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 from tensorflow import keras
 
+from rstg_tf.rows import RowsDense
 from rstg_tf.streaming import mean_shapes, mean_so_far
 from rstg_tf.temporal import TemporalStage, ThroughStep, memory_shapes, through_clip
 
@@ -29,7 +30,7 @@ class FrameLSTM(keras.layers.Layer):
         self.convolution = None
         if pooling == "conv":
             # A convolution as large as the map is a dense layer on the flattened map.
-            self.convolution = keras.layers.Dense(units, activation="relu", name="convolution", dtype=self.dtype_policy)
+            self.convolution = RowsDense(units, activation="relu", name="convolution", dtype=self.dtype_policy)
 
     def build(self, input_shape):
         height, width, channels = input_shape[2:]
