@@ -120,7 +120,7 @@ def test_the_report_shows_the_clips_and_the_attention(trained, evaluated):
     for record in shown:
         with Image.open(report / record["file"]) as animation:
             assert animation.n_frames == 4
-    share = json.loads((report / "attention.json").read_text(encoding="utf-8"))["places"]["final"]["share"]
+    share = json.loads((report / "graph" / "scales.json").read_text(encoding="utf-8"))["places"]["final"]["share"]
     assert np.array(share).shape == (2, 2, 2)  # stages, scales, scales
     np.testing.assert_allclose(np.sum(share, axis=-1), 1.0, atol=1e-5)
     assert not [path for path in (trained / "runs" / "toy").iterdir() if ".tmp" in path.name]

@@ -440,7 +440,7 @@ def test_ctrl_c_ends_with_130_and_a_reader_who_leaves_with_silence(grey_run):
             assert process.stdout.readline().startswith(b"standard input, model ")
         waiting.send_signal(signal.SIGINT)
         assert waiting.wait(timeout=60) == 130
-        assert waiting.stderr.read() == b"predict: interrupted.\n"
+        assert waiting.stderr.read() == b"predict: interrupted; no more is said.\n"
         unheard.stdout.close()
         unheard.stdin.write(bytes(12 * 12 * 3 * 40))
         unheard.stdin.close()
