@@ -17,7 +17,6 @@ import dataclasses
 import json
 import os
 import shlex
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,10 +29,6 @@ from rstg_tf.weight_files import weights_to_restore
 
 # TensorFlow 2.15 logs three harmless lines as errors when it starts on a machine without a GPU.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-FROM_RANDOM_WEIGHTS = (
-    "train.py: {} starts from random weights. Its norms keep their stored statistics, as in the release, which starts "
-    "from Kinetics weights: without --restore_dir and --restore_scope=backbone its maps may grow until nothing is "
-    "learnt.")
 DEMO_FLAGS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "configs", "demo.flags")
 
 
@@ -129,8 +124,6 @@ def run(config: ExperimentConfig, model_dir: str, data: Data) -> int:
     from rstg_tf.training import NonFiniteError, train
 
     records, settings = config.data, config.train
-    if config.model.backbone != "simple_c2d" and not settings.restore_dir:
-        print(FROM_RANDOM_WEIGHTS.format(config.model.backbone), file=sys.stderr)
     if records.horizontal_flip:
         print(mirrored_in_words(data.train.classes), flush=True)
 

@@ -16,6 +16,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from rstg_tf import devices
+from rstg_tf.backbones.resnet50 import ResNet50
 from rstg_tf.checkpoints import Checkpoints, RunFolder, restore_for_inference
 from rstg_tf.config import ConfigError, ExperimentConfig, TrainConfig
 from rstg_tf.model import build_model
@@ -25,6 +26,10 @@ from rstg_tf.restoring import restore_weights
 from rstg_tf.stop_signals import StopSignals
 
 __all__ = ["train", "TrainStep", "TrainingResult", "NonFiniteError", "restore_for_inference"]
+FROM_RANDOM_WEIGHTS = (
+    "warning: a ResNet starts from random weights. Its norms keep their stored statistics, as in the release, which "
+    "starts from Kinetics weights, so its maps may grow until nothing is learnt: give --restore_dir and "
+    "--restore_scope=backbone.")
 
 
 class NonFiniteError(RuntimeError):
@@ -198,6 +203,8 @@ def _restore(checkpoints: Checkpoints, model, average: WeightAverage | None, set
         say(f"going on from step {step}")
         return
     if not settings.restore_dir:
+        if isinstance(model.backbone, ResNet50):
+            say(FROM_RANDOM_WEIGHTS)
         return
     restore_weights(model, settings.restore_dir, scope=settings.restore_scope, say=say)
     if average is not None:

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+import types
 
 import numpy as np
 import pytest
@@ -14,7 +15,9 @@ import tensorflow as tf
 from tensorflow import keras
 
 from rstg_tf import devices, flags, training
-from rstg_tf.config import ConfigError
+from rstg_tf.backbones.resnet50 import ResNet50
+from rstg_tf.backbones.small_convnet import SmallConvnet
+from rstg_tf.config import ConfigError, TrainConfig
 from rstg_tf.model import build_model
 from rstg_tf.optimizers import WeightAverage, build_optimizer, optimizer_variables
 from rstg_tf.stop_signals import StopSignals
@@ -248,6 +251,15 @@ def test_a_run_starts_from_the_weights_of_another_run(toy_settings, tmp_path):
     assert training.restore_for_inference(model, str(tmp_path / "second")) == 1
     for weight, value in zip(model.trainable_variables, expected):
         np.testing.assert_allclose(weight, value, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("backbone, earlier_step, warned", [
+    (ResNet50(variant="c2d"), None, True), (ResNet50(variant="c2d"), 3, False),
+    (SmallConvnet(filters=2, layers=1), None, False)])
+def test_only_a_resnet_that_starts_from_random_weights_is_warned_of(backbone, earlier_step, warned, capsys):
+    checkpoints = types.SimpleNamespace(restore=lambda say: earlier_step)
+    training._restore(checkpoints, types.SimpleNamespace(backbone=backbone), None, TrainConfig())
+    assert ("starts from random weights" in capsys.readouterr().out) == warned
 
 
 def test_weights_that_are_neither_a_run_nor_a_checkpoint_are_refused(toy_settings, tmp_path):
