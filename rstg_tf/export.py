@@ -226,9 +226,8 @@ def _define_flags(flags: absl_flags.FlagValues) -> None:
 def main(arguments: Sequence[str]) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        flags = parse_run_flags(arguments, _define_flags)
-        if flags.help:
-            print(__doc__, flags.get_help(), sep="\n")
+        flags = parse_run_flags(arguments, _define_flags, description=__doc__)
+        if flags is None:
             return 0
         if not flags.out:
             raise ConfigError("--out is missing: give the folder that the server watches.")

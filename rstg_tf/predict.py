@@ -214,9 +214,8 @@ def run(flags: absl_flags.FlagValues, classifier: Classifier) -> None:
 def main(arguments: Sequence[str]) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        flags = parse_run_flags(arguments, define_flags)
-        if flags.help:
-            print(__doc__, flags.get_help(), sep="\n")
+        flags = parse_run_flags(arguments, define_flags, description=__doc__)
+        if flags is None:
             return 0
         check_flags(flags)
         if flags.export_dir:

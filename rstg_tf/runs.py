@@ -19,8 +19,11 @@ RUNS_DIR = "runs"
 CONFIG_FILE = "config.json"
 
 
-def parse_run_flags(arguments: Sequence[str], define: Callable[[absl_flags.FlagValues], None]) -> absl_flags.FlagValues:
+def parse_run_flags(arguments: Sequence[str], define: Callable[[absl_flags.FlagValues], None], *,
+                    description: str) -> absl_flags.FlagValues | None:
     """The flags of a command on a run: --model_dir, --checkpoint, --precision, --help, and those that `define` adds.
+
+    With --help prints the `description` and the flags, and returns None: there is nothing to do.
 
     Raises ConfigError naming the flag for unknown flags, values of another type and arguments that are no flag.
     """
@@ -39,6 +42,9 @@ def parse_run_flags(arguments: Sequence[str], define: Callable[[absl_flags.FlagV
         raise ConfigError(str(error).replace("\n", " ")) from error
     if rest:
         raise ConfigError(f"{rest[0]!r} is no flag: settings are given as --name=value.")
+    if flags.help:
+        print(description, flags.get_help(), sep="\n")
+        return None
     return flags
 
 

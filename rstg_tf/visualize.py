@@ -163,9 +163,8 @@ def visualize(run: Run, clips: Clips, *, out: str, precision: str) -> dict:
 def main(arguments: Sequence[str]) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        flags = parse_run_flags(arguments, define_flags)
-        if flags.help:
-            print(__doc__, flags.get_help(), sep="\n")
+        flags = parse_run_flags(arguments, define_flags, description=__doc__)
+        if flags is None:
             return 0
         run = open_run(flags.model_dir, flags.checkpoint)
         out = check_flags(flags, run)

@@ -198,7 +198,7 @@ def test_a_video_that_fits_a_window_is_seen_whole(colour_run, capsys):
 
 def test_window_lengths_in_frames_and_seconds():
     def windows(rate, *arguments):
-        parsed = runs.parse_run_flags(["--video=x", *arguments], predict.define_flags)
+        parsed = runs.parse_run_flags(["--video=x", *arguments], predict.define_flags, description="")
         predict.check_flags(parsed)
         return predict.windows_from_flags(parsed, rate)
 

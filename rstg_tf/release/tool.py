@@ -154,7 +154,9 @@ def _verdict(found: dict) -> list[str]:
 
 
 def export_tf1(arguments: Sequence[str]) -> int:
-    flags = parse_run_flags(arguments, _define_flags)
+    flags = parse_run_flags(arguments, _define_flags, description=__doc__)
+    if flags is None:
+        return 0
     if flags["precision"].present:
         raise ConfigError("--precision has no effect here: weights are float32 whatever the run was trained in.")
     if not flags.out:
