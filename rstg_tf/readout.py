@@ -1,4 +1,4 @@
-"""Nodes or maps -> vector -> logits: pooling, dropout, the classifier, and averaging over views."""
+"""Nodes or maps -> vector -> logits: pooling, dropout and the classifier; views are averaged by `evaluation`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,6 @@ def vector_from_nodes(nodes, node_reduction: str = "sum"):
     over_time = tf.reduce_mean(tf.cast(nodes, tf.float32), axis=1)  # [B, N, C]
     vector = tf.reduce_sum(over_time, axis=1) if node_reduction == "sum" else tf.reduce_mean(over_time, axis=1)
     return tf.cast(vector, nodes.dtype)
-
-
-def average_views(logits, views: int):
-    """Mean of the logits over the views of each video: [videos·views, classes] -> [videos, classes]."""
-    return tf.reduce_mean(tf.reshape(logits, [-1, views, logits.shape[-1]]), axis=1)
 
 
 @keras.utils.register_keras_serializable("rstg")

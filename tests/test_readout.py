@@ -7,17 +7,13 @@ import pytest
 import tensorflow as tf
 from layer_checks import check_layer
 
-from rstg_tf.readout import Classifier, CountedDropout, average_views, vector_from_nodes
+from rstg_tf.readout import Classifier, CountedDropout, vector_from_nodes
 
 
 def test_the_vector_is_a_mean_over_steps_and_a_sum_over_nodes():
     nodes = np.array([[[1, 2, 3], [3, 4, 5]]], np.float32)[..., None]  # [B=1, T=2, N=3, C=1]
     np.testing.assert_allclose(vector_from_nodes(nodes), [[2 + 3 + 4]])
     np.testing.assert_allclose(vector_from_nodes(nodes, "mean"), [[3]])
-
-
-def test_views_of_a_video_are_averaged_in_order():
-    np.testing.assert_allclose(average_views(tf.constant([[1.0, 0], [3, 0], [5, 2], [7, 4]]), 2), [[2, 0], [6, 3]])
 
 
 def test_logits_of_remaining_positions_are_averaged():
