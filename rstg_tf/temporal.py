@@ -8,9 +8,10 @@ from typing import NamedTuple
 import tensorflow as tf
 from tensorflow import keras
 
+from rstg_tf import lstm
 from rstg_tf.rows import multiply_rows
 
-# Up to this many steps the recurrence is unrolled in the graph: no loop bookkeeping between small products.
+# Up to this many steps the recurrence is unrolled in the graph.
 UNROLLED_STEPS = 64
 
 
@@ -119,7 +120,7 @@ class TemporalStage(keras.layers.Layer):
         count, channels = nodes.shape[1:]
         projected = self._project(tf.reshape(tf.cast(nodes, self.compute_dtype), [-1, channels]))  # [B·N, 4·units]
         hidden, carry = (tf.reshape(part, [-1, self.units]) for part in state)  # [B·N, units]
-        state = _cell(projected, (tf.cast(hidden, self.compute_dtype), carry), self._recurrent_kernel())
+        state = lstm.step(projected, (tf.cast(hidden, self.compute_dtype), carry), self._recurrent_kernel())
         hidden, carry = (tf.reshape(part, [-1, count, self.units]) for part in state)  # [B, N, units]
         return hidden, (tf.cast(hidden, tf.float32), carry)
 
@@ -138,48 +139,11 @@ class TemporalStage(keras.layers.Layer):
         """Hidden states of all steps: [T, B·N, 4·units] -> [T, B·N, units]."""
         kernel = self._recurrent_kernel()
         if steps is None or steps > UNROLLED_STEPS:
-            return tf.scan(lambda state, inputs: _cell(inputs, state, kernel), projected,
-                           initializer=_zero_state(projected, kernel))[0]
-        return _recur_unrolled(projected, kernel)
+            return lstm.loop(projected, kernel)
+        return lstm.unrolled(projected, kernel)
 
     def get_config(self):
         return {**super().get_config(), "units": self.units, "forget_bias": self.forget_bias, "fused": self.fused}
-
-
-def _cell(projected, state, kernel):
-    """One step of all rows: W x_t + b [B·N, 4·units], (h, c) before it, U -> (h, c) after it."""
-    hidden, carry = state
-    gates = tf.cast(projected, tf.float32) + tf.cast(tf.matmul(hidden, kernel), tf.float32)
-    take, keep, candidate, show = tf.split(gates, 4, axis=-1)
-    carry = tf.sigmoid(keep) * carry + tf.sigmoid(take) * tf.tanh(candidate)
-    return tf.cast(tf.sigmoid(show) * tf.tanh(carry), hidden.dtype), carry
-
-
-def _zero_state(projected, kernel):
-    shape = tf.shape(projected)[1], kernel.shape[0]
-    return tf.zeros(shape, projected.dtype), tf.zeros(shape)
-
-
-@tf.custom_gradient
-def _recur_unrolled(projected, kernel):
-    """h of all steps from zero state: [T, B·N, 4·units], U -> [T, B·N, units]; T known."""
-    with tf.GradientTape(persistent=True) as tape:
-        tape.watch(projected)
-        state, hidden = _zero_state(projected, kernel), []
-        for step_inputs in tf.unstack(projected):
-            state = _cell(step_inputs, state, kernel)
-            hidden.append(state[0])
-        hidden = tf.stack(hidden)
-
-    def gradient(upstream):
-        # The gates' sums are W x_t + b + U h_{t-1}, so ∂/∂U = Σ_t h_{t-1}ᵀ · ∂/∂(W x_t): one product over all steps,
-        # where plain differentiation computes and adds up a matrix of U's size per step.
-        of_inputs = tape.gradient(hidden, projected, output_gradients=upstream)
-        before = tf.reshape(hidden[:-1], [-1, kernel.shape[0]])  # [(T-1)·B·N, units]
-        of_sums = tf.reshape(of_inputs[1:], [-1, kernel.shape[1]])  # [(T-1)·B·N, 4·units]
-        return of_inputs, tf.matmul(before, of_sums, transpose_a=True)
-
-    return hidden, gradient
 
 
 def through_clip(stage: TemporalStage, nodes, name: str):
