@@ -77,9 +77,42 @@ class JointLayerNorm(keras.layers.Layer):
 
         return normalize(groups, gamma, beta)
 
+    def affine(self, inputs, training=False):
+        """The norm of these inputs as factor·x + shift: float32, [..., 1, ..., C] with the rank of the inputs.
+
+        For what is linear in the normed values, so that it can be computed from the values themselves.
+        """
+        channels, shape = inputs.shape[-1], tf.shape(inputs)
+        joint = tf.reduce_prod(shape[-self.trailing_axes:-1])
+        mean, variance = _joint_statistics(tf.reshape(inputs, [-1, joint, channels]))  # [G, 1, 1]
+        factor = tf.math.rsqrt(variance + self.epsilon)
+        if self.gamma is not None:
+            factor *= tf.convert_to_tensor(self.gamma)
+        shift = tf.convert_to_tensor(self.beta) - mean * factor  # [G, 1, C]
+        kept = tf.concat([shape[:-self.trailing_axes], [1] * (self.trailing_axes - 1), [-1]], axis=0)
+        return tf.reshape(factor, kept), tf.reshape(shift, kept)
+
     def get_config(self):
         return {**super().get_config(), "trailing_axes": self.trailing_axes, "epsilon": self.epsilon,
                 "scale": self.scale}
+
+
+@tf.custom_gradient
+def _joint_statistics(groups):
+    """Mean and variance over P and C: [G, P, C] -> two float32 [G, 1, 1]."""
+    values = tf.cast(groups, tf.float32)
+    mean = tf.reduce_mean(values, axis=[1, 2], keepdims=True)
+    variance = tf.reduce_mean(tf.math.squared_difference(values, mean), axis=[1, 2], keepdims=True)
+
+    def gradient(of_mean, of_variance):
+        # Σ (x - mean) is 0, so the variance does not depend on the mean: ∂/∂x = (of_mean + 2·of_variance·(x - mean))/n,
+        # as slope·x + constant, in two passes over the groups.
+        count = tf.cast(tf.size(groups[0]), tf.float32)
+        slope = 2.0 * of_variance / count
+        constant = of_mean / count - slope * mean
+        return groups * tf.cast(slope, groups.dtype) + tf.cast(constant, groups.dtype)
+
+    return (mean, variance), gradient
 
 
 @keras.utils.register_keras_serializable("rstg")
@@ -115,12 +148,20 @@ class BatchNorm(keras.layers.Layer):
 
     def call(self, inputs, training=False):
         values = tf.cast(inputs, tf.float32)
+        mean, factor = self._mean_and_factor(values, training)
+        return tf.cast((values - mean) * factor + self.beta, inputs.dtype)
+
+    def affine(self, inputs, training=False):
+        """The norm of these inputs as factor·x + shift, float32, which broadcast against x; see `JointLayerNorm`."""
+        mean, factor = self._mean_and_factor(tf.cast(inputs, tf.float32), training)
+        return factor, self.beta - mean * factor
+
+    def _mean_and_factor(self, values, training):
         if training:
             mean, variance = self._batch_statistics(values)
         else:
             mean, variance = tf.convert_to_tensor(self.moving_mean), tf.convert_to_tensor(self.moving_variance)
-        factor = tf.math.rsqrt(variance + self.epsilon) * self.gamma
-        return tf.cast((values - mean) * factor + self.beta, inputs.dtype)
+        return mean, tf.math.rsqrt(variance + self.epsilon) * self.gamma
 
     def _batch_statistics(self, values):
         axes = [axis for axis in range(values.shape.rank - 1) if not (self.per_step and axis == 1)]

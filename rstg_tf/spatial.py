@@ -29,6 +29,9 @@ class PairwiseMessages(keras.layers.Layer):
     m_ij = norm(relu(W2 relu(W1 [x_j, p_j ; x_i, p_i] + b1) + b2)), p the constant positional maps, `positions_width`
     wide (0: none). W1 acts on the sender's and the receiver's half apart, so the first layer costs N products, not N².
 
+    A call returns the messages before their norm, and the norm as (factor, shift): norm(m) = factor·m + shift, or None.
+    Attention sums them first: the norm then passes over N sums in the place of N² messages.
+
     Source: paper, equations 1 and 2; release, section 2. LN runs over (N, N, C) jointly, BN over each step apart.
     """
 
@@ -57,7 +60,8 @@ class PairwiseMessages(keras.layers.Layer):
             sums = tf.expand_dims(sent, 2) + tf.expand_dims(received, 3)  # [B, T, N, N, width]
         else:
             sums = pairs.add_up(sent, received)  # [B, T, E, width]
-        return apply_norm(self.norm, self.second(tf.nn.relu(sums)), training)
+        messages = self.second(tf.nn.relu(sums))
+        return messages, None if self.norm is None else self.norm.affine(messages, training)
 
     def _project(self, nodes, positions):
         """Both halves of W1 [x_j, p_j ; x_i, p_i] + b1: two [B, T, N, width]."""
@@ -88,8 +92,8 @@ class NeighbourAttention(keras.layers.Layer):
     exp(0), as in the release, whose checkpoints need it; with 'masked' only neighbours take part, as the paper
     describes, and a node without any hears 0.
 
-    Source: paper, equation 3; release, section 2. Deviation: the heads' projections, being linear, are applied to the
-    weighted sums instead of to the N² messages.
+    Source: paper, equation 3; release, section 2. Deviation: the norm of the messages and the heads' projections, being
+    linear, are applied to the weighted sums instead of to the N² messages.
     """
 
     def __init__(self, *, width: int, query_width: int, kind: str = "simple", heads: int = 1,
@@ -130,16 +134,18 @@ class NeighbourAttention(keras.layers.Layer):
             self.norm.build((None, None, None, self.width))
         super().build(input_shape)
 
-    def call(self, nodes, messages, adjacency, training=False, masked: bool = False, pairs: Pairs | None = None):
+    def call(self, nodes, messages, adjacency, training=False, masked: bool = False, pairs: Pairs | None = None,
+             message_norm=None):
         """adjacency: float [N, N] of 0 and 1. Returns (g, α); α is float32. `masked` overrules a soft neighbourhood.
 
-        `pairs`: which ones the messages [B, T, E, width] belong to; all others have α = 0.
+        `pairs`: which ones the messages [B, T, E, width] belong to; all others have α = 0. `message_norm`: (factor,
+        shift) where m_ij is factor·message + shift; they broadcast against messages [B, T, N, N, width].
         """
         adjacency = tf.cast(adjacency, tf.float32)
         scores = self._simple_scores(nodes, adjacency) if self.kind == "simple" else self._dot_scores(nodes, adjacency)
         masked = masked or self.neighbourhood == "masked"
         weights = _masked_softmax(scores, adjacency) if masked else tf.nn.softmax(scores)  # [B, T, heads, N, N]
-        heard = self._weighted_sum(weights, messages, pairs)  # [B, T, N, width]
+        heard = self._weighted_sum(weights, messages, pairs, message_norm)  # [B, T, N, width]
         heard = add_bias(heard, tf.cast(self.bias, heard.dtype))
         return tf.nn.relu(apply_norm(self.norm, heard, training)), tf.reduce_mean(weights, axis=2)
 
@@ -162,19 +168,23 @@ class NeighbourAttention(keras.layers.Layer):
         split = tf.reshape(values, [-1, steps, count, self.heads, self.query_width // self.heads])
         return tf.transpose(split, [0, 1, 3, 2, 4])
 
-    def _weighted_sum(self, weights, messages, pairs):
-        """Σ_j α_ij m_ij, through the heads' projections where there are several: [B, T, N, width]."""
-        weights = tf.cast(tf.transpose(weights, [0, 1, 3, 2, 4]), messages.dtype)  # [B, T, N, heads, N]
+    def _weighted_sum(self, weights, messages, pairs, message_norm):
+        """Σ_j α_ij m_ij, through the norm of the messages and the heads' projections: [B, T, N, width]."""
+        weights = tf.transpose(weights, [0, 1, 3, 2, 4])  # [B, T, N, heads, N]
+        cast = tf.cast(weights, messages.dtype)
         # [B, T, N, heads, width]
-        sums = tf.matmul(weights, messages) if pairs is None else pairs.weighted_sum(weights, messages)
+        sums = tf.matmul(cast, messages) if pairs is None else pairs.weighted_sum(cast, messages)
+        # α sums to 1, or to 0 where a node hears nobody: what is added to a message counts as often.
+        total = tf.reduce_sum(weights, axis=-1, keepdims=True)  # [B, T, N, heads, 1]
+        if message_norm is not None:
+            factor, shift = message_norm
+            sums = tf.cast(factor * tf.cast(sums, tf.float32) + shift * total, messages.dtype)
         if not self.projects_messages:
             return sums[:, :, :, 0]
         kernels = [tf.cast(kernel, sums.dtype) for kernel in self.head_kernels]
         heads = [tf.tensordot(part, kernel, 1) for part, kernel in zip(tf.unstack(sums, axis=3), kernels)]
-        # α sums to 1, or to 0 where a node hears nobody: the projection's bias counts as often.
-        total = tf.reduce_sum(weights, axis=-1)  # [B, T, N, heads]
-        bias = tf.repeat(total, self.width // self.heads, axis=-1) * tf.cast(self.head_bias, sums.dtype)
-        return tf.concat(heads, axis=-1) + bias
+        bias = tf.repeat(total[..., 0], self.width // self.heads, axis=-1) * tf.cast(self.head_bias, tf.float32)
+        return tf.concat(heads, axis=-1) + tf.cast(bias, sums.dtype)
 
     def get_config(self):
         return {**super().get_config(), "width": self.width, "query_width": self.query_width, "kind": self.kind,
@@ -273,8 +283,9 @@ class SpatialStage(keras.layers.Layer):
         pairs = None
         if self.neighbourhood == "masked" and self.messages.norm is None and not over_time:
             pairs = Pairs.of_neighbours(adjacency)
-        messages = self.messages(nodes, positions, training=training, pairs=pairs)
-        heard, weights = self.attention(nodes, messages, adjacency, training=training, masked=over_time, pairs=pairs)
+        messages, message_norm = self.messages(nodes, positions, training=training, pairs=pairs)
+        heard, weights = self.attention(nodes, messages, adjacency, training=training, masked=over_time, pairs=pairs,
+                                        message_norm=message_norm)
         return self.update(nodes, heard, training=training, region_axis=1 if over_time else 2), weights
 
     def get_config(self):
