@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 
 from rstg_tf import TemporalStage
-from rstg_tf.backbones.small_convnet import SmallConvnet
-from rstg_tf.normalization import JointLayerNorm
+from rstg_tf.backbones.small_convnet import WIDE, SmallConvnet
+from rstg_tf.normalization import BatchNorm, JointLayerNorm
 from rstg_tf.temporal import UNROLLED_STEPS
 
 
@@ -54,9 +54,26 @@ def test_of_the_joint_layer_norm(axes):
     assert_gradients_equal(layer, plain, values, layer.trainable_weights)
 
 
-@pytest.mark.parametrize("channels", [1, 3, 4])
-def test_of_the_convnet_whose_relu_follows_the_pool(channels):
-    layer = SmallConvnet(filters=6, layers=2)
+@pytest.mark.parametrize("norm", [JointLayerNorm(trailing_axes=3, epsilon=1e-3), JointLayerNorm(trailing_axes=1),
+                                  JointLayerNorm(trailing_axes=2, scale=False), BatchNorm(per_step=True), BatchNorm()],
+                         ids=["joint", "each", "no_gamma", "batch_per_step", "batch"])
+def test_of_a_norm_as_factor_and_shift(norm):
+    values = 3.0 + tf.random.stateless_normal([2, 3, 4, 4, 5], seed=[0, 3])
+    norm.build(values.shape)
+    for place, weight in enumerate(norm.trainable_weights):
+        weight.assign(np.linspace(-1, 2, 5) + place)
+
+    def factored(values):
+        factor, shift = norm.affine(values, training=True)
+        return factor * values + shift
+
+    np.testing.assert_allclose(factored(values), norm(values, training=True), atol=1e-5)
+    assert_gradients_equal(factored, lambda values: norm(values, training=True), values, norm.trainable_weights)
+
+
+@pytest.mark.parametrize(("channels", "filters"), [(1, 6), (3, 6), (4, 6), (1, WIDE)])
+def test_of_the_convnet_whose_relu_follows_the_pool(channels, filters):
+    layer = SmallConvnet(filters=filters, layers=2)
     video = tf.random.stateless_uniform([2, 2, 14, 12, channels], seed=[0, channels])
     layer(video)
 
