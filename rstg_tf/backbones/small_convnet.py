@@ -99,10 +99,13 @@ def _kernel_gradient_by_products(frames, upstream):
     """
     height, width, filters = upstream.shape[1:]
     rows = tf.reshape(upstream, [-1, filters])  # [B·T·H'·W', filters]
-    shifted = [tf.reshape(frames[:, y:y + height, x:x + width], [-1, frames.shape[-1]])
-               for y in range(SIDE) for x in range(SIDE)]  # 9 × [B·T·H'·W', C]
-    products = tf.stack([tf.matmul(part, rows, transpose_a=True) for part in shifted])
-    return tf.reshape(products, [SIDE, SIDE, frames.shape[-1], filters])
+    products = []
+    for y in range(SIDE):
+        for x in range(SIDE):
+            with tf.control_dependencies(products[-2:-1]):  # no more than two shifted copies of the frames at a time
+                shifted = tf.reshape(frames[:, y:y + height, x:x + width], [-1, frames.shape[-1]])
+            products.append(tf.matmul(shifted, rows, transpose_a=True))  # [C, filters]
+    return tf.reshape(tf.stack(products), [SIDE, SIDE, frames.shape[-1], filters])
 
 
 def _pixel_gradients(frames, upstream):
