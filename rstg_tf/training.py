@@ -94,7 +94,8 @@ class TrainStep:
         with tf.control_dependencies(tf.nest.flatten(self._strategy.experimental_local_results(batch["label"]))):
             waited = _now() - asked
         statistics = [tf.identity(tf.convert_to_tensor(variable)) for variable in self._model.non_trainable_variables]
-        per_replica, figures = self._strategy.run(self._replica_gradients, args=(batch["video"], batch["label"]))
+        per_replica, figures = self._strategy.run(self._replica_gradients,
+                                                  args=(batch["video"], batch["label"], waited))
         # Reduced over the replicas already, so the first one speaks for all.
         cross_entropy, correct, norm = self._strategy.experimental_local_results(figures)[0]
         loss = cross_entropy * self._scale
@@ -105,8 +106,10 @@ class TrainStep:
             cross_entropy=sums.cross_entropy + cross_entropy, correct=sums.correct + correct, gradient_norm=norm,
             waited=sums.waited + waited)
 
-    def _gradients(self, video, label):
+    def _gradients(self, video, label, waited):
         """In a replica: gradients summed over all replicas, and (cross-entropy, correct clips, gradient norm)."""
+        with tf.control_dependencies([waited]):  # on one core the step would overtake the clock, and count as waiting
+            video = tf.identity(video)
         with tf.GradientTape() as tape:
             logits = self._model(video, training=True)
             cross_entropy = tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(label, logits))

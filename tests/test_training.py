@@ -88,6 +88,27 @@ def test_all_calls_share_one_trace_whatever_their_number_of_steps(toy_settings):
     assert int(trainer.optimizer.iterations.numpy()) == 8
 
 
+def test_the_model_starts_when_the_clock_has_told_that_the_batch_was_there(toy_settings):
+    trainer = _trainer(toy_settings)
+    batches = iter(trainer.strategy.experimental_distribute_dataset(_clips()))
+    traced = trainer.step.__call__.get_concrete_function(batches, tf.constant(1)).graph.as_graph_def()
+    body, = (function.node_def for function in traced.library.function
+             if sum(node.op == "PyFunc" for node in function.node_def) == 2)
+    inputs = {node.name: [name.lstrip("^").split(":")[0] for name in node.input] for node in body}
+
+    def needs(name):
+        found, open_names = set(), [name]
+        while open_names:
+            new = {source for source in inputs.get(open_names.pop(), ()) if source not in found}
+            found |= new
+            open_names += new
+        return found
+
+    clocks = {node.name for node in body if node.op == "PyFunc"}
+    convolutions = [node.name for node in body if node.op == "Conv2D"]
+    assert convolutions and all(clocks <= needs(name) for name in convolutions)
+
+
 @pytest.mark.slow
 def test_one_two_and_four_replicas_of_the_same_global_batch_learn_the_same(toy_settings):
     losses, statistics = {}, {}
