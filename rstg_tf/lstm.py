@@ -73,12 +73,13 @@ def _gradient_of_sums(upstream, kernel, gates, carries, squashed):
     factors = tf.unstack(tf.concat([candidate * take * (1.0 - take), earlier * keep * (1.0 - keep),
                                     take * (1.0 - candidate * candidate), shown * show * (1.0 - show)], axis=-1))
     carry_per_hidden = tf.unstack(show * (1.0 - shown * shown))
-    transposed = _transposed(kernel)
+    backwards = kernel.dtype != tf.float32
+    transposed = kernel if backwards else _transposed(kernel)
     of_hidden = tf.unstack(tf.cast(upstream, tf.float32))
     of_sums, of_carry = [], None
     for now in reversed(range(len(gates))):
         if of_sums:
-            of_hidden[now] += tf.cast(tf.matmul(of_sums[-1], transposed), tf.float32)
+            of_hidden[now] += tf.cast(tf.matmul(of_sums[-1], transposed, transpose_b=backwards), tf.float32)
         direct = of_hidden[now] * carry_per_hidden[now]
         of_carry = direct if of_carry is None else direct + of_carry * gates[now + 1][1]
         joined = tf.concat([of_carry, of_carry, of_carry, of_hidden[now]], axis=-1)  # [R, 4·units]
@@ -89,8 +90,8 @@ def _gradient_of_sums(upstream, kernel, gates, carries, squashed):
 def _transposed(kernel):
     """Uᵀ in memory: [units, 4·units] -> [4·units, units].
 
-    With few rows, a CPU takes four times as long for a float32 product that reads U backwards, which is what TensorFlow
-    makes of one with `transpose_b` and of one behind a plain `tf.transpose`.
+    With few rows, a CPU takes four times as long for a float32 product that reads U backwards (not for a bfloat16 one).
+    That is what TensorFlow makes of a product with `transpose_b`, and of one behind a plain `tf.transpose`.
     """
     by_gate = tf.transpose(tf.reshape(kernel, [kernel.shape[0], 4, -1]), [1, 2, 0])  # [4, units, units]
     return tf.reshape(by_gate, kernel.shape[::-1])

@@ -18,8 +18,11 @@ _projection_weights = functools.lru_cache(maxsize=64)(regions.projection_weights
 class NodesFromMap(keras.layers.Layer):
     """Mean of the feature map over each region, with fractional overlap at the edges.
 
-    node_i = Σ_p weights[i, p] · map_p, `regions.pooling_weights`; [B, T, H, W, C] -> [B, T, N, C]. B and T may be
-    unknown when traced; H and W decide the weights and must be known.
+    node_i = Σ_p weights[i, p] · map_p, `regions.pooling_weights`; [B, T, H, W, C] -> float32 [B, T, N, C]. B and T may
+    be unknown when traced; H and W decide the weights and must be known.
+
+    float32 whatever the map: means of many pixels differ little beside what they share, which the norms behind them
+    take away, and bfloat16 would round the difference.
 
     Source: release, section 1 (area resize, as one matrix product over H·W like the release's filters).
     """
@@ -32,8 +35,8 @@ class NodesFromMap(keras.layers.Layer):
         if features.shape.rank != 5:
             raise ValueError(f"expected features [B, T, H, W, C], got {tuple(features.shape)}.")
         _, steps, height, width, channels = features.shape
-        weights = tf.constant(_pooling_weights(self.num_scales, height, width), features.dtype)
-        pixels = tf.reshape(features, [-1, height * width, channels])  # [B·T, H·W, C]
+        weights = tf.constant(_pooling_weights(self.num_scales, height, width), tf.float32)
+        pixels = tf.cast(tf.reshape(features, [-1, height * width, channels]), tf.float32)  # [B·T, H·W, C]
         nodes = tf.matmul(weights, pixels)  # [B·T, N, C]
         steps = tf.shape(features)[1] if steps is None else steps
         return tf.reshape(nodes, [-1, steps, weights.shape[0], channels])  # [B, T, N, C]

@@ -24,7 +24,7 @@ NODE_REDUCTIONS = ("sum", "mean")
 class GraphTrace(NamedTuple):
     """What happened in one run: pooled nodes [B, T, N, C], final nodes [B, T, N, C'], attention α [B, K, T, N, N].
 
-    Row i of α receives, column j sends; float32.
+    Row i of α receives, column j sends; it and the pooled nodes are float32.
     """
 
     input_nodes: tf.Tensor
@@ -245,7 +245,7 @@ class RecurrentSpaceTimeGraph(keras.layers.Layer):
         if self.project is not None:
             nodes = self.project(nodes)
         nodes = apply_norm(self.input_norm, nodes, training)
-        nodes = apply_norm(self.before_norm, nodes, training)
+        nodes = tf.cast(apply_norm(self.before_norm, nodes, training), self.compute_dtype)
         if self.resize is not None:
             nodes = apply_norm(self.resize_norm, self.resize(nodes), training)
         return nodes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import reference_regions
+import tensorflow as tf
 from layer_checks import check_layer
 
 from rstg_tf import MapFromNodes, NodesFromMap
@@ -14,6 +15,13 @@ def test_nodes_are_means_over_quarters_and_over_the_whole():
     features = np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4, 1)
     nodes = NodesFromMap(num_scales=2)(features)
     np.testing.assert_allclose(nodes[0, 0, :, 0], [2.5, 4.5, 10.5, 12.5, 7.5])
+
+
+def test_nodes_of_a_bfloat16_map_keep_what_bfloat16_would_round_away():
+    pair = np.array([1, 1 + 2**-7], np.float32)  # neighbours in bfloat16, whose mean lies between them
+    features = tf.cast(np.tile(pair, 8).reshape(1, 1, 4, 4, 1), tf.bfloat16)
+    nodes = NodesFromMap(num_scales=1, dtype="mixed_bfloat16")(features)
+    np.testing.assert_array_equal(nodes[0, 0, :, 0], [1 + 2**-8])
 
 
 def test_a_map_sums_what_every_scale_says_of_a_pixel():
