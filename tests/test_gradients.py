@@ -39,6 +39,17 @@ def test_of_the_time_stage(steps):
     assert_gradients_equal(stage, of_keras, nodes, stage.trainable_weights)
 
 
+def test_of_the_time_stage_in_bfloat16_stay_within_three_hundredths_of_float32():
+    stage, half = (TemporalStage(units=32, fused=False, dtype=policy) for policy in ("float32", "mixed_bfloat16"))
+    nodes = tf.random.stateless_normal([2, 6, 3, 16], seed=[0, 4])
+    for layer in (stage, half):
+        layer.build(nodes.shape)
+    half.set_weights(stage.get_weights())
+    found = gradients(lambda nodes: tf.cast(half(nodes), tf.float32), nodes, half.trainable_weights)
+    for one, exact in zip(found, gradients(stage, nodes, stage.trainable_weights)):
+        assert np.linalg.norm(one - exact) < 3e-2 * np.linalg.norm(exact)
+
+
 @pytest.mark.parametrize("axes", [1, 2, 3])
 def test_of_the_joint_layer_norm(axes):
     layer = JointLayerNorm(trailing_axes=axes, epsilon=1e-3)
