@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import recipe
 import tensorflow as tf
+from tensorflow import keras
 
 from rstg_tf import build_model, release
 
@@ -46,6 +47,15 @@ def test_logits_and_nodes_equal_the_release(name):
     for nodes, key in zip(described["nodes"]["final"], ("final/input_nodes", "final/output_nodes")):
         every = max(1, nodes.shape[-1] // 32)
         assert_equals_golden(nodes[..., ::every], golden[key], key)
+
+
+@pytest.mark.parametrize("name", ["syncmnist_small", "syncmnist_full", "smt_c2d_rstg_final", "smt_i3d_rstg_final"])
+def test_logits_in_bfloat16_stay_within_three_hundredths_of_the_release(name):
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    model, case, golden = golden_model(name)
+    logits = tf.function(model)(clips(case, seed=1))
+    assert logits.dtype == tf.float32
+    np.testing.assert_allclose(logits, golden["logits"], rtol=0, atol=3e-2 * np.abs(golden["logits"]).max())
 
 
 @pytest.mark.parametrize("name", ["syncmnist_small", "syncmnist_full"])
