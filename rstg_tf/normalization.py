@@ -7,6 +7,8 @@ follows TF1: the fused kernel (rank 4 inputs) corrects by n/(n-1), the plain one
 
 from __future__ import annotations
 
+import dataclasses
+
 import tensorflow as tf
 from tensorflow import keras
 
@@ -15,6 +17,18 @@ _KERAS_3 = hasattr(keras, "ops")
 # Whatever the policy, inputs arrive as they are and weights are read as float32; the output has the inputs' dtype.
 _FLOAT32_INSIDE = {"dtype": "float32", "autocast": False}
 FIRST_REPLICA = "only_first_replica" if _KERAS_3 else tf.VariableAggregation.ONLY_FIRST_REPLICA
+
+
+@dataclasses.dataclass(frozen=True, eq=False)  # no tuple: Keras 3 would cast what a layer is given in one
+class FactorAndShift:
+    """A norm of given values as factor·x + shift: float32, both broadcast against the values."""
+
+    factor: tf.Tensor
+    shift: tf.Tensor
+
+    def of_weighted_sum(self, sums, total):
+        """Σ w·(factor·x + shift), from Σ w·x and Σ w, for factors that do not depend on what is summed over."""
+        return tf.cast(self.factor * tf.cast(sums, tf.float32) + self.shift * total, sums.dtype)
 
 
 @keras.utils.register_keras_serializable("rstg")
@@ -41,7 +55,10 @@ class JointLayerNorm(keras.layers.Layer):
         self.beta = self.add_weight(name="beta", shape=(channels,), initializer="zeros")
         super().build(input_shape)
 
-    def call(self, inputs):
+    def call(self, inputs, factored: bool = False):
+        """With `factored` the FactorAndShift of these inputs in place of their normed values."""
+        if factored:
+            return self._factor_and_shift(inputs)
         channels = inputs.shape[-1]
         gamma = tf.ones([channels]) if self.gamma is None else tf.convert_to_tensor(self.gamma)
         shape = tf.shape(inputs)
@@ -77,11 +94,8 @@ class JointLayerNorm(keras.layers.Layer):
 
         return normalize(groups, gamma, beta)
 
-    def affine(self, inputs, training=False):
-        """The norm of these inputs as factor·x + shift: float32, [..., 1, ..., C] with the rank of the inputs.
-
-        For what is linear in the normed values, so that it can be computed from the values themselves.
-        """
+    def _factor_and_shift(self, inputs) -> FactorAndShift:
+        """Each [..., 1, ..., C], with the rank of the inputs."""
         channels, shape = inputs.shape[-1], tf.shape(inputs)
         joint = tf.reduce_prod(shape[-self.trailing_axes:-1])
         mean, variance = _joint_statistics(tf.reshape(inputs, [-1, joint, channels]))  # [G, 1, 1]
@@ -90,7 +104,7 @@ class JointLayerNorm(keras.layers.Layer):
             factor *= tf.convert_to_tensor(self.gamma)
         shift = tf.convert_to_tensor(self.beta) - mean * factor  # [G, 1, C]
         kept = tf.concat([shape[:-self.trailing_axes], [1] * (self.trailing_axes - 1), [-1]], axis=0)
-        return tf.reshape(factor, kept), tf.reshape(shift, kept)
+        return FactorAndShift(tf.reshape(factor, kept), tf.reshape(shift, kept))
 
     def get_config(self):
         return {**super().get_config(), "trailing_axes": self.trailing_axes, "epsilon": self.epsilon,
@@ -146,22 +160,17 @@ class BatchNorm(keras.layers.Layer):
                                                trainable=False, aggregation=FIRST_REPLICA)
         super().build(input_shape)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs, training=False, factored: bool = False):
+        """With `factored` the FactorAndShift of these inputs in place of their normed values."""
         values = tf.cast(inputs, tf.float32)
-        mean, factor = self._mean_and_factor(values, training)
-        return tf.cast((values - mean) * factor + self.beta, inputs.dtype)
-
-    def affine(self, inputs, training=False):
-        """The norm of these inputs as factor·x + shift, float32, which broadcast against x; see `JointLayerNorm`."""
-        mean, factor = self._mean_and_factor(tf.cast(inputs, tf.float32), training)
-        return factor, self.beta - mean * factor
-
-    def _mean_and_factor(self, values, training):
         if training:
             mean, variance = self._batch_statistics(values)
         else:
             mean, variance = tf.convert_to_tensor(self.moving_mean), tf.convert_to_tensor(self.moving_variance)
-        return mean, tf.math.rsqrt(variance + self.epsilon) * self.gamma
+        factor = tf.math.rsqrt(variance + self.epsilon) * self.gamma
+        if factored:
+            return FactorAndShift(factor, self.beta - mean * factor)
+        return tf.cast((values - mean) * factor + self.beta, inputs.dtype)
 
     def _batch_statistics(self, values):
         axes = [axis for axis in range(values.shape.rank - 1) if not (self.per_step and axis == 1)]
@@ -217,3 +226,11 @@ def apply_norm(norm, inputs, training):
     if norm is None:
         return inputs
     return norm(inputs, training=training) if isinstance(norm, BatchNorm) else norm(inputs)
+
+
+def factored_norm(norm, inputs, training) -> FactorAndShift | None:
+    """What `norm` does with these inputs; None where there is no norm."""
+    if norm is None:
+        return None
+    return norm(inputs, training=training, factored=True) if isinstance(norm, BatchNorm) else norm(
+        inputs, factored=True)

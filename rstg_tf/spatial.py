@@ -8,7 +8,7 @@ from __future__ import annotations
 import tensorflow as tf
 from tensorflow import keras
 
-from rstg_tf.normalization import apply_norm, normalization_layer
+from rstg_tf.normalization import FactorAndShift, apply_norm, factored_norm, normalization_layer
 from rstg_tf.pairs import Pairs
 from rstg_tf.rows import RowsDense, add_bias, multiply_rows
 
@@ -29,8 +29,8 @@ class PairwiseMessages(keras.layers.Layer):
     m_ij = norm(relu(W2 relu(W1 [x_j, p_j ; x_i, p_i] + b1) + b2)), p the constant positional maps, `positions_width`
     wide (0: none). W1 acts on the sender's and the receiver's half apart, so the first layer costs N products, not N².
 
-    A call returns the messages before their norm, and the norm as (factor, shift): norm(m) = factor·m + shift, or None.
-    Attention sums them first: the norm then passes over N sums in the place of N² messages.
+    A call returns the messages before their norm, `norm_of` what the norm does with them: attention sums them first, so
+    that the norm passes over N sums in the place of N² messages.
 
     Source: paper, equations 1 and 2; release, section 2. LN runs over (N, N, C) jointly, BN over each step apart.
     """
@@ -53,15 +53,18 @@ class PairwiseMessages(keras.layers.Layer):
             self.norm.build((None, None, None, None, self.width))
         super().build(input_shape)
 
-    def call(self, nodes, positions=None, training=False, pairs: Pairs | None = None):
+    def call(self, nodes, positions=None, pairs: Pairs | None = None):
         """`pairs`: only these messages, [B, T, E, width]. A norm would lack the others: none may be there."""
         sent, received = self._project(nodes, positions)
         if pairs is None:
             sums = tf.expand_dims(sent, 2) + tf.expand_dims(received, 3)  # [B, T, N, N, width]
         else:
             sums = pairs.add_up(sent, received)  # [B, T, E, width]
-        messages = self.second(tf.nn.relu(sums))
-        return messages, None if self.norm is None else self.norm.affine(messages, training)
+        return self.second(tf.nn.relu(sums))
+
+    def norm_of(self, messages, training=False) -> FactorAndShift | None:
+        """The norm of these messages; None where there is none."""
+        return factored_norm(self.norm, messages, training)
 
     def _project(self, nodes, positions):
         """Both halves of W1 [x_j, p_j ; x_i, p_i] + b1: two [B, T, N, width]."""
@@ -135,11 +138,11 @@ class NeighbourAttention(keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, nodes, messages, adjacency, training=False, masked: bool = False, pairs: Pairs | None = None,
-             message_norm=None):
+             message_norm: FactorAndShift | None = None):
         """adjacency: float [N, N] of 0 and 1. Returns (g, α); α is float32. `masked` overrules a soft neighbourhood.
 
-        `pairs`: which ones the messages [B, T, E, width] belong to; all others have α = 0. `message_norm`: (factor,
-        shift) where m_ij is factor·message + shift; they broadcast against messages [B, T, N, N, width].
+        `pairs`: which ones the messages [B, T, E, width] belong to; all others have α = 0. `message_norm`: m_ij is this
+        norm of a message, the same for all of a step.
         """
         adjacency = tf.cast(adjacency, tf.float32)
         scores = self._simple_scores(nodes, adjacency) if self.kind == "simple" else self._dot_scores(nodes, adjacency)
@@ -177,8 +180,7 @@ class NeighbourAttention(keras.layers.Layer):
         # α sums to 1, or to 0 where a node hears nobody: what is added to a message counts as often.
         total = tf.reduce_sum(weights, axis=-1, keepdims=True)  # [B, T, N, heads, 1]
         if message_norm is not None:
-            factor, shift = message_norm
-            sums = tf.cast(factor * tf.cast(sums, tf.float32) + shift * total, messages.dtype)
+            sums = message_norm.of_weighted_sum(sums, total)
         if not self.projects_messages:
             return sums[:, :, :, 0]
         kernels = [tf.cast(kernel, sums.dtype) for kernel in self.head_kernels]
@@ -283,9 +285,9 @@ class SpatialStage(keras.layers.Layer):
         pairs = None
         if self.neighbourhood == "masked" and self.messages.norm is None and not over_time:
             pairs = Pairs.of_neighbours(adjacency)
-        messages, message_norm = self.messages(nodes, positions, training=training, pairs=pairs)
+        messages = self.messages(nodes, positions, pairs=pairs)
         heard, weights = self.attention(nodes, messages, adjacency, training=training, masked=over_time, pairs=pairs,
-                                        message_norm=message_norm)
+                                        message_norm=self.messages.norm_of(messages, training))
         return self.update(nodes, heard, training=training, region_axis=1 if over_time else 2), weights
 
     def get_config(self):

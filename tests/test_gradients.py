@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from rstg_tf import TemporalStage
 from rstg_tf.backbones.small_convnet import WIDE, SmallConvnet
-from rstg_tf.normalization import BatchNorm, JointLayerNorm
+from rstg_tf.normalization import BatchNorm, JointLayerNorm, apply_norm, factored_norm
 from rstg_tf.temporal import UNROLLED_STEPS
 
 
@@ -75,11 +75,11 @@ def test_of_a_norm_as_factor_and_shift(norm):
         weight.assign(np.linspace(-1, 2, 5) + place)
 
     def factored(values):
-        factor, shift = norm.affine(values, training=True)
-        return factor * values + shift
+        found = factored_norm(norm, values, training=True)
+        return found.factor * values + found.shift
 
-    np.testing.assert_allclose(factored(values), norm(values, training=True), atol=1e-5)
-    assert_gradients_equal(factored, lambda values: norm(values, training=True), values, norm.trainable_weights)
+    np.testing.assert_allclose(factored(values), apply_norm(norm, values, True), atol=1e-5)
+    assert_gradients_equal(factored, lambda values: apply_norm(norm, values, True), values, norm.trainable_weights)
 
 
 @pytest.mark.parametrize(("channels", "filters"), [(1, 6), (3, 6), (4, 6), (1, WIDE)])

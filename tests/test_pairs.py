@@ -60,5 +60,5 @@ def test_a_norm_over_messages_sees_all_of_them():
     stage = SpatialStage(node_width=8, message_width=8, neighbourhood="masked", normalization="LN")
     nodes = tf.random.stateless_normal([1, 2, len(adjacency), 8], seed=[0, 2])
     output, _ = stage(nodes, adjacency)
-    heard, _ = stage.attention(nodes, stage.messages(nodes)[0], adjacency)  # messages: those of all pairs
+    heard, _ = stage.attention(nodes, stage.messages(nodes), adjacency)  # messages: those of all pairs
     np.testing.assert_allclose(output, stage.update(nodes, heard), atol=1e-6)

@@ -29,7 +29,7 @@ def test_a_message_knows_who_sends_and_who_receives():
     # relu(10·x_j + x_i - 11.5), then doubled, plus 1: sender weighs ten times the receiver.
     set_weights((layer.first_kernel, [10, 1]), (layer.first_bias, -11.5), (layer.second.kernel, 2),
                 (layer.second.bias, 1))
-    messages = layer(nodes)[0][0, 0, :, :, 0]
+    messages = layer(nodes)[0, 0, :, :, 0]
     np.testing.assert_allclose(messages, [[1, 2 * (20 + 1 - 11.5) + 1],
                                           [2 * (10 + 2 - 11.5) + 1, 2 * (20 + 2 - 11.5) + 1]])
 
@@ -41,7 +41,7 @@ def test_positions_reach_the_first_layer_of_both_sides():
     layer.build(nodes.shape)
     # Rows of the kernel: sender's x, sender's p, receiver's x, receiver's p.
     set_weights((layer.first_kernel, [0, 1, 0, 3]), (layer.second.kernel, 1))
-    np.testing.assert_allclose(layer(nodes, positions)[0][0, 0, :, :, 0], [[0, 100], [300, 400]])
+    np.testing.assert_allclose(layer(nodes, positions)[0, 0, :, :, 0], [[0, 100], [300, 400]])
 
 
 def attention(kind="simple", neighbourhood="soft", **arguments):
