@@ -11,7 +11,7 @@ RESULTS = build/benchmarks
 
 demo: setup
 	$(BIN)/python train.py
-	$(BIN)/python eval.py --report --export_dir=runs/demo/export
+	$(BIN)/python eval.py --model_dir=runs/demo --report --export_dir=runs/demo/export
 
 real-video: setup
 	$(BIN)/python examples/camera_moves.py --out_dir=data/real_video/videos
