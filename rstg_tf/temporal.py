@@ -11,7 +11,7 @@ from tensorflow import keras
 from rstg_tf import lstm
 from rstg_tf.rows import multiply_rows
 
-# Up to this many steps the recurrence is unrolled in the graph.
+# Up to this many steps the recurrence is unrolled; longer ones loop, since every unrolled step makes the graph larger.
 UNROLLED_STEPS = 64
 
 
