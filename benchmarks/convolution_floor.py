@@ -7,8 +7,9 @@ A row per distinct convolution of the model (default: syncmnist.flags): the bare
 or pooling, on random numbers; times and GFLOP/s (two operations per multiply-add) of the forward pass and of the
 gradients for input and kernel together; how often the model has it. The first convolution of a model needs no gradient
 for its input; where it sees few values at a time (3×3 grey pixels), its kernel's gradient is timed as the matrix
-product that it amounts to, which takes less time than TensorFlow's own op. `matrix product` is a bare one of 2048×2048
-matrices, for scale.
+product that it amounts to, which takes less time than TensorFlow's own op. Wide convolutions can take less time in the
+model than here, for it computes them in other forms (rstg_tf/backbones/convolutions.py). `matrix product` is a bare one
+of 2048×2048 matrices, for scale.
 
 `benchmarks.training` and `benchmarks.inference` time the same rows beside the whole model and add them up.
 """
@@ -87,10 +88,9 @@ def convolutions(model, clips: int) -> list[Convolution]:
 def of_experiment(config: ExperimentConfig, clips: int) -> list[Convolution]:
     """`convolutions` of an experiment's model. Without --remat: what is computed twice is no part of the least time."""
     from rstg_tf import devices
-    from rstg_tf.model import build_model
 
     devices.set_precision("float32")
-    return convolutions(build_model(dataclasses.replace(config.model, remat=False)), clips)
+    return convolutions(experiments.build_as_defined(dataclasses.replace(config.model, remat=False)), clips)
 
 
 def _of_op(op, is_first: bool) -> Convolution:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from absl import flags as absl_flags
 
 from rstg_tf import flags as experiment_flags
-from rstg_tf.config import ConfigError, ExperimentConfig
+from rstg_tf.config import ConfigError, ExperimentConfig, ModelConfig
 
 PRECISIONS = ("float32", "mixed_bfloat16")
 # Name -> flags on top of which a benchmark sets the batch. The files lie in the working directory.
@@ -54,6 +54,17 @@ def named(name: str, flag: str) -> ExperimentConfig:
 
 def with_batch(config: ExperimentConfig, clips: int) -> ExperimentConfig:
     return dataclasses.replace(config, train=dataclasses.replace(config.train, batch_size=clips)).check()
+
+
+def build_as_defined(config: ModelConfig):
+    """The model, each convolution the one op that defines it: to be found and counted in a graph."""
+    from rstg_tf.backbones.small_convnet import SmallConvnet
+    from rstg_tf.model import build_model
+
+    model = build_model(config)
+    if isinstance(model.backbone, SmallConvnet):
+        model.backbone.fewer_products = False
+    return model
 
 
 def positive(texts: Sequence[str], flag: str) -> list[int]:

@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 
 from rstg_tf import TemporalStage
-from rstg_tf.backbones.small_convnet import WIDE, SmallConvnet
+from rstg_tf.backbones.convolutions import WIDE
+from rstg_tf.backbones.small_convnet import SmallConvnet
 from rstg_tf.normalization import BatchNorm, JointLayerNorm, apply_norm, factored_norm
 from rstg_tf.temporal import UNROLLED_STEPS
 
