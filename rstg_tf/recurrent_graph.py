@@ -9,6 +9,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from rstg_tf import regions
+from rstg_tf.halves import in_halves
 from rstg_tf.nodes import MapFromNodes, NodesFromMap
 from rstg_tf.normalization import JointLayerNorm, apply_norm, normalization_layer
 from rstg_tf.readout import vector_from_nodes
@@ -16,6 +17,7 @@ from rstg_tf.rows import RowsDense
 from rstg_tf.spatial import SpatialStage, require_choice
 from rstg_tf.streaming import check_state, check_streamable, mean_shapes, mean_so_far, zero_state
 from rstg_tf.temporal import SCHEDULES, TemporalStage, ThroughStep, memory_shapes, through_clip
+from rstg_tf.weights import cast_once
 
 OUTPUTS = ("vector", "map")
 NODE_REDUCTIONS = ("sum", "mean")
@@ -179,7 +181,9 @@ class RecurrentSpaceTimeGraph(keras.layers.Layer):
         return norm
 
     def call(self, features, training=False, return_trace=False):
-        trace = self._run(features, training, through_clip)
+        with cast_once():
+            trace = self._run(features, training, through_clip) if training else in_halves(
+                lambda clips: self._run(clips, False, through_clip), features)
         if self.output_kind == "map":
             height, width = features.shape[2:4]
             output = self.map_from_nodes(trace.output_nodes, height=height, width=width)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import tensorflow as tf
 from tensorflow import keras
 
+from rstg_tf.weights import weight_in
+
 
 def multiply_rows(values, kernel, bias=None, activation=None):
     """activation(values · kernel + bias), on the last axis: [..., C] × [C, D] -> [..., D], in the values' dtype.
@@ -13,9 +15,9 @@ def multiply_rows(values, kernel, bias=None, activation=None):
     TensorFlow turns into one kernel. A batched product with a single matrix is slower, and crashes TensorFlow 2.21.
     """
     rows = tf.reshape(values, [-1, values.shape[-1]])
-    rows = tf.matmul(rows, tf.cast(kernel, values.dtype))
+    rows = tf.matmul(rows, weight_in(values.dtype, kernel))
     if bias is not None:
-        rows = add_bias(rows, tf.cast(bias, values.dtype))
+        rows = add_bias(rows, weight_in(values.dtype, bias))
     if activation is not None:
         rows = activation(rows)
     return tf.reshape(rows, [*_sizes(values)[:-1], kernel.shape[-1]])

@@ -11,6 +11,7 @@ from tensorflow import keras
 from rstg_tf.normalization import FactorAndShift, apply_norm, factored_norm, normalization_layer
 from rstg_tf.pairs import Pairs
 from rstg_tf.rows import RowsDense, add_bias, multiply_rows
+from rstg_tf.weights import weight_in
 
 ATTENTION_KINDS = ("simple", "dot")
 NEIGHBOURHOODS = ("soft", "masked")
@@ -68,8 +69,8 @@ class PairwiseMessages(keras.layers.Layer):
 
     def _project(self, nodes, positions):
         """Both halves of W1 [x_j, p_j ; x_i, p_i] + b1: two [B, T, N, width]."""
-        one_side = [nodes.shape[-1], self.positions_width]
-        sender, sender_place, receiver, receiver_place = tf.split(self.first_kernel, one_side * 2)
+        sizes = [nodes.shape[-1], self.positions_width] * 2
+        sender, sender_place, receiver, receiver_place = tf.split(weight_in(nodes.dtype, self.first_kernel), sizes)
         sent = multiply_rows(nodes, sender)
         if positions is None:
             return sent, multiply_rows(nodes, receiver, self.first_bias)
@@ -149,7 +150,7 @@ class NeighbourAttention(keras.layers.Layer):
         masked = masked or self.neighbourhood == "masked"
         weights = _masked_softmax(scores, adjacency) if masked else tf.nn.softmax(scores)  # [B, T, heads, N, N]
         heard = self._weighted_sum(weights, messages, pairs, message_norm)  # [B, T, N, width]
-        heard = add_bias(heard, tf.cast(self.bias, heard.dtype))
+        heard = add_bias(heard, weight_in(heard.dtype, self.bias))
         return tf.nn.relu(apply_norm(self.norm, heard, training)), tf.reduce_mean(weights, axis=2)
 
     def _simple_scores(self, nodes, adjacency):
@@ -183,7 +184,7 @@ class NeighbourAttention(keras.layers.Layer):
             sums = message_norm.of_weighted_sum(sums, total)
         if not self.projects_messages:
             return sums[:, :, :, 0]
-        kernels = [tf.cast(kernel, sums.dtype) for kernel in self.head_kernels]
+        kernels = [weight_in(sums.dtype, kernel) for kernel in self.head_kernels]
         heads = [tf.tensordot(part, kernel, 1) for part, kernel in zip(tf.unstack(sums, axis=3), kernels)]
         bias = tf.repeat(total[..., 0], self.width // self.heads, axis=-1) * tf.cast(self.head_bias, tf.float32)
         return tf.concat(heads, axis=-1) + tf.cast(bias, sums.dtype)

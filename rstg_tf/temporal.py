@@ -10,6 +10,7 @@ from tensorflow import keras
 
 from rstg_tf import lstm
 from rstg_tf.rows import multiply_rows
+from rstg_tf.weights import weight_in
 
 # Up to this many steps the recurrence is unrolled; longer ones loop, since every unrolled step makes the graph larger.
 UNROLLED_STEPS = 64
@@ -133,7 +134,7 @@ class TemporalStage(keras.layers.Layer):
         return multiply_rows(rows, self.lstm.cell.kernel, self.lstm.cell.bias)
 
     def _recurrent_kernel(self):
-        return tf.cast(self.lstm.cell.recurrent_kernel, self.compute_dtype)  # [units, 4·units]
+        return weight_in(self.compute_dtype, self.lstm.cell.recurrent_kernel)  # [units, 4·units]
 
     def _recur(self, projected, steps: int | None):
         """Hidden states of all steps: [T, B·N, 4·units] -> [T, B·N, units]."""
