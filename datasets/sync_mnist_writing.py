@@ -14,7 +14,6 @@ from typing import Any, Union
 
 import joblib
 import numpy as np
-from tqdm import tqdm
 
 from datasets.digits import digits_sha256, load_digit_images
 from datasets.manifest import MANIFEST_FILE, Manifest, ShardInfo, shard_file
@@ -30,6 +29,7 @@ from datasets.sync_mnist_plans import (
 )
 from datasets.sync_mnist_release import ReleasedPlans
 from datasets.video_records import ShardWriter, encode_clip
+from rstg_tf.bars import Bar
 from rstg_tf.config import ConfigError
 
 NAME = "sync_mnist"
@@ -166,8 +166,8 @@ def _write_shards(
     _note_finished(directory, made_by, finished)
     # One stream over all shards: the workers don't wait while one shard is closed and the next opened.
     drawn = draw([piece for file in pieces for piece in pieces[file]])
-    bar = tqdm(total=num_clips, initial=sum(shard.records for shard in kept.values()), unit="clip",
-               desc=f"{NAME} {split}", disable=None if show_progress else True)  # fmt: skip
+    bar = Bar(total=num_clips, initial=sum(shard.records for shard in kept.values()), unit="clip",
+              desc=f"{NAME} {split}", disable=None if show_progress else True)  # fmt: skip
     with contextlib.closing(drawn), bar:
         for file in pieces:
             with ShardWriter(directory / file) as writer:

@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from datasets.manifest import hash_file, record_offsets, size_fault
 from datasets.video_records import DatasetError, Manifest, ShardInfo, decode_clip
+from rstg_tf.bars import Bar
 
 
 def validate(directory: str | os.PathLike, manifest: Manifest, *, bar: Any = None) -> Iterator[str | None]:
@@ -192,13 +192,13 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     clips = faults = 0
-    with tqdm(total=num_checks(manifest), desc="validating", unit="check", file=sys.stderr) as bar:
+    with Bar(total=num_checks(manifest), desc="validating", unit="check", file=sys.stderr) as bar:
         for outcome in validate(directory, manifest, bar=bar):
             if outcome is None:
                 clips += 1
             else:
                 faults += 1
-                tqdm.write(outcome, file=sys.stdout)
+                Bar.write(outcome, file=sys.stdout)
     print(json.dumps({"directory": str(directory), "clips": clips, "faults": faults}), flush=True)
     return 1 if faults else 0
 

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import joblib
-from tqdm import tqdm
 
 from datasets.manifest import MANIFEST_FILE, Manifest, ShardInfo
 from datasets.shard_files import in_processes, write_text_durably
@@ -40,6 +39,7 @@ from datasets.video_sources import (
     encode_source,
     uniform_hash,
 )
+from rstg_tf.bars import Bar
 from rstg_tf.config import ConfigError
 from rstg_tf.video import VideoError
 
@@ -160,8 +160,8 @@ def _write_shards(
         num_processes=num_processes, tasks_at_a_time=_VIDEOS_AT_A_TIME * num_processes)  # fmt: skip
     num_videos = sum(map(len, shards.values()))
     num_rejected = sum(len(note["rejected"]) for note in kept.values())
-    bar = tqdm(total=num_videos, initial=num_videos - sum(map(len, left.values())), unit="video", desc=described,
-               disable=None if show_progress else True)  # fmt: skip
+    bar = Bar(total=num_videos, initial=num_videos - sum(map(len, left.values())), unit="video", desc=described,
+              disable=None if show_progress else True)  # fmt: skip
     with contextlib.closing(outcomes), bar:
         for file, sources in left.items():
             note = {"rejected": [], "frames": [], "heights": [], "widths": []}

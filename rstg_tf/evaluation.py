@@ -17,7 +17,8 @@ import numpy as np
 import tensorflow as tf
 from scipy.special import logsumexp, softmax
 from sklearn import metrics
-from tqdm import tqdm
+
+from rstg_tf.bars import Bar
 
 NORMAL_QUANTILE = 1.959963984540054  # of 97.5 %: a 95 % interval leaves 2.5 % on either side
 RESULT_FILE = "result.json"
@@ -158,8 +159,8 @@ def evaluate_clips(model, dataset: tf.data.Dataset, *, num_clips: int, views: in
       EvaluationError: naming the clip, if one came too often, not often enough, or has NaN or Inf in its logits.
     """
     totals = _Totals(num_clips=num_clips, views=views)
-    bar = tqdm(total=num_clips * views, desc="evaluating", unit="clip" if views == 1 else "view", dynamic_ncols=True,
-               disable=not (progress and sys.stderr.isatty()))
+    bar = Bar(total=num_clips * views, desc="evaluating", unit="clip" if views == 1 else "view", dynamic_ncols=True,
+              disable=not (progress and sys.stderr.isatty()))
     with bar:
         for batch, logits in _scored_batches(scorer or ClipScorer(model), dataset):
             totals.add(batch, logits)

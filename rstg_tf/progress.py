@@ -7,7 +7,8 @@ import sys
 import time
 
 import tensorflow as tf
-from tqdm import tqdm
+
+from rstg_tf.bars import Bar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,9 +71,9 @@ class Progress:
     def __init__(self, *, total_steps: int, first_step: int):
         self._total_steps = total_steps
         # mininterval 0: a refresh comes once per call of many steps, never too often.
-        self._bar = tqdm(total=total_steps, initial=first_step, unit="step", dynamic_ncols=True, mininterval=0,
-                         bar_format="{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]",
-                         disable=not sys.stderr.isatty())
+        self._bar = Bar(total=total_steps, initial=first_step, unit="step", dynamic_ncols=True, mininterval=0,
+                        bar_format="{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]",
+                        disable=not sys.stderr.isatty())
 
     def advance(self, steps: int) -> None:
         self._bar.update(steps)
@@ -146,7 +147,7 @@ class AttentionProbe:
 
 def say(line: str) -> None:
     """Prints a line, above the bar where there is one."""
-    tqdm.write(line)
+    Bar.write(line)
     sys.stdout.flush()
 
 

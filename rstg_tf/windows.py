@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from scipy.special import softmax
-from tqdm import tqdm
 
+from rstg_tf.bars import Bar
 from rstg_tf.classifiers import Network
 from rstg_tf.clips import STORED_SHORT_SIDE, FrameSource, crop_window, model_clip, resized_size
 from rstg_tf.video import VideoError
@@ -99,8 +99,8 @@ def predict_windows(network: Network, source: FrameSource, *, windows: Windows, 
     answers, size = [], (0, 0)
     # As records hold it, for what is resized once more then: a run may ask for more.
     short_side = max(STORED_SHORT_SIDE, network.clip["short_side"] or 0)
-    bar = tqdm(source.read(short_side), total=source.num_frames, desc="reading", unit="frame", leave=False,
-               dynamic_ncols=True, disable=not sys.stderr.isatty())
+    bar = Bar(source.read(short_side), total=source.num_frames, desc="reading", unit="frame", leave=False,
+              dynamic_ncols=True, disable=not sys.stderr.isatty())
     with bar:
         for start, frames in sliding_windows(bar, windows):
             logits, attention = network.answer(model_clip(frames, **network.clip))

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw
-from tqdm import tqdm
 
 from rstg_tf import regions
+from rstg_tf.bars import Bar
 from rstg_tf.clips import FrameSource
 from rstg_tf.config import ConfigError
 from rstg_tf.encoding import write_video
@@ -44,8 +44,8 @@ def write_annotated(path: str, source: FrameSource, prediction: Prediction, *, c
     """
     place = _graph_place(prediction.answers[0].attention, place)
     canvas = _Canvas(prediction, class_names=class_names, top=top, place=place, num_lines=num_lines)
-    frames = tqdm(source.read(canvas.short_side), total=prediction.num_frames, desc="drawing", unit="frame",
-                  leave=False, dynamic_ncols=True, disable=not sys.stderr.isatty())
+    frames = Bar(source.read(canvas.short_side), total=prediction.num_frames, desc="drawing", unit="frame",
+                 leave=False, dynamic_ncols=True, disable=not sys.stderr.isatty())
     with frames:
         write_video(path, (canvas.draw(number, frame) for number, frame in enumerate(frames)),
                     frames_per_second=prediction.frames_per_second, num_frames=prediction.num_frames)
