@@ -1,4 +1,4 @@
-"""The least time that a model's convolutions can take: each of them alone, at its shape, forward and both gradients.
+"""The least time that a model's convolutions can take as TensorFlow's own ops: each alone, forward and both gradients.
 
     python -m benchmarks.convolution_floor --json=floor.json
     python -m benchmarks.convolution_floor --flagfile=smt.flags --batch_size=1

@@ -57,7 +57,7 @@ def with_batch(config: ExperimentConfig, clips: int) -> ExperimentConfig:
 
 
 def build_as_defined(config: ModelConfig):
-    """The model, each convolution the one op that defines it: to be found and counted in a graph."""
+    """`build_model`, but every convolution is traced as one Conv2D or Conv3D op, so that a graph tells them all."""
     from rstg_tf.backbones.small_convnet import SmallConvnet
     from rstg_tf.model import build_model
 

@@ -12,7 +12,7 @@ row of their own. All that stands in a row alternates in one process, on random 
 - `plain`: benchmarks/plain_model.py in float32, where it has the model's options; `×` is how many times as fast as it
   the step is.
 - `convolutions`: every convolution of the model by itself, forward and both gradients (benchmarks.convolution_floor),
-  and the step's time over that: 1.0 would be a step of bare convolutions.
+  and the step's time over that: 1.0 would be a step of bare convolutions, less one whose wide ones take other forms.
 - `backbone`, `graph`: these parts of the model by themselves, forward and backward. `rest` is what the step takes
   beyond them: classifier, loss, optimiser, the checks for NaN, the exchange with the iterator.
 """

@@ -6,6 +6,8 @@ from tqdm import tqdm
 
 
 class Bar(tqdm):
-    """A `tqdm` that Ctrl-C may interrupt while it is made: tqdm would print an AttributeError clearing it away."""
+    """A `tqdm` that Ctrl-C may interrupt while it is made: tqdm would print an AttributeError, clearing it away."""
 
-    disable = True  # of a bar whose __init__ was not reached: there is nothing to close
+    def close(self):
+        if hasattr(self, "start_t"):  # the last thing that __init__ sets
+            super().close()

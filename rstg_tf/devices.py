@@ -31,6 +31,11 @@ def prepare(*, num_virtual_devices: int = 0, precision: str = "float32",
     return tf.distribute.MirroredStrategy([gpu.name for gpu in gpus])
 
 
+def has_gpu() -> bool:
+    """Whether this process sees a GPU (`tf.config.set_visible_devices` may hide it)."""
+    return bool(tf.config.get_visible_devices("GPU"))
+
+
 def cpu_strategy(replicas: int) -> tf.distribute.MirroredStrategy:
     """Replicas on the first logical CPUs.
 

@@ -181,9 +181,7 @@ class RecurrentSpaceTimeGraph(keras.layers.Layer):
         return norm
 
     def call(self, features, training=False, return_trace=False):
-        with cast_once():
-            trace = self._run(features, training, through_clip) if training else in_halves(
-                lambda clips: self._run(clips, False, through_clip), features)
+        trace = self._run(features, True, through_clip) if training else self._infer(features)
         if self.output_kind == "map":
             height, width = features.shape[2:4]
             output = self.map_from_nodes(trace.output_nodes, height=height, width=width)
@@ -205,7 +203,8 @@ class RecurrentSpaceTimeGraph(keras.layers.Layer):
         check_streamable(self)
         check_state(state, self.state_shapes())
         through_step = ThroughStep(state)
-        nodes = self._run(tf.cast(features, self.compute_dtype)[:, None], False, through_step).output_nodes
+        with cast_once():
+            nodes = self._run(tf.cast(features, self.compute_dtype)[:, None], False, through_step).output_nodes
         if self.output_kind == "map":
             height, width = features.shape[1:3]
             return self.map_from_nodes(nodes, height=height, width=width)[:, 0], through_step.state
@@ -227,6 +226,10 @@ class RecurrentSpaceTimeGraph(keras.layers.Layer):
             (self.normalization == "LN", "before_norm, normalization='LN', takes its statistics over all steps"),
             (shared, "share_stages lets every step hear all earlier ones, so its memory would grow with the clip"),
         ) if applies]
+
+    def _infer(self, features) -> GraphTrace:
+        with cast_once():
+            return in_halves(lambda clips: self._run(clips, False, through_clip), features)
 
     def _run(self, features, training, through_time) -> GraphTrace:
         """`through_time(stage, nodes, name of the round)`: how nodes pass an LSTM, as whole clips or by one step."""

@@ -186,7 +186,7 @@ class NeighbourAttention(keras.layers.Layer):
             return sums[:, :, :, 0]
         kernels = [weight_in(sums.dtype, kernel) for kernel in self.head_kernels]
         heads = [tf.tensordot(part, kernel, 1) for part, kernel in zip(tf.unstack(sums, axis=3), kernels)]
-        bias = tf.repeat(total[..., 0], self.width // self.heads, axis=-1) * tf.cast(self.head_bias, tf.float32)
+        bias = tf.repeat(total[..., 0], self.width // self.heads, axis=-1) * weight_in(tf.float32, self.head_bias)
         return tf.concat(heads, axis=-1) + tf.cast(bias, sums.dtype)
 
     def get_config(self):

@@ -9,6 +9,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from rstg_tf import lstm
+from rstg_tf.devices import has_gpu
 from rstg_tf.rows import multiply_rows
 from rstg_tf.weights import weight_in
 
@@ -128,7 +129,7 @@ class TemporalStage(keras.layers.Layer):
     def _uses_keras_layer(self) -> bool:
         if self.fused is not None:
             return self.fused
-        return self.compute_dtype == "float32" and bool(tf.config.list_physical_devices("GPU"))
+        return self.compute_dtype == "float32" and has_gpu()
 
     def _project(self, rows):
         return multiply_rows(rows, self.lstm.cell.kernel, self.lstm.cell.bias)

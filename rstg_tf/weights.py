@@ -1,4 +1,4 @@
-"""Weights in the dtype of a product: read and cast once for all rounds of a graph that use them."""
+"""Weights in the dtype of a product, read and cast once for all rounds of a graph that use them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ _casts = _Casts()
 
 @contextlib.contextmanager
 def cast_once():
-    """Within it `weight_in` casts no weight twice. Its tensors belong to the graph that is traced there, if any.
+    """Within it `weight_in` reads and casts no weight twice: K rounds of a graph need K - 1 casts less.
 
-    The gradients of a weight's uses are then summed in the dtype of the product, as many as a graph has rounds.
+    For inference. In training the uses of a weight would have their gradients added in the dtype of the product, where
+    casts of their own add them in float32; it took no less time.
     """
     outer, _casts.of_weights = _casts.of_weights, {}
     try:
@@ -31,9 +32,11 @@ def cast_once():
 def weight_in(dtype, weight):
     """`weight` (a variable, or a tensor made of one) as a tensor of this dtype."""
     casts = _casts.of_weights
-    if casts is None or not isinstance(weight, tf.Variable):
+    if casts is None or isinstance(weight, tf.Tensor):
         return tf.cast(weight, dtype)
-    key = id(weight), tf.as_dtype(dtype)
+    place = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+    key = id(weight), tf.as_dtype(dtype), place
     if key not in casts:
-        casts[key] = weight, tf.cast(weight, dtype)  # with the weight, so that no other one gets its id
+        # With the weight itself, so that no other one gets its id.
+        casts[key] = weight, tf.cast(tf.convert_to_tensor(weight), dtype)
     return casts[key][1]

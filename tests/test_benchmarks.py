@@ -126,6 +126,12 @@ def test_convolution_floor_times_each_distinct_convolution_once(capsys, tmp_path
         assert found["seconds"] > 0
 
 
+def test_a_wide_convnet_has_the_convolutions_that_define_it(in_root):
+    found = convolution_floor.of_experiment(experiments.named("full", "rows"), 1)
+    assert [convolution.inputs for convolution in found] == [(10, 64, 64, 1), (10, 31, 31, 512), (10, 14, 14, 512)]
+    assert {convolution.kernel[:2] for convolution in found} == {(3, 3)}
+
+
 def test_a_resnet_has_the_convolutions_that_its_stages_say(in_root):
     config = experiment_flags.config_from_flags(experiment_flags.parse(
         ["--flagfile=configs/smt_i3d_rstg_final.flags", "--dim_h=32", "--dim_w=32", "--video_num_frames=2",

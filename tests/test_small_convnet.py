@@ -27,7 +27,8 @@ def test_rectangular_clips_equal_the_reference():
 
 def test_the_convnet_keeps_the_rules_of_layers():
     video = np.random.default_rng(0).uniform(0, 1, (2, 3, 10, 12, 3)).astype(np.float32)
-    check_layer(SmallConvnet, {"filters": 4, "layers": 2}, video, output_shape=(2, 3, 1, 1, 4), weights=4)
+    check_layer(SmallConvnet, {"filters": 4, "layers": 2, "fewer_products": False}, video,
+                output_shape=(2, 3, 1, 1, 4), weights=4)
 
 
 def test_frames_that_leave_no_pixel_are_refused_with_their_size():

@@ -1,13 +1,13 @@
 """3×3 convolutions with bias, each computed and differentiated in the way that is fastest for its shape on a CPU.
 
-| frames | forward and gradient of the frames | gradient of the kernel |
+| convolution of | forward, and gradient of the frames | gradient of the kernel |
 |---|---|---|
 | pictures (grey, RGB) | TensorFlow's | one product with nine shifted pictures |
-| narrow | TensorFlow's | TensorFlow's |
-| wide, bfloat16 | TensorFlow's | nine products, one for each place in the kernel |
-| wide, float32 | `winograd`'s | `winograd`'s, three products for each of its six parts |
+| less than 256 channels in or out | TensorFlow's | TensorFlow's |
+| wide maps, bfloat16, or float32 with few rows | TensorFlow's | nine products, one for each place in the kernel |
+| wide maps, float32 | `winograd`'s | `winograd`'s, three products for each of its six parts |
 
-With a GPU at hand it is TensorFlow's own for all but pictures, which is cuDNN's.
+With a GPU all but pictures go to TensorFlow's own ops, that is to cuDNN.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ from __future__ import annotations
 import tensorflow as tf
 
 from rstg_tf.backbones import winograd
+from rstg_tf.devices import has_gpu
 from rstg_tf.rows import add_bias
 
 SIDE = 3  # pixels of a kernel
 PIXEL_CHANNELS = 3  # a map with no more than these is a picture: grey or RGB
-WIDE = 256  # channels from which on matrix products are the faster gradient of a kernel
+WIDE = 256  # channels, in and out, from which on matrix products and `winograd` are the faster ways
 WORTHWHILE = 0.75  # share of the multiplications up to which Winograd's additions are paid for
 
 
 def convolve(frames, kernel, bias, *, fewer_products: bool = True):
     """VALID convolution of stride 1, and bias: [F, H, W, C], [3, 3, C, D], [D] -> [F, H-2, W-2, D], of one dtype.
 
-    fewer_products: by `winograd` where it pays. The sums are the same up to rounding, twice a plain sum's.
+    fewer_products: by `winograd` where it pays; equal up to rounding, whose error is about twice a plain sum's.
     """
     if frames.shape[-1] <= PIXEL_CHANNELS:
         return _convolve_pictures(frames, kernel, bias)
@@ -41,7 +42,7 @@ def _winograd_pays(frames, kernel) -> bool:
 
 
 def _products_pay(kernel) -> bool:
-    return min(kernel.shape[2:]) >= WIDE and not tf.config.list_physical_devices("GPU")
+    return min(kernel.shape[2:]) >= WIDE and not has_gpu()
 
 
 @tf.custom_gradient
@@ -52,7 +53,7 @@ def _convolve(frames, kernel):
         if not _products_pay(kernel):
             return of_frames, tf.raw_ops.Conv2DBackpropFilter(
                 input=frames, filter_sizes=tf.shape(kernel), out_backprop=upstream, strides=[1] * 4, padding="VALID")
-        with tf.control_dependencies([of_frames]):  # each uses all cores: side by side they take longer
+        with tf.control_dependencies([of_frames]):  # both use all cores, and take longer side by side
             return of_frames, _kernel_gradient_by_products(frames, upstream, kernel.shape)
 
     return tf.nn.conv2d(frames, kernel, 1, padding="VALID"), gradient
@@ -61,7 +62,7 @@ def _convolve(frames, kernel):
 def _kernel_gradient_by_products(frames, upstream, shape):
     """∂/∂kernel[y, x] = Σ frames[…, y:, x:]ᵀ · upstream, as a matrix product for each y and x: `shape` [y, x, C, D].
 
-    TensorFlow's own kernel takes 1.1 times as long in float32 and 1.3 to 1.7 times in bfloat16 at 512 channels, but
+    TensorFlow's own op takes 1.1 times as long in float32 and 1.3 to 1.7 times in bfloat16 at 512 channels, but
     half as long at 64.
     """
     height, width, filters = upstream.shape[1:]
@@ -69,7 +70,7 @@ def _kernel_gradient_by_products(frames, upstream, shape):
     products = []
     for y in range(shape[0]):
         for x in range(shape[1]):
-            with tf.control_dependencies(products[-2:-1]):  # no more than two shifted copies of the frames at a time
+            with tf.control_dependencies(products[-2:-1]):  # no more than two shifted copies at a time
                 shifted = tf.reshape(frames[:, y:y + height, x:x + width], [-1, frames.shape[-1]])
             products.append(tf.matmul(shifted, rows, transpose_a=True))  # [C, D]
     return tf.reshape(tf.stack(products), shape)
@@ -77,7 +78,7 @@ def _kernel_gradient_by_products(frames, upstream, shape):
 
 @tf.custom_gradient
 def _convolve_pictures(frames, kernel, bias):
-    """The same and bias, whose gradient is a by-product of the kernel's."""
+    """`_convolve`, plus a bias whose gradient is a by-product of the kernel's."""
     def gradient(upstream):
         of_frames = tf.nn.conv2d_transpose(upstream, kernel, tf.shape(frames), 1, padding="VALID")
         return of_frames, *_picture_gradients(frames, upstream)
@@ -88,7 +89,7 @@ def _convolve_pictures(frames, kernel, bias):
 def _picture_gradients(frames, upstream):
     """Those of kernel and bias, as one matrix product: [3, 3, C, D], [D].
 
-    With one channel TensorFlow's own kernel takes five times as long on a CPU, in float32, and uses one thread: a third
+    With one channel TensorFlow's own op takes five times as long on a CPU, in float32, and uses one thread: a third
     of a training step at 64 filters.
     """
     height, width, filters = upstream.shape[1:]

@@ -1,9 +1,12 @@
 """A 3×3 convolution with little more than half of the multiplications: Winograd's F(4, 3) down the columns of a frame.
 
-Four outputs of three taps, y_i = Σ_k g_k d_{i+k}, take twelve multiplications. They are the transpose of a product of
-two polynomials, for which its values at six points suffice, the last of them infinity:
+Four outputs of three taps, y_i = Σ_k g_k d_{i+k}, take twelve multiplications. The product of a polynomial of three
+coefficients and one of four takes six: it has six coefficients, so its values at six points, the last of them infinity,
+determine it. Transposed, the same algorithm computes the four outputs:
 
-    y = Aᵀ [(G g) ⊙ (Bᵀ d)],  G [6, 3]: g as a polynomial at the points,  A [6, 4]: their powers,  Bᵀ [6, 6]
+    y = Aᵀ [(G g) ⊙ (Bᵀ d)]
+
+A [6, 4] and G [6, 3] are the powers of the points, Bᵀ [6, 6] the inverse of all their powers' transpose.
 
 Here y, g and d are rows of pixels, so that each of the six ⊙ is a convolution of 1×3 over all channels. Bᵀ and Aᵀ act
 on whole columns, as one matrix product each. Plain differentiation of this form saves as much in both gradients.
@@ -53,8 +56,8 @@ def matrices(height: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     Rows of the tiles below the frame are left out: as inputs they are zero, as outputs nobody asks for them.
     """
     tiles, to_outputs, to_kernel = _tiles(height), _powers(OUTPUTS), _powers(TAPS)
-    to_products = _of_inputs(to_outputs, to_kernel)
-    scale = np.abs(to_products).max(axis=1, keepdims=True)  # to G: none of Bᵀ's rows makes its part larger than another
+    to_products = np.linalg.inv(_powers(PARTS).T)
+    scale = np.abs(to_products).max(axis=1, keepdims=True)  # moved into G, so that the largest entry of a row is 1
     rows_in, rows_out = tiles * OUTPUTS + 2, tiles * OUTPUTS
     into, out = np.zeros([PARTS, tiles, rows_in]), np.zeros([rows_out, PARTS, tiles])
     for tile in range(tiles):
@@ -68,13 +71,6 @@ def matrices(height: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _powers(terms: int) -> np.ndarray:
     """What a polynomial's coefficients give at each point: [6, terms]. At infinity the highest power is left."""
     return np.vstack([np.vander(POINTS, terms, increasing=True), np.eye(terms)[-1]])
-
-
-def _of_inputs(to_outputs: np.ndarray, to_kernel: np.ndarray) -> np.ndarray:
-    """Bᵀ from A and G: what makes Σ_p A[p, i] · G[p, k] · Bᵀ[p, j] one where j = i + k, and zero elsewhere."""
-    products = np.einsum("pi,pk->ikp", to_outputs, to_kernel).reshape(-1, PARTS)
-    wanted = [np.eye(PARTS)[output + tap] for output in range(OUTPUTS) for tap in range(TAPS)]
-    return np.linalg.lstsq(products, np.array(wanted), rcond=None)[0]
 
 
 def _tiles(height: int) -> int:
