@@ -17,11 +17,12 @@ import served_models
 import tensorflow as tf
 from google.protobuf import text_format
 from served_models import GREY, clips, encode
+from tensorflow import keras
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 from tiny_clips import tiny_record, write_shards
 
 from datasets.video_records import decode_clip
-from rstg_tf import export, signatures, versions, warmup
+from rstg_tf import build_model, export, flags, signatures, versions, warmup
 from rstg_tf.config import ConfigError, ExperimentConfig
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -204,6 +205,19 @@ def test_a_model_that_reloads_differently_is_not_published(served, tmp_path, mon
                             class_names=served_models.class_names(GREY))
     assert not list((tmp_path / "base").iterdir())
     assert [path.name for path in tmp_path.iterdir()] == ["base"]
+
+
+def test_a_model_is_published_in_bfloat16_too(tmp_path):
+    """Op by op, bfloat16 is rounded where a traced graph does not: the comparison must not take that for a fault."""
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    config = flags.config_from_flags(flags.parse([f"--flagfile={ROOT / 'configs' / 'demo.flags'}"]))
+    model = build_model(config.model)
+    names = [str(label) for label in range(config.model.num_classes)]
+    path = export.export_model(model, base=str(tmp_path / "served"), config=config, class_names=names)
+    video = tf.cast(tf.random.stateless_uniform([3, *model.video_shape], [0, 1], 0, 256, tf.int32), tf.uint8)
+    found = tf.saved_model.load(path).signatures["serving_default"](video=video)["logits"]
+    traced = tf.function(lambda video: model(video, training=False), autograph=False)(video)
+    np.testing.assert_allclose(found, traced, rtol=0, atol=3e-2 * np.abs(traced).max())
 
 
 def test_what_a_killed_export_left_is_swept_and_a_running_ones_is_not(tmp_path):
