@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import shutil
+import signal
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -18,6 +19,9 @@ from rstg_tf import build_model, flags, runs
 
 LOGICAL_CPUS = 4
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+# Started by a script in its background, pytest ignores Ctrl-C, and so would the programs that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Several replicas need several devices, and TensorFlow splits the CPU only before its first operation.
 tf.config.set_logical_device_configuration(

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from rstg_tf import RecurrentSpaceTimeGraph
+from rstg_tf.devices import cpu_strategy
 from rstg_tf.halves import in_halves
 
 
@@ -41,6 +42,19 @@ def test_a_known_batch_of_two_and_more_is_halved_when_traced(clips, sizes):
     found = concrete(tf.constant(values))
     np.testing.assert_array_equal(found["twice"], 2 * values)
     np.testing.assert_array_equal(found["rows"][0], values)
+
+
+def test_in_each_of_several_replicas_a_batch_stays_whole():
+    seen = []
+
+    def note(part):
+        seen.append(part.shape[0])
+        return part
+
+    strategy = cpu_strategy(2)
+    run = tf.function(lambda: strategy.run(lambda: in_halves(note, tf.zeros([4, 3]))), autograph=False)
+    run.get_concrete_function()
+    assert seen == [4, 4]
 
 
 def test_op_by_op_a_batch_stays_whole():
