@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
+from rstg_tf.interrupts import kept_interrupts
+
 
 def failed(name: str, error: Exception, *, code: int) -> int:
     """Tells on stderr what went wrong and returns the exit code: 2 wrong use, 1 the data's or the machine's fault."""
@@ -15,7 +17,8 @@ def failed(name: str, error: Exception, *, code: int) -> int:
 def run_program(main: Callable[[Sequence[str]], int], *, name: str, interrupted: str) -> None:
     """Ends the process with what `main` returns for the command line; after Ctrl-C with 130 and what that means."""
     try:
-        sys.exit(main(sys.argv[1:]))
+        with kept_interrupts():
+            sys.exit(main(sys.argv[1:]))
     except KeyboardInterrupt:
         print(f"{name}: interrupted; {interrupted}", file=sys.stderr)
         sys.exit(130)

@@ -30,6 +30,7 @@ from absl import flags as absl_flags
 
 from rstg_tf.commands import failed, run_program
 from rstg_tf.config import ConfigError, ExperimentConfig
+from rstg_tf.interrupts import kept_interrupts
 from rstg_tf.runs import Run, open_run, parse_run_flags, sync_folder
 from rstg_tf.versions import building_folder, check_target, publish
 
@@ -114,9 +115,10 @@ def export_model(model, *, base: str, config: ExperimentConfig, class_names: Seq
         raise ConfigError(f"{len(class_names)} class names for {config.model.num_classes} classes.")
     building = building_folder(base)
     try:
-        _write(building, model, clip or served_clip(config), config, class_names, step,
-               model_name=os.path.basename(os.path.abspath(base)))
-        sync_folder(building)
+        with kept_interrupts():
+            _write(building, model, clip or served_clip(config), config, class_names, step,
+                   model_name=os.path.basename(os.path.abspath(base)))
+            sync_folder(building)
         return publish(building, base, version)
     finally:
         shutil.rmtree(building, ignore_errors=True)

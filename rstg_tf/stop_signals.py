@@ -10,6 +10,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from rstg_tf.interrupts import raised_again
+
 
 class _Abandoned(BaseException):
     """Not an Exception, so that no handler in the abandoned work takes it for an error of its own."""
@@ -47,18 +49,23 @@ class StopSignals:
 
     def abandonable(self, function: Callable[[], Any]) -> Any:
         """`function()`, or None if a signal came before it was done: for work that leaves nothing to be saved."""
-        self._raises = True
         try:
-            return None if self.received else function()
+            with raised_again(_Abandoned):
+                try:
+                    self._raises = True
+                    done = None if self.received else function()
+                finally:
+                    self._raises = False
         except _Abandoned:
             return None
-        finally:
-            self._raises = False
+        except Exception:
+            if not self.received:
+                raise
+        return None if self.received else done  # however _Abandoned was lost: swallowed or become another error
 
     def _handle(self, number, frame) -> None:
-        self.received = signal.Signals(number).name
+        self.received = self.received or signal.Signals(number).name
         if self._raises:
-            self._raises = False
             raise _Abandoned
 
     def _watch(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -270,6 +271,20 @@ def test_an_interrupted_export_ends_with_130_and_leaves_nothing(small_run, tmp_p
     assert (process.returncode, told.splitlines()[-1]) == (130, "export: interrupted; nothing was published.")
     assert "Traceback" not in told
     assert not list(base.iterdir()) and sorted(path.name for path in tmp_path.iterdir()) == ["runs", "served"]
+
+
+def test_an_export_that_lost_its_interrupt_publishes_nothing(light, tmp_path, monkeypatch):
+    write = export._write
+
+    def lose_an_interrupt(*arguments, **settings):
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        write(*arguments, **settings)
+
+    monkeypatch.setattr(export, "_write", lose_an_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        publish(tmp_path / "base")
+    assert not list((tmp_path / "base").iterdir()) and [path.name for path in tmp_path.iterdir()] == ["base"]
 
 
 def test_wrong_use_is_told_in_a_sentence_without_waiting_for_tensorflow(small_run, tmp_path, monkeypatch, capsys):

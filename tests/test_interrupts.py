@@ -1,0 +1,152 @@
+"""Ctrl-C ends what it is meant to end, also where the KeyboardInterrupt is raised in code that loses it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+import weakref
+
+import pytest
+import tensorflow as tf
+
+from rstg_tf.commands import run_program
+from rstg_tf.interrupts import kept_interrupts
+from rstg_tf.stop_signals import StopSignals
+
+SECONDS = 20  # far above what any of these takes
+
+
+def press_ctrl_c(*_):
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def work_for_long():
+    for _ in range(100 * SECONDS):
+        time.sleep(0.01)
+
+
+def in_a_destructor():
+    type("Freed", (), {"__del__": press_ctrl_c})()
+    work_for_long()
+
+
+def in_the_callback_of_a_weak_reference():
+    thing = type("Thing", (), {})()
+    reference = weakref.ref(thing, press_ctrl_c)
+    del thing
+    work_for_long()
+    assert reference
+
+
+def swallowed():
+    with contextlib.suppress(BaseException):
+        press_ctrl_c()
+
+
+def become_another_error():
+    try:
+        press_ctrl_c()
+    except KeyboardInterrupt as error:
+        raise RuntimeError("MISMATCH of original and normalized active exception types") from error
+
+
+LOST = [in_a_destructor, in_the_callback_of_a_weak_reference, swallowed, become_another_error]
+
+
+@pytest.mark.parametrize("work", LOST)
+def test_a_lost_interrupt_ends_the_block_in_silence_and_soon(work, monkeypatch):
+    said = []
+    monkeypatch.setattr(sys, "unraisablehook", said.append)
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), kept_interrupts():
+        work()
+    assert time.monotonic() - began < SECONDS / 2
+    assert not said
+    assert sys.unraisablehook == said.append
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("work", LOST)
+def test_an_evaluation_that_loses_its_signal_is_abandoned_in_silence_and_soon(work, monkeypatch):
+    said = []
+    monkeypatch.setattr(sys, "unraisablehook", said.append)
+    began = time.monotonic()
+    with StopSignals(tf.Variable(False)) as signals:
+        assert signals.abandonable(lambda: work() or 0.5) is None
+    assert time.monotonic() - began < SECONDS / 2
+    assert not said
+
+
+def test_an_evaluation_s_own_error_is_not_taken_for_a_signal():
+    def fail():
+        raise RuntimeError("its own")
+
+    with StopSignals(tf.Variable(False)) as signals, pytest.raises(RuntimeError, match="its own"):
+        signals.abandonable(fail)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_outside_of_a_block_python_drops_it_in_a_destructor():
+    type("Freed", (), {"__del__": press_ctrl_c})()
+
+
+def test_a_block_that_is_not_interrupted_ends_as_it_would_and_other_dropped_errors_are_told(monkeypatch):
+    said = []
+    monkeypatch.setattr(sys, "unraisablehook", said.append)
+    with kept_interrupts():
+        type("Freed", (), {"__del__": lambda self: {}["absent"]})()
+    assert [lost.exc_type for lost in said] == [KeyError]
+    with pytest.raises(RuntimeError, match="its own"), kept_interrupts():
+        raise RuntimeError("its own")
+
+
+def test_a_handler_that_only_takes_note_is_left_to_decide():
+    noted = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: noted.append(number))
+    try:
+        with kept_interrupts():
+            press_ctrl_c()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert noted == [signal.SIGINT]
+
+
+def test_a_process_that_ignores_ctrl_c_goes_on_ignoring_it():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with kept_interrupts():
+            press_ctrl_c()
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_thread_may_enter_it():
+    done = []
+
+    def work():
+        with kept_interrupts():
+            done.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done == [signal.default_int_handler]
+
+
+@pytest.mark.parametrize("work", [become_another_error, press_ctrl_c, in_a_destructor])
+def test_an_interrupted_program_says_so_and_ends_with_130(work, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run_program(lambda arguments: work(), name="show", interrupted="nothing was shown.")
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "show: interrupted; nothing was shown.\n"
+
+
+def test_a_program_that_was_done_when_the_interrupt_was_lost_ends_as_it_said():
+    with pytest.raises(SystemExit) as ended:
+        run_program(lambda arguments: swallowed() or 3, name="show", interrupted="nothing was shown.")
+    assert ended.value.code == 3
