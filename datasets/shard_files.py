@@ -18,6 +18,7 @@ import joblib
 from datasets.manifest import ShardInfo, hash_file, rename_durably
 
 SECONDS_BETWEEN_LOOKS = 2.0
+KEPT = "finished shards are kept: give the same command again"
 
 
 def is_intact(directory: Path, shard: ShardInfo) -> bool:

@@ -24,10 +24,12 @@ from typing import Any
 
 from absl import flags as absl_flags
 
+from datasets.shard_files import KEPT
 from datasets.something_something_labels import KNOWN_COUNTS, NUM_CLASSES, read_labels
 from datasets.video_commands import define_writing_flags, require_flags, run_command, summarize, writing_arguments
 from datasets.video_sources import VideoSource
 from datasets.video_writing import write_videos
+from rstg_tf.commands import run_program
 from rstg_tf.config import ConfigError
 from rstg_tf.video import require_ffmpeg
 
@@ -123,4 +125,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run_program(main, name=NAME, interrupted=f"{KEPT}.")

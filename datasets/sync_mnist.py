@@ -13,7 +13,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,11 +20,14 @@ from absl import flags as absl_flags
 
 from datasets.digits import SPLITS
 from datasets.manifest import DatasetError
+from datasets.shard_files import KEPT
 from datasets.sync_mnist_plans import SyncMnistSettings
 from datasets.sync_mnist_writing import CLIPS_PER_SHARD, write_dataset
+from rstg_tf.commands import failed, run_program
 from rstg_tf.config import ConfigError
 
 __all__ = ["PRESETS", "Preset", "SyncMnistSettings", "main", "write_dataset"]
+NAME = "datasets.sync_mnist"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,14 +121,9 @@ def main(arguments: Sequence[str]) -> int:
         chosen = _arguments_from_flags(values)
         manifest = write_dataset(**chosen)
     except (ConfigError, DatasetError, absl_flags.Error) as error:
-        print(f"datasets.sync_mnist: {error}", file=sys.stderr)
-        return 2
+        return failed(NAME, error, code=2)
     except OSError as error:
-        print(f"datasets.sync_mnist: {error} Finished shards are kept: give the same command again.", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("datasets.sync_mnist: interrupted. Finished shards are kept: give the command again.", file=sys.stderr)
-        return 130
+        return failed(NAME, error, code=1, mending=f"{KEPT.capitalize()}.")
     print(json.dumps({
         "out_dir": os.fspath(chosen["out_dir"]), "split": manifest.split, "clips": manifest.num_clips,
         "classes": len(manifest.classes), "shards": len(manifest.shards),
@@ -135,4 +132,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run_program(main, name=NAME, interrupted=f"{KEPT}.")

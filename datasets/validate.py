@@ -17,7 +17,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ import numpy as np
 from datasets.manifest import hash_file, record_offsets, size_fault
 from datasets.video_records import DatasetError, Manifest, ShardInfo, decode_clip
 from rstg_tf.bars import Bar
+from rstg_tf.commands import failed, run_program
 
 
 def validate(directory: str | os.PathLike, manifest: Manifest, *, bar: Any = None) -> Iterator[str | None]:
@@ -180,7 +181,7 @@ def _advance(bar: Any, steps: int) -> None:
         bar.update(steps)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m datasets.validate", description=__doc__.split("\n\n")[0])
     parser.add_argument("directory", help="folder of a data set, with dataset.json and its shards")
     directory = parser.parse_args(arguments).directory
@@ -189,8 +190,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         manifest = Manifest.read(directory)
     except DatasetError as error:
-        print(error, file=sys.stderr)
-        return 2
+        return failed("datasets.validate", error, code=2)
     clips = faults = 0
     with Bar(total=num_checks(manifest), desc="validating", unit="check", file=sys.stderr) as bar:
         for outcome in validate(directory, manifest, bar=bar):
@@ -204,8 +204,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        print("datasets.validate: interrupted; the faults above are not all there may be.", file=sys.stderr)
-        sys.exit(130)
+    run_program(main, name="datasets.validate", interrupted="the faults above are not all there may be.")

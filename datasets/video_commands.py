@@ -11,8 +11,10 @@ from typing import Any
 from absl import flags as absl_flags
 
 from datasets.manifest import DatasetError
+from datasets.shard_files import KEPT
 from datasets.shard_notes import REJECTED_FILE, TooManyRejectedError
 from datasets.video_writing import VIDEOS_PER_SHARD, Written
+from rstg_tf.commands import failed
 from rstg_tf.config import ConfigError
 from rstg_tf.video import VideoError
 
@@ -56,7 +58,7 @@ def run_command(
 ) -> int:
     """Parses the flags, calls `run`, prints what it returns as a line of JSON; returns the exit code.
 
-    0: done; 1: the data or the machine is at fault; 2: wrong use; 130: interrupted.
+    0: done; 1: the data or the machine is at fault; 2: wrong use.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow logs harmless lines as errors when there is no GPU
     values = absl_flags.FlagValues()
@@ -70,17 +72,11 @@ def run_command(
             return 0
         summary = run(values)
     except (ConfigError, DatasetError, VideoError, absl_flags.Error) as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        return 2
+        return failed(name, error, code=2)
     except TooManyRejectedError as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        return 1
+        return failed(name, error, code=1)
     except OSError as error:
-        print(f"{name}: {error} Finished shards are kept: give the same command again.", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"{name}: interrupted. Finished shards are kept: give the command again.", file=sys.stderr)
-        return 130
+        return failed(name, error, code=1, mending=f"{KEPT.capitalize()}.")
     print(json.dumps(summary))
     return 0
 

@@ -33,9 +33,11 @@ from typing import Any
 
 from absl import flags as absl_flags
 
+from datasets.shard_files import KEPT
 from datasets.video_commands import define_writing_flags, require_flags, run_command, summarize, writing_arguments
 from datasets.video_sources import BACKWARDS, SHORT_SIDE, Cutting, VideoSource, uniform_hash
 from datasets.video_writing import write_videos
+from rstg_tf.commands import run_program
 from rstg_tf.config import ConfigError
 from rstg_tf.video import FRAME_FILE_SUFFIXES, require_ffmpeg
 
@@ -205,4 +207,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run_program(main, name=NAME, interrupted=f"{KEPT}.")

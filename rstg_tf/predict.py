@@ -223,9 +223,6 @@ def main(arguments: Sequence[str]) -> int:
         else:
             classifier = run_classifier(open_run(flags.model_dir, flags.checkpoint), precision=flags.precision)
         run(flags, classifier)
-    except BrokenPipeError:  # who read standard output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except ConfigError as error:
         return failed("predict", error, code=2)
     except (VideoError, OSError) as error:

@@ -13,7 +13,6 @@ import weakref
 import pytest
 import tensorflow as tf
 
-from rstg_tf.commands import run_program
 from rstg_tf.interrupts import kept_interrupts
 from rstg_tf.stop_signals import StopSignals
 
@@ -136,17 +135,3 @@ def test_a_thread_may_enter_it():
     thread.start()
     thread.join()
     assert done == [signal.default_int_handler]
-
-
-@pytest.mark.parametrize("work", [become_another_error, press_ctrl_c, in_a_destructor])
-def test_an_interrupted_program_says_so_and_ends_with_130(work, capsys):
-    with pytest.raises(SystemExit) as ended:
-        run_program(lambda arguments: work(), name="show", interrupted="nothing was shown.")
-    assert ended.value.code == 130
-    assert capsys.readouterr().err == "show: interrupted; nothing was shown.\n"
-
-
-def test_a_program_that_was_done_when_the_interrupt_was_lost_ends_as_it_said():
-    with pytest.raises(SystemExit) as ended:
-        run_program(lambda arguments: swallowed() or 3, name="show", interrupted="nothing was shown.")
-    assert ended.value.code == 3

@@ -1,7 +1,6 @@
 """The command `python -m rstg_tf.release`; see `tool`."""
 
-import sys
-
+from rstg_tf.commands import run_program
 from rstg_tf.release.tool import main
 
-sys.exit(main(sys.argv[1:]))
+run_program(main, name="release", interrupted="nothing was written.")

@@ -16,12 +16,12 @@ from __future__ import annotations
 import json
 import math
 import os
-import sys
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from absl import flags as absl_flags
 
+from rstg_tf.commands import failed
 from rstg_tf.config import ConfigError
 from rstg_tf.runs import open_run, parse_run_flags
 from rstg_tf.weight_files import WeightFile, find_weights, read_shapes, read_variables
@@ -41,8 +41,7 @@ def main(arguments: Sequence[str]) -> int:
             return export_tf1(arguments[1:])
         return inspect(arguments)
     except (ConfigError, OSError) as error:
-        print(f"{command}: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
+        return failed(command, error, code=2 if isinstance(error, ConfigError) else 1)
 
 
 def inspect(arguments: Sequence[str]) -> int:
