@@ -23,6 +23,7 @@ from datasets.records_of_runs import model_sizes, open_dataset
 from datasets.views import evaluation_reading, training_reading
 from rstg_tf.commands import failed, run_program
 from rstg_tf.config import ConfigError
+from rstg_tf.interrupts import check_interrupts
 from rstg_tf.runs import Run, open_run, parse_run_flags
 from rstg_tf.versions import check_target
 
@@ -80,6 +81,7 @@ def evaluate(run: Run, directory: str, manifest: Manifest, reading: dict[str, An
         "step": step, "checkpoint": "best" if run.checkpoint == "best" else f"ckpt-{step}", "model_dir": run.path,
         "dataset_dir": directory, "precision": precision,
         "confused_pairs": _most_confused(evaluation, manifest.classes)}
+    check_interrupts()
     write_scores(os.path.join(run.path, SCORES_FILE), evaluation)
     write_atomically(os.path.join(run.path, RESULT_FILE), json.dumps(result, indent=2) + "\n")
     print(_in_words(result))

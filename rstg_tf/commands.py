@@ -20,7 +20,8 @@ def failed(name: str, error: Exception, *, code: int, mending: str = "") -> int:
 def run_program(main: Callable[[Sequence[str]], int], *, name: str, interrupted: str) -> None:
     """Ends the process with what `main` returns for the command line; after Ctrl-C with 130 and what that means.
 
-    Where who reads standard output leaves, as `head` does, the end is 1, without a word.
+    A program that is done before it notices an interrupt that was lost (see `kept_interrupts`) ends as it would. Where
+    who reads standard output leaves, as `head` does, the end is 1, without a word.
     """
     try:
         with kept_interrupts():

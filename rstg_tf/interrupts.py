@@ -1,8 +1,8 @@
 """Ctrl-C reaches the work that it is meant to end, whatever becomes of the exception on its way. No TensorFlow.
 
 Python raises it in whatever runs at that moment. In a destructor or the callback of a weak reference, of which a graph
-that is loaded or traced has thousands, Python prints the exception and drops it; where C++ calls Python, it may come
-out as another error or not at all. An export that was to be given up would then be published.
+that is loaded or traced has thousands, Python prints the exception and drops it; an import may swallow it; where C++
+calls Python, it may come out as another error. An export that was to be given up would then be published.
 """
 
 from __future__ import annotations
@@ -12,64 +12,90 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 SECONDS_UNTIL_AGAIN = 0.02  # for whatever dropped the exception to be over
 
 
-@contextlib.contextmanager
-def kept_interrupts() -> Iterator[None]:
-    """Ends with KeyboardInterrupt if Ctrl-C raised one within it, also if that one was lost or became another error.
+class _Handler:
+    """SIGINT's while a block is entered: the handler of before, and whether that has raised KeyboardInterrupt."""
 
-    A dropped one is raised again a moment later; one that vanished without a trace, when the block is done. A block
-    that ends with SystemExit has said how it ended, and keeps it. Nothing changes where SIGINT raises no
-    KeyboardInterrupt: in threads, in a process that ignores it, under a handler that only takes note.
-    """
-    came = threading.Event()
-    raises = signal.getsignal(signal.SIGINT)
-    if not callable(raises) or threading.current_thread() is not threading.main_thread():
-        yield
-        return
+    def __init__(self, raises: Callable):
+        self._raises = raises
+        self.came = False  # no lock around it: a second signal may come while the first is handled
 
-    def handle(number, frame) -> None:
+    def __call__(self, number, frame) -> None:
         try:
-            raises(number, frame)
+            self._raises(number, frame)
         except KeyboardInterrupt:
-            came.set()
+            self.came = True
             raise
 
-    signal.signal(signal.SIGINT, handle)
+
+@contextlib.contextmanager
+def kept_interrupts() -> Iterator[None]:
+    """Ends with KeyboardInterrupt if Ctrl-C raised one within it, though that one was lost or became another error.
+
+    A dropped one is raised again a moment later; one that vanished without a trace, at the next `check_interrupts`, or
+    where this block or one in it begins or ends. A block that ends with SystemExit has said how it ended, and keeps it.
+    Nothing changes where SIGINT raises no KeyboardInterrupt: in threads, in a process that ignores it, under a handler
+    that only takes note.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = before if isinstance(before, _Handler) else _Handler(before)
+    signal.signal(signal.SIGINT, handler)
     try:
+        check_interrupts()
         with raised_again(KeyboardInterrupt):
             yield
-        if came.is_set():
-            raise KeyboardInterrupt
+        check_interrupts()
     except Exception as error:
-        if came.is_set():
+        if handler.came:
             raise KeyboardInterrupt from error
         raise
     finally:
-        signal.signal(signal.SIGINT, raises)
+        signal.signal(signal.SIGINT, before)
+
+
+def check_interrupts() -> None:
+    """Raises KeyboardInterrupt if one was raised since the outermost `kept_interrupts` began, and lost.
+
+    For the moment before something is kept or begun that an interrupt should have prevented.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if isinstance(handler, _Handler) and handler.came:
+        raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
-def raised_again(kind: type[BaseException]) -> Iterator[None]:
-    """Where Python drops an exception of this kind, which SIGINT's handler raises, SIGINT is sent once more."""
+def raised_again(kind: type[BaseException]) -> Iterator[Callable[[], None]]:
+    """Where Python drops an exception of this kind, which SIGINT's handler raises, SIGINT is sent once more.
+
+    Yields a function that does the same for a handler which cannot raise yet.
+    """
     done, unraisable = threading.Event(), sys.unraisablehook
 
     def send() -> None:
         if not done.is_set():
             os.kill(os.getpid(), signal.SIGINT)
 
+    def again() -> None:
+        timer = threading.Timer(SECONDS_UNTIL_AGAIN, send)
+        timer.daemon = True  # others take a lock of `threading` that the interrupted code may hold
+        timer.start()
+
     def dropped(lost) -> None:
         if issubclass(lost.exc_type, kind):
-            threading.Timer(SECONDS_UNTIL_AGAIN, send).start()
+            again()
         else:
             unraisable(lost)
 
     sys.unraisablehook = dropped
     try:
-        yield
+        yield again
     finally:
         done.set()
         sys.unraisablehook = unraisable

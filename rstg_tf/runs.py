@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from absl import flags as absl_flags
 
 from rstg_tf.config import ConfigError, ExperimentConfig
+from rstg_tf.interrupts import check_interrupts
 
 RUNS_DIR = "runs"
 CONFIG_FILE = "config.json"
@@ -78,7 +79,9 @@ class Run:
         from rstg_tf.model import build_model
 
         model = build_model(self.config.model)
-        return model, restore_for_inference(model, self.path, self.checkpoint)
+        step = restore_for_inference(model, self.path, self.checkpoint)
+        check_interrupts()
+        return model, step
 
 
 def open_run(model_dir: str = "", checkpoint: str = "", *, runs_dir: str = RUNS_DIR) -> Run:

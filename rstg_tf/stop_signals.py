@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from rstg_tf.interrupts import raised_again
+from rstg_tf.interrupts import check_interrupts, raised_again
 
 
 class _Abandoned(BaseException):
@@ -28,8 +28,10 @@ class StopSignals:
         self.received: str | None = None
         self._stop = stop
         self._raises = False
+        self._again: Callable[[], None]
 
     def __enter__(self) -> StopSignals:
+        check_interrupts()
         self._reader, self._writer = socket.socketpair()
         self._writer.setblocking(False)
         self._old_descriptor = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
@@ -48,9 +50,13 @@ class StopSignals:
         self._writer.close()
 
     def abandonable(self, function: Callable[[], Any]) -> Any:
-        """`function()`, or None if a signal came before it was done: for work that leaves nothing to be saved."""
+        """`function()`, or None if a signal came before it was done: for work that leaves nothing to be saved.
+
+        A graph that is being traced at that moment is finished first: left open, it would take in the operations that
+        save the run.
+        """
         try:
-            with raised_again(_Abandoned):
+            with raised_again(_Abandoned) as self._again:
                 try:
                     self._raises = True
                     done = None if self.received else function()
@@ -61,12 +67,16 @@ class StopSignals:
         except Exception:
             if not self.received:
                 raise
+        finally:
+            self._raises = False  # once more, since a signal at the wrong moment skips the other in Python 3.9
         return None if self.received else done  # however _Abandoned was lost: swallowed or become another error
 
     def _handle(self, number, frame) -> None:
         self.received = self.received or signal.Signals(number).name
         if self._raises:
-            raise _Abandoned
+            if tf.executing_eagerly():
+                raise _Abandoned
+            self._again()
 
     def _watch(self) -> None:
         while True:

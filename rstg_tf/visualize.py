@@ -27,6 +27,7 @@ from rstg_tf.commands import failed, run_program
 from rstg_tf.config import ConfigError
 from rstg_tf.export import run_clip
 from rstg_tf.folders import folder_name, whole_folder
+from rstg_tf.interrupts import check_interrupts
 from rstg_tf.runs import Run, open_run, parse_run_flags
 from rstg_tf.video import VideoError
 
@@ -156,6 +157,7 @@ def visualize(run: Run, clips: Clips, *, out: str, precision: str) -> dict:
     with whole_folder(out) as folder:
         summary = write_graph_pictures(folder, model=model, clips=clips.videos, drawn=clips.drawn, labels=clips.labels,
                                        averaged=clips.averaged, class_names=run.class_names())
+        check_interrupts()
     return {"out": out, "model_dir": run.path, "step": step, "drawn": list(clips.drawn), "mean_over": summary["clips"],
             "places": list(summary["places"])}
 

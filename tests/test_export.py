@@ -23,7 +23,8 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 from tiny_clips import tiny_record, write_shards
 
 from datasets.video_records import decode_clip
-from rstg_tf import build_model, export, flags, signatures, versions, warmup
+from rstg_tf import build_model, checkpoints, export, flags, signatures, versions, warmup
+from rstg_tf.commands import run_program
 from rstg_tf.config import ConfigError, ExperimentConfig
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -285,6 +286,22 @@ def test_an_export_that_lost_its_interrupt_publishes_nothing(light, tmp_path, mo
     with pytest.raises(KeyboardInterrupt):
         publish(tmp_path / "base")
     assert not list((tmp_path / "base").iterdir()) and [path.name for path in tmp_path.iterdir()] == ["base"]
+
+
+def test_an_interrupt_that_is_lost_while_the_run_is_loaded_ends_the_command(light, small_run, tmp_path, monkeypatch):
+    restore = checkpoints.restore_for_inference
+
+    def lose_an_interrupt(*arguments):
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        return restore(*arguments)
+
+    monkeypatch.setattr(checkpoints, "restore_for_inference", lose_an_interrupt)
+    monkeypatch.setattr(sys, "argv", ["export", f"--model_dir={small_run.path}", f"--out={tmp_path / 'served'}"])
+    with pytest.raises(SystemExit) as ended:
+        run_program(export.main, name="export", interrupted="nothing was published.")
+    assert ended.value.code == 130
+    assert not list((tmp_path / "served").iterdir())
 
 
 def test_wrong_use_is_told_in_a_sentence_without_waiting_for_tensorflow(small_run, tmp_path, monkeypatch, capsys):

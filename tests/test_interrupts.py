@@ -13,7 +13,7 @@ import weakref
 import pytest
 import tensorflow as tf
 
-from rstg_tf.interrupts import kept_interrupts
+from rstg_tf.interrupts import SECONDS_UNTIL_AGAIN, check_interrupts, kept_interrupts
 from rstg_tf.stop_signals import StopSignals
 
 SECONDS = 20  # far above what any of these takes
@@ -28,8 +28,12 @@ def work_for_long():
         time.sleep(0.01)
 
 
-def in_a_destructor():
+def dropped():
     type("Freed", (), {"__del__": press_ctrl_c})()
+
+
+def in_a_destructor():
+    dropped()
     work_for_long()
 
 
@@ -49,7 +53,7 @@ def swallowed():
 def become_another_error():
     try:
         press_ctrl_c()
-    except KeyboardInterrupt as error:
+    except BaseException as error:
         raise RuntimeError("MISMATCH of original and normalized active exception types") from error
 
 
@@ -88,9 +92,77 @@ def test_an_evaluation_s_own_error_is_not_taken_for_a_signal():
         signals.abandonable(fail)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_outside_of_a_block_python_drops_it_in_a_destructor():
-    type("Freed", (), {"__del__": press_ctrl_c})()
+def test_a_termination_that_is_dropped_is_not_taken_for_ctrl_c():
+    def evaluate():
+        type("Freed", (), {"__del__": lambda self: os.kill(os.getpid(), signal.SIGTERM)})()
+        work_for_long()
+
+    with StopSignals(tf.Variable(False)) as signals:
+        assert signals.abandonable(evaluate) is None
+    assert signals.received == "SIGTERM"
+
+
+def test_a_graph_that_is_traced_when_the_signal_comes_is_finished_before_the_evaluation_is_abandoned():
+    reached = []
+
+    @tf.function(autograph=False)
+    def step():
+        press_ctrl_c()
+        for _ in range(10):
+            time.sleep(SECONDS_UNTIL_AGAIN)
+        reached.append("end of the graph")
+        return tf.constant(1)
+
+    def evaluate():
+        step()
+        work_for_long()
+        reached.append("end of the evaluation")
+
+    with StopSignals(tf.Variable(False)) as signals:
+        assert signals.abandonable(evaluate) is None
+    assert reached == ["end of the graph"]
+    assert tf.executing_eagerly()
+
+
+def test_an_interrupt_that_was_lost_ends_the_next_block_or_check_or_training_before_it_begins():
+    reached = []
+
+    def begin_a_block():
+        with kept_interrupts():
+            reached.append("block")
+
+    def begin_a_training():
+        with StopSignals(tf.Variable(False)):
+            reached.append("training")
+
+    for begin in (check_interrupts, begin_a_block, begin_a_training):
+        with pytest.raises(KeyboardInterrupt), kept_interrupts():
+            swallowed()
+            begin()
+            reached.append(begin)
+    assert not reached
+    check_interrupts()  # nothing is left of it
+    begin_a_block()
+    assert reached == ["block"]
+
+
+def test_nothing_is_sent_once_the_block_is_over():
+    with pytest.raises(KeyboardInterrupt), kept_interrupts():
+        dropped()
+    noted = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: noted.append(number))
+    try:
+        time.sleep(10 * SECONDS_UNTIL_AGAIN)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert not noted
+
+
+def test_outside_of_a_block_python_drops_it_in_a_destructor(monkeypatch):
+    said = []
+    monkeypatch.setattr(sys, "unraisablehook", said.append)
+    dropped()
+    assert [lost.exc_type for lost in said] == [KeyboardInterrupt]
 
 
 def test_a_block_that_is_not_interrupted_ends_as_it_would_and_other_dropped_errors_are_told(monkeypatch):
