@@ -160,17 +160,18 @@ def run(config: ExperimentConfig, model_dir: str, data: Data) -> int:
 
 
 def evaluator(config: ExperimentConfig, data: Data) -> Callable:
-    """model -> top-1 accuracy on the test records; traces the model once."""
+    """(model, stopped) -> top-1 accuracy on the test records, None if `stopped()`; traces the model once."""
     from datasets.pipeline import evaluation_clips
     from rstg_tf.evaluation import ClipScorer, evaluate_clips
 
     scorers: dict[int, ClipScorer] = {}
 
-    def evaluate(model) -> float:
+    def evaluate(model, stopped: Callable[[], bool]) -> float | None:
         scorer = scorers.setdefault(id(model), ClipScorer(model))
         clips = evaluation_clips(directory=config.data.test_dataset, manifest=data.test,
                                  batch_size=config.train.batch_size, **read_clips(data.test, config))
-        return evaluate_clips(model, clips, num_clips=data.test.num_clips, scorer=scorer).top1
+        evaluation = evaluate_clips(model, clips, num_clips=data.test.num_clips, scorer=scorer, stopped=stopped)
+        return evaluation and evaluation.top1
 
     return evaluate
 

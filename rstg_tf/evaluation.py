@@ -10,7 +10,7 @@ import dataclasses
 import math
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -144,8 +144,8 @@ class ClipScorer:
 
 
 def evaluate_clips(model, dataset: tf.data.Dataset, *, num_clips: int, views: int = 1, scorer: ClipScorer | None = None,
-                   progress: bool = False) -> Evaluation:
-    """The logits of every clip of a data set, each clip exactly once.
+                   progress: bool = False, stopped: Callable[[], bool] = lambda: False) -> Evaluation | None:
+    """The logits of every clip of a data set, each clip exactly once; None if `stopped()` after some batch.
 
     Args:
       dataset: batches {"video" [b, T, H, W, C] pixels 0…255, "label" [b], "media_id" [b], "index" [b]}, the index from
@@ -165,6 +165,8 @@ def evaluate_clips(model, dataset: tf.data.Dataset, *, num_clips: int, views: in
         for batch, logits in _scored_batches(scorer or ClipScorer(model), dataset):
             totals.add(batch, logits)
             bar.update(len(logits))
+            if stopped():
+                return None
     return totals.evaluation()
 
 

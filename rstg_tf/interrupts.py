@@ -49,7 +49,7 @@ def kept_interrupts() -> Iterator[None]:
     signal.signal(signal.SIGINT, handler)
     try:
         check_interrupts()
-        with raised_again(KeyboardInterrupt):
+        with _raised_again():
             yield
         check_interrupts()
     except Exception as error:
@@ -71,31 +71,25 @@ def check_interrupts() -> None:
 
 
 @contextlib.contextmanager
-def raised_again(kind: type[BaseException]) -> Iterator[Callable[[], None]]:
-    """Where Python drops an exception of this kind, which SIGINT's handler raises, SIGINT is sent once more.
-
-    Yields a function that does the same for a handler which cannot raise yet.
-    """
+def _raised_again() -> Iterator[None]:
+    """Where Python drops a KeyboardInterrupt, SIGINT is sent once more."""
     done, unraisable = threading.Event(), sys.unraisablehook
 
     def send() -> None:
         if not done.is_set():
             os.kill(os.getpid(), signal.SIGINT)
 
-    def again() -> None:
+    def dropped(lost) -> None:
+        if not issubclass(lost.exc_type, KeyboardInterrupt):
+            unraisable(lost)
+            return
         timer = threading.Timer(SECONDS_UNTIL_AGAIN, send)
         timer.daemon = True  # others take a lock of `threading` that the interrupted code may hold
         timer.start()
 
-    def dropped(lost) -> None:
-        if issubclass(lost.exc_type, kind):
-            again()
-        else:
-            unraisable(lost)
-
     sys.unraisablehook = dropped
     try:
-        yield again
+        yield
     finally:
         done.set()
         sys.unraisablehook = unraisable

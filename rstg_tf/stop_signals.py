@@ -5,16 +5,10 @@ from __future__ import annotations
 import signal
 import socket
 import threading
-from collections.abc import Callable
-from typing import Any
 
 import tensorflow as tf
 
-from rstg_tf.interrupts import check_interrupts, raised_again
-
-
-class _Abandoned(BaseException):
-    """Not an Exception, so that no handler in the abandoned work takes it for an error of its own."""
+from rstg_tf.interrupts import check_interrupts
 
 
 class StopSignals:
@@ -27,8 +21,6 @@ class StopSignals:
     def __init__(self, stop: tf.Variable):
         self.received: str | None = None
         self._stop = stop
-        self._raises = False
-        self._again: Callable[[], None]
 
     def __enter__(self) -> StopSignals:
         check_interrupts()
@@ -49,34 +41,15 @@ class StopSignals:
         self._reader.close()
         self._writer.close()
 
-    def abandonable(self, function: Callable[[], Any]) -> Any:
-        """`function()`, or None if a signal came before it was done: for work that leaves nothing to be saved.
+    def stopped(self) -> bool:
+        """Whether a signal has come: for work to be left at a point of its own choice.
 
-        A graph that is being traced at that moment is finished first: left open, it would take in the operations that
-        save the run.
+        An exception would be raised in the midst of anything: lost, or leaving open a graph that is being traced.
         """
-        try:
-            with raised_again(_Abandoned) as self._again:
-                try:
-                    self._raises = True
-                    done = None if self.received else function()
-                finally:
-                    self._raises = False
-        except _Abandoned:
-            return None
-        except Exception:
-            if not self.received:
-                raise
-        finally:
-            self._raises = False  # once more, since a signal at the wrong moment skips the other in Python 3.9
-        return None if self.received else done  # however _Abandoned was lost: swallowed or become another error
+        return self.received is not None
 
     def _handle(self, number, frame) -> None:
         self.received = self.received or signal.Signals(number).name
-        if self._raises:
-            if tf.executing_eagerly():
-                raise _Abandoned
-            self._again()
 
     def _watch(self) -> None:
         while True:

@@ -158,13 +158,15 @@ class TrainingResult:
 
 
 def train(config: ExperimentConfig, run_dir: str, *, clips: Callable[[int], tf.data.Dataset], num_clips: int,
-          evaluate: Callable[[keras.Model], float] | None = None, manifests: Mapping[str, str] | None = None,
+          evaluate: Callable[[keras.Model, Callable[[], bool]], float | None] | None = None,
+          manifests: Mapping[str, str] | None = None,
           sample_video: Callable[[], tf.Tensor] | None = None) -> TrainingResult:
     """Trains in `run_dir`, or goes on where the run there stopped.
 
     `clips(step)`: the endless data set of global batches from that step on (see TrainStep), `num_clips` of them an
-    epoch. `evaluate(model)`: top-1 accuracy, a share, asked every `eval_every` steps. `manifests`: see RunFolder.
-    `sample_video()` [B, T, H, W, C]: a few clips on which TensorBoard shows how sharp the attention is.
+    epoch. `evaluate(model, stopped)`: top-1 accuracy, a share, asked every `eval_every` steps; None where `stopped()`
+    made it give up. `manifests`: see RunFolder. `sample_video()` [B, T, H, W, C]: a few clips on which TensorBoard
+    shows how sharp the attention is.
 
     Raises ConfigError (before a step is taken), NonFiniteError, checkpoints.CheckpointError.
     """
@@ -237,7 +239,7 @@ class _Loop:
             say(f"built in {duration(clock() - started)}")
             if self._due(self.settings.eval_every):
                 self._evaluate()  # an interrupted run may have stopped in the midst of it
-            while self.done < self.total_steps and not self.signals.received:
+            while self.done < self.total_steps and not self.signals.stopped():
                 self._call(batches)
                 if self._due(self.settings.print_every):
                     self._report()
@@ -288,10 +290,10 @@ class _Loop:
             self.board.attention_entropy(self.done, entropies)
 
     def _evaluate(self) -> None:
-        if self.evaluate is None:
+        if self.evaluate is None or self.signals.stopped():
             return
         with swapped(self.average, self.model.trainable_variables):
-            top1 = self.signals.abandonable(lambda: self.evaluate(self.model))
+            top1 = self.evaluate(self.model, self.signals.stopped)
         if top1 is None:
             return
         best = self.checkpoints.save_best(top1)

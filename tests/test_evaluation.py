@@ -90,6 +90,18 @@ def test_a_shorter_last_batch_needs_no_second_trace():
     assert scorer._run.experimental_get_tracing_count() == 1
 
 
+def test_an_evaluation_that_is_stopped_ends_after_the_batch_that_it_is_in_without_a_result():
+    scored = []
+
+    def batches():
+        for number in range(100):
+            scored.append(number)
+            yield next(iter(clips_with_pixels([number], batch_size=1, index=[number])))
+
+    assert evaluate_clips(ReadsFirstPixel(), batches(), num_clips=100, stopped=lambda: len(scored) >= 5) is None
+    assert len(scored) == 5
+
+
 def test_the_views_of_a_clip_are_averaged_also_when_they_lie_in_different_batches():
     # Clip 0 has the views 0, 1, 2 and clip 1 the views 2, 2, 5; for class 0 the logits are 0, -1, -4 and -4, -4, -25.
     views = clips_with_pixels([0, 1, 2, 2, 2, 5], batch_size=2, index=[0, 0, 0, 1, 1, 1])

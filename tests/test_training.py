@@ -221,19 +221,41 @@ def test_a_signal_ends_a_call_of_many_steps_after_the_step_that_it_is_in(toy_set
     assert int(trainer.optimizer.iterations.numpy()) == sums.steps
 
 
-def test_a_signal_abandons_an_evaluation():
-    with StopSignals(tf.Variable(False)) as signals:
-        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
-        assert signals.abandonable(lambda: time.sleep(60)) is None
-        assert signals.received == "SIGINT"
-        assert signals.abandonable(lambda: 1) is None
-    with StopSignals(tf.Variable(False)) as signals:
-        assert signals.abandonable(lambda: 1) == 1
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
 def _train(settings, run_dir, **arguments):
     return training.train(flags.config_from_settings(settings), str(run_dir), clips=_clips, num_clips=40, **arguments)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_an_evaluation_which_the_same_command_begins_anew(number, toy_settings, tmp_path):
+    begun = []
+
+    def evaluate(model, stopped):
+        begun.append(len(begun))
+        if len(begun) > 1:
+            return 0.5
+        assert not stopped()
+        os.kill(os.getpid(), number)
+        deadline = time.monotonic() + 60
+        while not stopped():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        return None
+
+    settings = {**toy_settings, "num_steps": 4, "eval_every": 2}
+    result = _train(settings, tmp_path, evaluate=evaluate)
+    assert (result.step, result.interrupted, result.best_top1) == (2, signal.Signals(number).name, None)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    result = _train(settings, tmp_path, evaluate=evaluate)
+    assert (result.step, result.interrupted, result.best_top1) == (4, None, 0.5)
+    assert len(begun) == 3  # at step 2 twice
+
+
+def test_of_two_signals_the_first_is_named_and_without_one_nothing_is_stopped():
+    with StopSignals(tf.Variable(False)) as signals:
+        assert not signals.stopped()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            os.kill(os.getpid(), number)
+        assert signals.stopped() and signals.received == "SIGTERM"
 
 
 def test_epochs_are_counted_in_clips_and_the_effective_rate_per_clip_is_stated(toy_settings, tmp_path, capsys):
@@ -248,7 +270,7 @@ def test_epochs_are_counted_in_clips_and_the_effective_rate_per_clip_is_stated(t
 def test_evaluation_sees_the_averaged_weights_and_chooses_the_best(toy_settings, tmp_path):
     seen, scores = {}, iter([0.5, 0.75, 0.25])
 
-    def evaluate(model):
+    def evaluate(model, stopped):
         seen[len(seen)] = [weight.numpy() for weight in model.trainable_variables]
         return next(scores)
 
