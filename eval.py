@@ -174,4 +174,4 @@ def _run(run: Run, directory: str, manifest: Manifest, reading: dict[str, Any],
 
 
 if __name__ == "__main__":
-    run_program(main, name="eval.py", interrupted="nothing of the evaluation is kept.")
+    run_program(main, name="eval.py", interrupted="kept is what the lines above report, nothing else.")

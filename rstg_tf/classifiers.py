@@ -14,6 +14,7 @@ import numpy as np
 
 from rstg_tf.config import ConfigError, ExperimentConfig
 from rstg_tf.runs import Run
+from rstg_tf.versions import load_signatures
 
 LOGITS_SIGNATURE, ATTENTION_SIGNATURE = "serving_default", "attention"
 
@@ -84,7 +85,7 @@ def exported_classifier(path: str) -> Classifier:
         import tensorflow as tf
 
         try:
-            signatures = tf.saved_model.load(folder).signatures
+            signatures = load_signatures(folder)
         except (OSError, tf.errors.OpError, ValueError) as error:
             raise ConfigError(f"{folder} cannot be loaded as a SavedModel ({str(error).splitlines()[0]}).") from error
         if with_attention and ATTENTION_SIGNATURE not in signatures:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -31,12 +32,15 @@ def run_program(main: Callable[[Sequence[str]], int], *, name: str, interrupted:
                 sys.stdout.flush()  # here, because Python's own flush at the end would print a traceback
                 raise
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         print(f"{name}: interrupted; {interrupted}", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         if not _left_unread():
             raise
         sys.exit(1)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Python's own end takes a second: how it ended has been said
 
 
 def _left_unread() -> bool:

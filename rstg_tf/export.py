@@ -30,9 +30,9 @@ from absl import flags as absl_flags
 
 from rstg_tf.commands import failed, run_program
 from rstg_tf.config import ConfigError, ExperimentConfig
-from rstg_tf.interrupts import kept_interrupts
+from rstg_tf.interrupts import ignored_interrupts, kept_interrupts
 from rstg_tf.runs import Run, open_run, parse_run_flags, sync_folder
-from rstg_tf.versions import building_folder, check_target, publish
+from rstg_tf.versions import building_folder, check_target, load_signatures, publish
 
 # TensorFlow is imported where it is needed: a wrong folder or flag is answered at once.
 
@@ -119,7 +119,8 @@ def export_model(model, *, base: str, config: ExperimentConfig, class_names: Seq
             _write(building, model, clip or served_clip(config), config, class_names, step,
                    model_name=os.path.basename(os.path.abspath(base)))
             sync_folder(building)
-        return publish(building, base, version)
+        with ignored_interrupts():
+            return publish(building, base, version)
     finally:
         shutil.rmtree(building, ignore_errors=True)
 
@@ -197,7 +198,7 @@ def _compare(folder: str, model, functions: Mapping[str, Callable], inputs: Mapp
     """Loads what was written and compares the answers of each signature with the model's."""
     import tensorflow as tf
 
-    loaded = tf.saved_model.load(folder).signatures
+    loaded = load_signatures(folder)
     # Traced like the signatures, for any B: op by op bfloat16 is rounded where a traced graph fuses ops and does not.
     traced = tf.function(lambda video: tf.cast(model(video, training=False), tf.float32), autograph=False,
                          input_signature=[tf.TensorSpec([None, *inputs["video"].shape[1:]], inputs["video"].dtype)])
@@ -241,7 +242,8 @@ def main(arguments: Sequence[str]) -> int:
                           num_frames=flags.num_frames, height=flags.height, width=flags.width)
     except (ConfigError, ExportError, OSError) as error:
         return failed("export", error, code=2 if isinstance(error, ConfigError) else 1)
-    print(json.dumps({"export": path, "model_dir": run.path, **_published(path)}))
+    with ignored_interrupts():
+        print(json.dumps({"export": path, "model_dir": run.path, **_published(path)}))
     return 0
 
 

@@ -170,7 +170,7 @@ def parse(arguments: Sequence[str]) -> absl_flags.FlagValues:
     try:
         rest = flag_values(["", *arguments])[1:]
     except absl_flags.Error as error:
-        raise ConfigError(str(error).replace("\n", " ")) from error
+        raise ConfigError(str(error).replace("\n", " ").replace("ERROR:: ", "")) from error
     if rest:
         raise ConfigError(f"{rest[0]!r} is no flag: settings are given as --name=value.")
     return flag_values

@@ -71,6 +71,20 @@ def check_interrupts() -> None:
 
 
 @contextlib.contextmanager
+def ignored_interrupts() -> Iterator[None]:
+    """Within it Ctrl-C comes too late: what it would have prevented is done, and remains to be said."""
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
 def _raised_again() -> Iterator[None]:
     """Where Python drops a KeyboardInterrupt, SIGINT is sent once more."""
     done, unraisable = threading.Event(), sys.unraisablehook

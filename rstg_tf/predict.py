@@ -117,7 +117,11 @@ def opened_source(flags: absl_flags.FlagValues) -> Iterator[FrameSource]:
             path = os.path.join(folder, "standard_input")
             with open(path, "wb") as kept:
                 shutil.copyfileobj(stream, kept)
-            yield dataclasses.replace(open_source(path), name="standard input")
+            try:
+                source = open_source(path)
+            except VideoError as error:
+                raise VideoError(str(error).replace(path, "standard input")) from error
+            yield dataclasses.replace(source, name="standard input")
 
 
 def frame_rate(flags: absl_flags.FlagValues, source: FrameSource) -> float:

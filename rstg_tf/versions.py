@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import shutil
 import socket
@@ -61,6 +62,21 @@ def _is_running(process: str) -> bool:
     except PermissionError:
         return True  # somebody else's
     return int(process) != os.getpid()
+
+
+def load_signatures(folder: str):
+    """The signatures of a SavedModel, by name; without TensorFlow's warnings that they cannot be differentiated."""
+    import tensorflow as tf
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return "unsaved custom gradients" not in record.getMessage()
+
+    logger = logging.getLogger("absl")
+    logger.addFilter(is_other)
+    try:
+        return tf.saved_model.load(folder).signatures
+    finally:
+        logger.removeFilter(is_other)
 
 
 def publish(building: str, base: str, version: int | None = None) -> str:

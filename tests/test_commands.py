@@ -50,6 +50,13 @@ def ended(work):
     return end.value.code
 
 
+@pytest.fixture(autouse=True)
+def _as_before():
+    """An ended program ignores Ctrl-C; pytest goes on."""
+    yield
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.mark.parametrize(
     "work", [press_ctrl_c, press_ctrl_c_which_becomes_another_error, press_ctrl_c_in_a_destructor])
 def test_an_interrupted_program_says_so_and_ends_with_130(work, capsys):
@@ -59,6 +66,12 @@ def test_an_interrupted_program_says_so_and_ends_with_130(work, capsys):
 
 def test_a_program_that_was_done_when_the_interrupt_was_lost_ends_as_it_said():
     assert ended(lambda: press_ctrl_c_in_vain() or 3) == 3
+
+
+@pytest.mark.parametrize("work, code", [(lambda: 0, 0), (press_ctrl_c, 130)])
+def test_ctrl_c_while_python_ends_does_not_change_how_the_program_ended(work, code):
+    assert ended(work) == code
+    press_ctrl_c()
 
 
 def test_an_error_is_told_in_a_line_with_what_mends_it(capsys):

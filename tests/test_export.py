@@ -248,7 +248,7 @@ def test_the_command_publishes_a_run_and_its_last_line_says_what_and_where(small
     done = subprocess.run(
         [sys.executable, "-m", "rstg_tf.export", f"--model_dir={small_run.path}", f"--out={tmp_path / 'served'}",
          "--version=3"], cwd=ROOT, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout.splitlines()[-1]) == {
         "export": str(tmp_path / "served" / "3"), "model_dir": small_run.path, "step": 5,
         "signatures": ["serving_default", "serving_bytes", "features", "attention", "stream"], "left_out": {},
@@ -288,6 +288,17 @@ def test_an_export_that_lost_its_interrupt_publishes_nothing(light, tmp_path, mo
     assert not list((tmp_path / "base").iterdir()) and [path.name for path in tmp_path.iterdir()] == ["base"]
 
 
+def test_an_interrupt_that_comes_while_a_version_gets_its_name_comes_too_late(light, tmp_path, monkeypatch):
+    rename = os.rename
+
+    def rename_and_press_ctrl_c(*paths):
+        rename(*paths)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(os, "rename", rename_and_press_ctrl_c)
+    assert publish(tmp_path / "base") == str(tmp_path / "base" / "1")
+
+
 def test_an_interrupt_that_is_lost_while_the_run_is_loaded_ends_the_command(light, small_run, tmp_path, monkeypatch):
     restore = checkpoints.restore_for_inference
 
@@ -298,8 +309,11 @@ def test_an_interrupt_that_is_lost_while_the_run_is_loaded_ends_the_command(ligh
 
     monkeypatch.setattr(checkpoints, "restore_for_inference", lose_an_interrupt)
     monkeypatch.setattr(sys, "argv", ["export", f"--model_dir={small_run.path}", f"--out={tmp_path / 'served'}"])
-    with pytest.raises(SystemExit) as ended:
-        run_program(export.main, name="export", interrupted="nothing was published.")
+    try:
+        with pytest.raises(SystemExit) as ended:
+            run_program(export.main, name="export", interrupted="nothing was published.")
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # an ended program ignores it
     assert ended.value.code == 130
     assert not list((tmp_path / "served").iterdir())
 

@@ -13,7 +13,7 @@ import weakref
 import pytest
 import tensorflow as tf
 
-from rstg_tf.interrupts import SECONDS_UNTIL_AGAIN, check_interrupts, kept_interrupts
+from rstg_tf.interrupts import SECONDS_UNTIL_AGAIN, check_interrupts, ignored_interrupts, kept_interrupts
 from rstg_tf.stop_signals import StopSignals
 
 SECONDS = 20  # far above what any of these takes
@@ -93,6 +93,15 @@ def test_an_interrupt_that_was_lost_ends_the_next_block_or_check_or_training_bef
     check_interrupts()  # nothing is left of it
     begin_a_block()
     assert reached == ["block"]
+
+
+def test_what_comes_too_late_changes_nothing_and_the_handler_is_that_of_before():
+    with kept_interrupts():
+        handler = signal.getsignal(signal.SIGINT)
+        with ignored_interrupts():
+            press_ctrl_c()
+        assert signal.getsignal(signal.SIGINT) is handler
+        check_interrupts()
 
 
 def test_nothing_is_sent_once_the_block_is_over():

@@ -390,6 +390,8 @@ def test_videos_that_are_missing_or_do_not_fit_are_refused(grey_run, tmp_path, c
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Pipe(bytes(12 * 12 * 3 + 5))))
     assert "standard input ends within frame 2, after 5 of its 432 bytes" in refused(
         capsys, run, "--video=-", "--raw_size=12x12", code=1)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Pipe(b"")))
+    assert "predict: standard input: is empty" in refused(capsys, run, "--video=-", code=1)
     assert "--checkpoint=6: not in" in refused(capsys, run, "--checkpoint=6", f"--video={tmp_path / 'large.npy'}")
 
 
