@@ -192,8 +192,7 @@ def main(arguments: Sequence[str]) -> int:
     except DatasetError as error:
         return failed("datasets.validate", error, code=2)
     clips = faults = 0
-    with Bar(total=num_checks(manifest), desc="validating", unit="check", file=sys.stderr,
-             disable=None) as bar:
+    with Bar(total=num_checks(manifest), desc="validating", unit="check", file=sys.stderr, disable=None) as bar:
         for outcome in validate(directory, manifest, bar=bar):
             if outcome is None:
                 clips += 1
