@@ -18,14 +18,14 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from datasets.manifest import DatasetError, Manifest
-from datasets.records_of_runs import model_sizes, open_dataset
-from datasets.views import evaluation_reading, training_reading
-from rstg_tf.commands import failed, run_program
-from rstg_tf.config import ConfigError
-from rstg_tf.interrupts import check_interrupts
-from rstg_tf.runs import Run, open_run, parse_run_flags
-from rstg_tf.versions import check_target
+from datasets.input_pipeline.reading_options import evaluation_reading, model_sizes, open_dataset, training_reading
+from datasets.records.manifest import DatasetError, Manifest
+from rstg_tf.common.command_line import failed, run_program
+from rstg_tf.common.errors import ConfigError
+from rstg_tf.common.interrupts import check_interrupts
+from rstg_tf.runs.run import Run, open_run
+from rstg_tf.runs.run_flags import parse_run_flags
+from rstg_tf.serving.model_versions import check_target
 
 # TensorFlow is imported where it is needed: a wrong folder or flag is answered at once.
 PAIRS_IN_RESULT = 10
@@ -60,10 +60,11 @@ def read_views(run: Run, manifest: Manifest, flags: absl_flags.FlagValues) -> di
 def evaluate(run: Run, directory: str, manifest: Manifest, reading: dict[str, Any],
              flags: absl_flags.FlagValues) -> dict:
     """Evaluates, writes what the flags ask for into the run's folder, and returns the result."""
-    from datasets.pipeline import evaluation_clips
-    from rstg_tf import devices
-    from rstg_tf.checkpoints import write_atomically
-    from rstg_tf.evaluation import RESULT_FILE, SCORES_FILE, evaluate_clips, write_scores
+    from datasets.input_pipeline.pipeline import evaluation_clips
+    from rstg_tf.common import devices
+    from rstg_tf.common.files import write_atomically
+    from rstg_tf.evaluation.metrics import RESULT_FILE, SCORES_FILE, write_scores
+    from rstg_tf.evaluation.scoring import evaluate_clips
 
     settings, precision = run.config, run.precision(flags.precision)
     strategy = devices.prepare(num_virtual_devices=flags.num_virtual_devices, precision=precision,
@@ -86,7 +87,7 @@ def evaluate(run: Run, directory: str, manifest: Manifest, reading: dict[str, An
     write_atomically(os.path.join(run.path, RESULT_FILE), json.dumps(result, indent=2) + "\n")
     print(_in_words(result))
     if flags.report:
-        from rstg_tf.report import write_report
+        from rstg_tf.viz.evaluation_report import write_report
 
         centres = evaluation_clips(**records, **training_reading(manifest, **model_sizes(run)))
         write_report(os.path.join(run.path, "report"), model=model, evaluation=evaluation,
@@ -150,9 +151,9 @@ def _run(run: Run, directory: str, manifest: Manifest, reading: dict[str, Any],
          flags: absl_flags.FlagValues) -> int:
     import tensorflow as tf
 
-    from datasets.pipeline import explain_read_error
-    from rstg_tf.evaluation import EvaluationError
-    from rstg_tf.export import ExportError, export_run
+    from datasets.input_pipeline.pipeline import explain_read_error
+    from rstg_tf.evaluation.scoring import EvaluationError
+    from rstg_tf.serving.saved_model import ExportError, export_run
 
     try:
         result = evaluate(run, directory, manifest, reading, flags)
@@ -170,7 +171,6 @@ def _run(run: Run, directory: str, manifest: Manifest, reading: dict[str, Any],
         return failed("eval.py", fault, code=2)
     print(json.dumps(result))
     return 0
-
 
 
 if __name__ == "__main__":

@@ -20,12 +20,13 @@ import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from datasets.manifest import MANIFEST_FILE, DatasetError, Manifest, check_shards
-from datasets.views import check_fit, training_reading
+from datasets.input_pipeline.reading_options import check_fit, training_reading
+from datasets.records.manifest import MANIFEST_FILE, DatasetError, Manifest, check_shards
 from rstg_tf import flags
-from rstg_tf.commands import failed, run_program
-from rstg_tf.config import ConfigError, ExperimentConfig
-from rstg_tf.weight_files import weights_to_restore
+from rstg_tf.common.command_line import failed, run_program
+from rstg_tf.common.errors import ConfigError
+from rstg_tf.config import ExperimentConfig
+from rstg_tf.release.checkpoint_files import weights_to_restore
 
 # TensorFlow 2.15 logs three harmless lines as errors when it starts on a machine without a GPU.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -74,7 +75,8 @@ def open_data(config: ExperimentConfig) -> Data:
 
 def write_or_refuse(split: str, directory: str, config: ExperimentConfig) -> None:
     if config.data.write_missing == "demo" and os.path.normpath(directory) == os.path.join("data", "demo", split):
-        from datasets.sync_mnist import PRESETS, write_dataset
+        from datasets.sync_mnist.presets import PRESETS
+        from datasets.sync_mnist.writing import write_dataset
 
         print(f"{directory} is missing: writing the demo's {split} records", flush=True)
         write_dataset(out_dir=directory, **PRESETS["demo"].arguments(split))
@@ -118,10 +120,11 @@ def run(config: ExperimentConfig, model_dir: str, data: Data) -> int:
     """Trains, says where the run lies, and returns the exit code. TensorFlow loads here: wrong flags answer at once."""
     import tensorflow as tf
 
-    from datasets.augmentation import mirrored_in_words
-    from datasets.pipeline import evaluation_clips, explain_read_error, training_clips
-    from rstg_tf.checkpoints import CheckpointError
-    from rstg_tf.training import NonFiniteError, train
+    from datasets.input_pipeline.augmentation import mirrored_in_words
+    from datasets.input_pipeline.pipeline import evaluation_clips, explain_read_error, training_clips
+    from rstg_tf.runs.checkpoints import CheckpointError
+    from rstg_tf.training.loop import train
+    from rstg_tf.training.train_step import NonFiniteError
 
     records, settings = config.data, config.train
     if records.horizontal_flip:
@@ -161,8 +164,8 @@ def run(config: ExperimentConfig, model_dir: str, data: Data) -> int:
 
 def evaluator(config: ExperimentConfig, data: Data) -> Callable:
     """(model, stopped) -> top-1 accuracy on the test records, None if `stopped()`; traces the model once."""
-    from datasets.pipeline import evaluation_clips
-    from rstg_tf.evaluation import ClipScorer, evaluate_clips
+    from datasets.input_pipeline.pipeline import evaluation_clips
+    from rstg_tf.evaluation.scoring import ClipScorer, evaluate_clips
 
     scorers: dict[int, ClipScorer] = {}
 
@@ -179,7 +182,6 @@ def evaluator(config: ExperimentConfig, data: Data) -> Callable:
 def read_manifest_text(directory: str) -> str:
     with open(os.path.join(directory, MANIFEST_FILE), encoding="utf-8") as file:
         return file.read()
-
 
 
 if __name__ == "__main__":

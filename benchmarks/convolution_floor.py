@@ -87,7 +87,7 @@ def convolutions(model, clips: int) -> list[Convolution]:
 
 def of_experiment(config: ExperimentConfig, clips: int) -> list[Convolution]:
     """`convolutions` of an experiment's model. Without --remat: what is computed twice is no part of the least time."""
-    from rstg_tf import devices
+    from rstg_tf.common import devices
 
     devices.set_precision("float32")
     return convolutions(experiments.build_as_defined(dataclasses.replace(config.model, remat=False)), clips)

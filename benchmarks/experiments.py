@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from absl import flags as absl_flags
 
 from rstg_tf import flags as experiment_flags
-from rstg_tf.config import ConfigError, ExperimentConfig, ModelConfig
+from rstg_tf.common.errors import ConfigError
+from rstg_tf.config import ExperimentConfig, ModelConfig
 
 PRECISIONS = ("float32", "mixed_bfloat16")
 # Name -> flags on top of which a benchmark sets the batch. The files lie in the working directory.

@@ -19,7 +19,7 @@ from absl import flags as absl_flags
 
 from benchmarks.experiments import read_sizes
 from benchmarks.measuring import markdown, milliseconds, run_command, time_side_by_side
-from rstg_tf.config import ConfigError
+from rstg_tf.common.errors import ConfigError
 
 OPTIONS = {
     "simple": {"attention": "simple", "input_batch_norm": True, "positional_map_size": 6},

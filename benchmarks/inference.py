@@ -78,10 +78,10 @@ def _model_works(config: ExperimentConfig, clips: int, precision: str) -> dict[t
     """The model in a TensorFlow function, and its `serving_default` through a SavedModel."""
     import tensorflow as tf
 
-    from rstg_tf import devices
-    from rstg_tf.export import served_clip
+    from rstg_tf.common import devices
     from rstg_tf.model import build_model
-    from rstg_tf.signatures import classify_clips
+    from rstg_tf.runs.clip_spec_of_run import served_clip
+    from rstg_tf.serving.signatures import classify_clips
 
     devices.set_precision(precision)
     model = build_model(config.model)

@@ -14,8 +14,8 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from rstg_tf.commands import failed
-from rstg_tf.config import ConfigError
+from rstg_tf.common.command_line import failed
+from rstg_tf.common.errors import ConfigError
 
 RUNS = 7
 WARM_UP_RUNS = 2  # the first traces, the second fills the allocator's and oneDNN's caches
@@ -163,6 +163,6 @@ def run_command(name: str, doc: str, arguments: Sequence[str], *,
 
 
 def _write(path: str, result: Mapping[str, Any]) -> None:
-    from rstg_tf.checkpoints import write_atomically
+    from rstg_tf.common.files import write_atomically
 
     write_atomically(path, json.dumps(result, indent=1) + "\n")

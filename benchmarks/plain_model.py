@@ -9,11 +9,11 @@ from __future__ import annotations
 import tensorflow as tf
 
 from benchmarks.plain_graph import PlainGraph
-from rstg_tf import devices
 from rstg_tf.backbones.small_convnet import SmallConvnet
+from rstg_tf.common import devices
 from rstg_tf.config import ExperimentConfig
+from rstg_tf.layers.recurrent_graph import RecurrentSpaceTimeGraph
 from rstg_tf.model import build_model
-from rstg_tf.recurrent_graph import RecurrentSpaceTimeGraph
 
 
 class PlainModel(tf.Module):

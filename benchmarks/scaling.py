@@ -29,7 +29,8 @@ from absl import flags as absl_flags
 from benchmarks import experiments
 from benchmarks import graph as graph_benchmark
 from benchmarks.measuring import markdown, milliseconds, run_command, time_side_by_side
-from rstg_tf.config import ConfigError, ExperimentConfig
+from rstg_tf.common.errors import ConfigError
+from rstg_tf.config import ExperimentConfig
 
 BASE = "4x10x128x3"
 AXES = {"clips": (1, 2, 4, 8, 16), "steps": (4, 8, 16, 32), "channels": (32, 64, 128, 256, 512),
@@ -64,7 +65,7 @@ def measure(values: absl_flags.FlagValues) -> dict[str, Any]:
 
 
 def _measure_axis(axis: str, base: Sequence[int], sizes: Sequence[int], runs: int) -> dict[str, Any]:
-    from rstg_tf import regions
+    from rstg_tf.layers import regions
 
     works, memory = {}, {}
     for size in sizes:
@@ -100,7 +101,7 @@ def measure_replicas(config: ExperimentConfig, *, runs: int) -> dict[str, Any]:
     """A training step of an experiment on 1, 2 and 4 replicas, its batch shared out among them."""
     from benchmarks import model_table
     from benchmarks.training import TrainingStep
-    from rstg_tf import devices
+    from rstg_tf.common import devices
     from rstg_tf.model import build_model
 
     devices.prepare(num_virtual_devices=max(REPLICA_COUNTS))  # the largest split serves the smaller ones

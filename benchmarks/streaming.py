@@ -21,7 +21,8 @@ from absl import flags as absl_flags
 
 from benchmarks.measuring import markdown, milliseconds, run_command, scaled, time_side_by_side
 from rstg_tf import flags as experiment_flags
-from rstg_tf.config import ConfigError, ModelConfig
+from rstg_tf.common.errors import ConfigError
+from rstg_tf.config import ModelConfig
 
 FRAMES = (1, 2, 4, 8, 16, 32)
 
@@ -34,7 +35,8 @@ def measure(config: ModelConfig, *, frames: Sequence[int], runs: int) -> dict[st
     import tensorflow as tf
 
     from rstg_tf import build_model
-    from rstg_tf.streaming import packed_size, packed_step
+    from rstg_tf.inference.streaming import packed_step
+    from rstg_tf.layers.streaming_state import packed_size
 
     model = build_model(config)
     step, whole = packed_step(model), tf.function(lambda clip: model(clip, training=False))

@@ -21,10 +21,10 @@ from absl import flags as absl_flags
 from PIL import Image
 
 from benchmarks.measuring import markdown, rates, run_command, time_side_by_side
-from datasets.digits import load_digit_images
-from datasets.sync_mnist import SyncMnistSettings, write_dataset
-from datasets.sync_mnist_drawing import draw_clips
-from datasets.sync_mnist_plans import RandomPlans
+from datasets.sync_mnist.digits import load_digit_images
+from datasets.sync_mnist.drawing import draw_clips
+from datasets.sync_mnist.plans import RandomPlans, SyncMnistSettings
+from datasets.sync_mnist.writing import write_dataset
 
 
 def measure(*, digits: str, clips: int, runs: int) -> dict[str, dict[str, float]]:

@@ -27,7 +27,8 @@ from absl import flags as absl_flags
 
 from benchmarks import convolution_floor, experiments
 from benchmarks.measuring import markdown, milliseconds, rates, run_command, scaled, time_side_by_side
-from rstg_tf.config import ConfigError, ExperimentConfig
+from rstg_tf.common.errors import ConfigError
+from rstg_tf.config import ExperimentConfig
 
 ROWS = ("full@2", "full@8", "narrow@8", "demo@32", "i3d@1")
 STEPS_PER_CALL = {"simple_c2d": 5}  # of short steps; else 1
@@ -102,10 +103,10 @@ class TrainingStep:
     def __init__(self, config: ExperimentConfig, precision: str, *, steps: int):
         import tensorflow as tf
 
-        from rstg_tf import devices
+        from rstg_tf.common import devices
         from rstg_tf.model import build_model
-        from rstg_tf.optimizers import build_optimizer
-        from rstg_tf.training import TrainStep
+        from rstg_tf.training.optimizers import build_optimizer
+        from rstg_tf.training.train_step import TrainStep
 
         settings = config.train
         strategy = devices.prepare(num_virtual_devices=settings.num_virtual_devices, precision=precision)
@@ -119,7 +120,7 @@ class TrainingStep:
         self._steps = tf.constant(steps)
 
     def __call__(self):
-        from rstg_tf.training import NonFiniteError
+        from rstg_tf.training.train_step import NonFiniteError
 
         sums = self._step(self._batches, self._steps)
         if not sums.finite:
@@ -131,7 +132,7 @@ def part_works(config: ExperimentConfig, precision: str) -> dict[tuple[str, str]
     """Forward and backward pass of the backbone by itself, and of the graph (the head) by itself."""
     import tensorflow as tf
 
-    from rstg_tf import devices
+    from rstg_tf.common import devices
     from rstg_tf.model import build_model
 
     devices.set_precision(precision)

@@ -23,10 +23,11 @@ from typing import Any
 
 import numpy as np
 
-from datasets.manifest import hash_file, record_offsets, size_fault
-from datasets.video_records import DatasetError, Manifest, ShardInfo, decode_clip
-from rstg_tf.bars import Bar
-from rstg_tf.commands import failed, run_program
+from datasets.records.manifest import DatasetError, Manifest, ShardInfo, record_offsets, size_fault
+from datasets.records.sequence_examples import decode_clip
+from rstg_tf.common.command_line import failed, run_program
+from rstg_tf.common.files import hash_file
+from rstg_tf.common.progress_bar import Bar
 
 
 def validate(directory: str | os.PathLike, manifest: Manifest, *, bar: Any = None) -> Iterator[str | None]:

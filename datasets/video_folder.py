@@ -33,13 +33,14 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from datasets.shard_files import KEPT
-from datasets.video_commands import define_writing_flags, require_flags, run_command, summarize, writing_arguments
-from datasets.video_sources import BACKWARDS, SHORT_SIDE, Cutting, VideoSource, uniform_hash
-from datasets.video_writing import write_videos
-from rstg_tf.commands import run_program
-from rstg_tf.config import ConfigError
-from rstg_tf.video import FRAME_FILE_SUFFIXES, require_ffmpeg
+from datasets.records.parallel_shards import KEPT
+from datasets.videos.command_line import define_writing_flags, require_flags, run_command, summarize, writing_arguments
+from datasets.videos.sources import BACKWARDS, SHORT_SIDE, Cutting, VideoSource, uniform_hash
+from datasets.videos.writing import write_videos
+from rstg_tf.common.command_line import run_program
+from rstg_tf.common.errors import ConfigError
+from rstg_tf.video.decoding import FRAME_FILE_SUFFIXES
+from rstg_tf.video.probing import require_ffmpeg
 
 NAME = "datasets.video_folder"
 SPLITS = ("train", "validation")

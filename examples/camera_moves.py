@@ -33,8 +33,10 @@ import numpy as np
 # As a script it finds the package beside it; `pip install -e .` does the same.
 sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from rstg_tf.encoding import write_video
-from rstg_tf.video import VideoError, read_video, require_ffmpeg
+from rstg_tf.common.errors import VideoError
+from rstg_tf.video.decoding import read_video
+from rstg_tf.video.encoding import write_video
+from rstg_tf.video.probing import require_ffmpeg
 
 # carphone_distorted.mp4 is left out: it shows the very frames of carphone_pristine.mp4.
 BUNDLED = ("bigbuckbunny.mp4", "bikes.mp4", "carphone_pristine.mp4")

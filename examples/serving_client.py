@@ -31,10 +31,11 @@ from PIL import Image
 # As a script it finds the package beside it; `pip install -e .` does the same.
 sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from rstg_tf.clips import FrameSource, model_clip, open_source
-from rstg_tf.commands import run_program
-from rstg_tf.config import ConfigError
-from rstg_tf.video import VideoError, list_frame_files
+from rstg_tf.common.command_line import run_program
+from rstg_tf.common.errors import ConfigError, VideoError
+from rstg_tf.video.clip_spec import model_clip
+from rstg_tf.video.decoding import list_frame_files
+from rstg_tf.video.sources import FrameSource, open_source
 
 PORTS = {"grpc": 8500, "rest": 8501}
 LONGEST_MESSAGE = 400  # characters of what a server says

@@ -10,11 +10,11 @@ import importlib
 
 _HOME = {
     "build_model": "rstg_tf.model",
-    "NodesFromMap": "rstg_tf.nodes",
-    "TemporalStage": "rstg_tf.temporal",
-    "SpatialStage": "rstg_tf.spatial",
-    "MapFromNodes": "rstg_tf.nodes",
-    "RecurrentSpaceTimeGraph": "rstg_tf.recurrent_graph",
+    "NodesFromMap": "rstg_tf.layers.nodes",
+    "TemporalStage": "rstg_tf.layers.temporal_stage",
+    "SpatialStage": "rstg_tf.layers.spatial_stage",
+    "MapFromNodes": "rstg_tf.layers.nodes",
+    "RecurrentSpaceTimeGraph": "rstg_tf.layers.recurrent_graph",
 }
 _MODULES = ("config", "release")
 __all__ = [*_HOME, *_MODULES]

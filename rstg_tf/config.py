@@ -11,24 +11,22 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-BACKBONES = ("simple_c2d", "c2d", "i3d", "non-local")
-STAGES = ("res2", "res3", "res4", "res5")
-HEADS = ("graph", "mean_lstm", "conv_lstm")
-TIME_STAGES = ("all", "every", "final", "none")
-ATTENTIONS = ("simple", "dot")
-NEIGHBOURHOODS = ("soft", "masked")
-NORMALIZATIONS = ("none", "LN", "LN_per_step", "BN")
-OPTIMIZERS = ("nesterov", "adam", "adamw", "sgdw")
-SCHEDULES = ("constant", "cosine", "step")
-LOSS_REDUCTIONS = ("sum", "mean")
-# No mixed_float16: its gradients would need loss scaling, bfloat16's don't.
-PRECISIONS = ("float32", "mixed_bfloat16")
-PIXEL_SCALINGS = ("none", "centred")
-RESTORE_SCOPES = ("all", "backbone", "except_head")
-
-
-class ConfigError(ValueError):
-    """A setting that cannot work, or two that contradict each other. Scripts print it and end with exit code 2."""
+from rstg_tf.common.choices import (
+    ATTENTIONS,
+    BACKBONES,
+    HEADS,
+    LOSS_REDUCTIONS,
+    NEIGHBOURHOODS,
+    NORMALIZATIONS,
+    OPTIMIZERS,
+    PIXEL_SCALINGS,
+    PRECISIONS,
+    RESTORE_SCOPES,
+    SCHEDULES,
+    STAGES,
+    TIME_STAGES,
+)
+from rstg_tf.common.errors import ConfigError
 
 
 def _require(condition: bool, message: str) -> None:

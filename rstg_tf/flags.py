@@ -13,7 +13,8 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from rstg_tf.config import ConfigError, DataConfig, ExperimentConfig, GraphConfig, ModelConfig, TrainConfig
+from rstg_tf.common.errors import ConfigError
+from rstg_tf.config import DataConfig, ExperimentConfig, GraphConfig, ModelConfig, TrainConfig
 
 SECTIONS = {"model": ModelConfig, "graph": GraphConfig, "data": DataConfig, "train": TrainConfig}
 MULTI_HEADS = 8  # what the release's `multihead_att` stands for

@@ -9,34 +9,17 @@ from tensorflow import keras
 
 from rstg_tf.backbones.resnet50 import ResNet50
 from rstg_tf.backbones.small_convnet import SmallConvnet
-from rstg_tf.baselines import FrameLSTM
-from rstg_tf.config import ConfigError, ModelConfig
-from rstg_tf.graph_places import MapHead, ResidualGraph
-from rstg_tf.readout import Classifier
-from rstg_tf.recurrent_graph import RecurrentSpaceTimeGraph
-from rstg_tf.streaming import advance_where, check_state, check_streamable, entries_of, under, zero_state
+from rstg_tf.common.errors import ConfigError
+from rstg_tf.config import ModelConfig
+from rstg_tf.layers.heads import FrameLSTM, MapHead
+from rstg_tf.layers.pixel_scaling import PixelScaling
+from rstg_tf.layers.readout import Classifier
+from rstg_tf.layers.recurrent_graph import RecurrentSpaceTimeGraph
+from rstg_tf.layers.residual_graph import ResidualGraph
+from rstg_tf.layers.streaming_state import advance_where, check_state, check_streamable, entries_of, under, zero_state
 
 # (mean, scale) in pixels 0…255: x -> (x - mean) / scale. The release feeds SyncMNIST raw and centres RGB.
 PIXEL_SCALINGS = {"none": (0.0, 1.0), "centred": (114.75, 57.375)}
-
-
-@keras.utils.register_keras_serializable("rstg")
-class PixelScaling(keras.layers.Layer):
-    """(x - mean) / scale in float32, inside the model, so that training, evaluation and serving cannot differ."""
-
-    def __init__(self, *, mean: float = 0.0, scale: float = 1.0, **kwargs):
-        super().__init__(**kwargs)
-        self.mean = mean
-        self.scale = scale
-
-    def call(self, video):
-        scaled = tf.cast(video, tf.float32)
-        if (self.mean, self.scale) != (0.0, 1.0):
-            scaled = (scaled - self.mean) / self.scale
-        return tf.cast(scaled, self.compute_dtype)
-
-    def get_config(self):
-        return {**super().get_config(), "mean": self.mean, "scale": self.scale}
 
 
 class VideoClassifier(keras.Model):

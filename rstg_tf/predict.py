@@ -26,13 +26,15 @@ from collections.abc import Iterator, Sequence
 
 from absl import flags as absl_flags
 
-from rstg_tf.classifiers import Classifier, exported_classifier, run_classifier
-from rstg_tf.clips import RAW_CHANNELS, FrameSource, open_source, raw_source
-from rstg_tf.commands import failed, run_program
-from rstg_tf.config import ConfigError
-from rstg_tf.runs import open_run, parse_run_flags
-from rstg_tf.video import VideoError, require_ffmpeg
-from rstg_tf.windows import Prediction, WindowAnswer, Windows, predict_windows, ranking
+from rstg_tf.common.command_line import failed, run_program
+from rstg_tf.common.errors import ConfigError, VideoError
+from rstg_tf.evaluation.metrics import ranking
+from rstg_tf.inference.classifier import Classifier, exported_classifier, run_classifier
+from rstg_tf.inference.sliding_windows import Prediction, WindowAnswer, Windows, predict_windows
+from rstg_tf.runs.run import open_run
+from rstg_tf.runs.run_flags import parse_run_flags
+from rstg_tf.video.probing import require_ffmpeg
+from rstg_tf.video.sources import RAW_CHANNELS, FrameSource, open_source, raw_source
 
 # TensorFlow is imported where it is needed: a wrong file or flag is answered at once.
 
@@ -204,7 +206,7 @@ def run(flags: absl_flags.FlagValues, classifier: Classifier) -> None:
             table.whole(prediction, flags.top)
         found = as_json(prediction, classifier, source=source.name, top=flags.top)
         if flags.out:
-            from rstg_tf.pictures.annotate import write_annotated
+            from rstg_tf.viz.annotated_video import write_annotated
 
             write_annotated(flags.out, source, prediction, class_names=classifier.class_names, top=flags.top,
                             place=flags.place)
@@ -232,7 +234,6 @@ def main(arguments: Sequence[str]) -> int:
     except (VideoError, OSError) as error:
         return failed("predict", error, code=1)
     return 0
-
 
 
 if __name__ == "__main__":

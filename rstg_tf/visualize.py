@@ -22,14 +22,17 @@ from typing import NamedTuple
 import numpy as np
 from absl import flags as absl_flags
 
-from rstg_tf.clips import load_clip, model_clip
-from rstg_tf.commands import failed, run_program
-from rstg_tf.config import ConfigError
-from rstg_tf.export import run_clip
-from rstg_tf.folders import folder_name, whole_folder
-from rstg_tf.interrupts import check_interrupts
-from rstg_tf.runs import Run, open_run, parse_run_flags
-from rstg_tf.video import VideoError
+from datasets.input_pipeline.clips_by_index import _clip_name, _read_records
+from rstg_tf.common.command_line import failed, run_program
+from rstg_tf.common.errors import ConfigError, VideoError
+from rstg_tf.common.files import folder_name, whole_folder
+from rstg_tf.common.interrupts import check_interrupts
+from rstg_tf.runs.clip_spec_of_run import run_clip
+from rstg_tf.runs.run import Run, open_run
+from rstg_tf.runs.run_flags import parse_run_flags
+from rstg_tf.video.clip_spec import model_clip
+from rstg_tf.video.sources import load_clip
+from rstg_tf.viz.attention_stats import spread
 
 # TensorFlow is imported where it is needed: a wrong folder or flag is answered at once.
 
@@ -95,9 +98,8 @@ def clips_of_videos(run: Run, paths: Sequence[str]) -> Clips:
 def clips_of_records(run: Run, flags: absl_flags.FlagValues) -> Clips:
     """Clips of a data set, those to draw and those for the means. Raises ConfigError if it is missing or unfit."""
     try:
-        from datasets.manifest import DatasetError
-        from datasets.records_of_runs import model_sizes, open_dataset
-        from datasets.views import training_reading
+        from datasets.input_pipeline.reading_options import model_sizes, open_dataset, training_reading
+        from datasets.records.manifest import DatasetError
     except ImportError as error:
         raise ConfigError("records are read by datasets/ of the repository, which is not there: start this in its "
                           "folder, or give --video=FILE.") from error
@@ -117,40 +119,10 @@ def clips_of_records(run: Run, flags: absl_flags.FlagValues) -> Clips:
                  averaged=[_clip_name(index) for index in averaged], labels=labels)
 
 
-def spread(count: int, chosen: int) -> list[int]:
-    """`chosen` of the numbers 0…count - 1 (all, if there are fewer) at even distances, first and last included."""
-    return np.unique(np.linspace(0, count - 1, min(chosen, count)).astype(int)).tolist()
-
-
-def _clip_name(index: int) -> str:
-    return f"clip-{index}"
-
-
-def _read_records(directory: str, manifest, reading: Mapping, wanted: set[int]) -> tuple[dict, dict]:
-    """Name -> video and name -> label of the wanted clips; reads no further than the last of them."""
-    import tensorflow as tf
-
-    from datasets.pipeline import evaluation_clips, explain_read_error
-
-    videos, labels = {}, {}
-    try:
-        for clip in evaluation_clips(directory=directory, manifest=manifest, batch_size=1, **reading):
-            index = int(clip["index"][0])
-            if index in wanted:
-                name = _clip_name(index)
-                videos[name], labels[name] = clip["video"][0].numpy(), int(clip["label"][0])
-            if len(videos) == len(wanted):
-                break
-    except tf.errors.OpError as error:
-        fault = explain_read_error(error, directory=directory, manifest=manifest)
-        raise (ConfigError(str(fault)) if fault else error) from error
-    return videos, labels
-
-
 def visualize(run: Run, clips: Clips, *, out: str, precision: str) -> dict:
     """Writes the folder `out` and returns the facts that the command prints."""
-    from rstg_tf import devices
-    from rstg_tf.pictures.graph_pictures import write_graph_pictures
+    from rstg_tf.common import devices
+    from rstg_tf.viz.graph_report import write_graph_pictures
 
     devices.set_precision(run.precision(precision))
     model, step = run.load_model()

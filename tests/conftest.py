@@ -14,7 +14,8 @@ import pytest
 import tensorflow as tf
 from tensorflow import keras
 
-from datasets.video_records import Manifest, ShardWriter, encode_clip, shard_file
+from datasets.records.manifest import Manifest, shard_file
+from datasets.records.sequence_examples import ShardWriter, encode_clip
 from rstg_tf import build_model, flags, runs
 
 LOGICAL_CPUS = 4

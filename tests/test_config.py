@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from rstg_tf.config import ConfigError, DataConfig, ExperimentConfig, GraphConfig, ModelConfig, TrainConfig
+from rstg_tf.common.errors import ConfigError
+from rstg_tf.config import DataConfig, ExperimentConfig, GraphConfig, ModelConfig, TrainConfig
 
 
 def test_the_defaults_are_a_valid_experiment():

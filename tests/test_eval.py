@@ -15,11 +15,12 @@ from mixed_videos import pillow_frames, write_videos
 from PIL import Image
 
 import eval as eval_script
-from datasets.pipeline import evaluation_clips
-from datasets.video_records import Manifest
+from datasets.input_pipeline.pipeline import evaluation_clips
+from datasets.records.manifest import Manifest
 from rstg_tf import export, flags, runs
-from rstg_tf.config import ConfigError
+from rstg_tf.common.errors import ConfigError
 from rstg_tf.model import build_model
+from rstg_tf.serving import saved_model
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 STEPS = 30
@@ -307,8 +308,8 @@ def test_an_export_computes_in_float32_unless_asked_for_the_runs_precision(small
         loaded = tf.saved_model.load(path).signatures["serving_default"](video=batch["video"])["logits"]
         return np.abs(loaded.numpy() - exact).max()
 
-    assert difference(export.export_run(mixed, base=str(tmp_path / "served"))) < 1e-5
-    assert difference(export.export_run(mixed, base=str(tmp_path / "served"), precision="run")) > 1e-5
+    assert difference(saved_model.export_run(mixed, base=str(tmp_path / "served"))) < 1e-5
+    assert difference(saved_model.export_run(mixed, base=str(tmp_path / "served"), precision="run")) > 1e-5
     facts = json.loads((tmp_path / "served" / "2" / "assets" / "export.json").read_text())
     assert facts["precision"] == "mixed_bfloat16"
     assert tf.keras.mixed_precision.global_policy().name == "float32"

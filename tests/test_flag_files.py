@@ -45,8 +45,6 @@ CONFIGURATIONS = {
 }
 
 
-
-
 def included(file):
     """The flag files that `file` includes, in order."""
     return re.findall(r"^--flagfile=(.*)$", (ROOT / file).read_text(), re.MULTILINE)

@@ -9,7 +9,8 @@ import pathlib
 import pytest
 
 from rstg_tf import flags, release
-from rstg_tf.config import ConfigError, ExperimentConfig
+from rstg_tf.common.errors import ConfigError
+from rstg_tf.config import ExperimentConfig
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 

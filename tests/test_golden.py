@@ -10,31 +10,12 @@ import numpy as np
 import pytest
 import recipe
 import tensorflow as tf
+from golden_vectors import GOLDEN, assert_equals_golden, clips, golden_model, under_release_names
 from tensorflow import keras
 
 from rstg_tf import build_model, release
 
-GOLDEN = pathlib.Path(__file__).parent / "golden"
 RELEASE = pathlib.Path(os.environ.get("RSTG_RELEASE_DIR", "../shared/release"))
-
-
-def golden_model(name):
-    """The case's model with the recipe's weights, its record and its vectors."""
-    case = json.loads((GOLDEN / f"{name}.json").read_text())
-    model = build_model(release.config_from_release(case["config"]).model)
-    release.assign_weights(model, recipe.weights(case["variables"]))
-    return model, case, np.load(GOLDEN / f"{name}.npz")
-
-
-def clips(case, seed):
-    config = case["config"]
-    return recipe.video(seed, (config["batch_size"], config["video_num_frames"], config["dim_h"], config["dim_w"],
-                               config["num_chan"]))
-
-
-def assert_equals_golden(actual, golden, name):
-    """The bound of an equal float32 computation: 2e-5 of the largest value, at least of 1."""
-    np.testing.assert_allclose(actual, golden, rtol=0, atol=2e-5 * max(1.0, np.abs(golden).max()), err_msg=name)
 
 
 @pytest.mark.parametrize("name", ["syncmnist_small", "syncmnist_full"])
@@ -76,17 +57,6 @@ def summed_loss_gradients(model, video, labels):
         total = tf.reduce_sum(losses)
     gradients = tape.gradient(total, model.trainable_variables)
     return losses, gradients
-
-
-def under_release_names(model, values):
-    """Values shaped like the trainable variables, renamed and reshaped as the release's."""
-    kept = [variable.numpy() for variable in model.trainable_variables]
-    for variable, value in zip(model.trainable_variables, values):
-        variable.assign(value)
-    renamed = release.release_tensors(model)
-    for variable, value in zip(model.trainable_variables, kept):
-        variable.assign(value)
-    return renamed
 
 
 def test_gradients_of_every_variable_equal_the_release():

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import recipe
 import tensorflow as tf
-from test_golden import GOLDEN, assert_equals_golden, under_release_names
+from golden_vectors import GOLDEN, assert_equals_golden, under_release_names
 
 from rstg_tf import build_model, release
-from rstg_tf.evaluation import evaluate_clips
+from rstg_tf.evaluation.scoring import evaluate_clips
 
 CASES = ("smt_c2d", "smt_i3d", "smt_nonlocal", "smt_c2d_rstg_final", "smt_i3d_rstg_final", "smt_i3d_rstg_res3_res4",
          "smt_dense_i3d_rstg_final")

@@ -10,12 +10,13 @@ import recipe
 import reference_backbone
 import tensorflow as tf
 from tensorflow import keras
+from tiny_configs import TINY
 
 from rstg_tf import build_model, release
-from rstg_tf.config import HEADS, ConfigError, GraphConfig, ModelConfig
+from rstg_tf.common.choices import HEADS
+from rstg_tf.common.errors import ConfigError
+from rstg_tf.config import GraphConfig
 
-TINY = ModelConfig(backbone_filters=8, backbone_layers=2, height=20, width=24, num_frames=4, graph_frames=4,
-                   num_classes=5, graph=GraphConfig(node_width=8, message_width=8, positional_map_size=6))
 VIDEO = recipe.video(5, (3, 4, 20, 24, 1))
 
 

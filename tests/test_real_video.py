@@ -14,12 +14,12 @@ import pytest
 import tensorflow as tf
 from tiny_videos import bundled_clip, needs_ffmpeg
 
-from datasets.manifest import Manifest
-from datasets.pipeline import evaluation_clips
+from datasets.input_pipeline.pipeline import evaluation_clips
+from datasets.records.manifest import Manifest
 from examples.camera_moves import BUNDLED, LENGTHS, main, move_window, stretches
 from rstg_tf import flags
-from rstg_tf.frames import frame_indices
 from rstg_tf.model import build_model
+from rstg_tf.video.transforms import frame_indices
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FLAG_FILE = ROOT / "configs" / "real_video.flags"

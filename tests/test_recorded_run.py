@@ -10,12 +10,13 @@ import zipfile
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_golden import GOLDEN, assert_equals_golden
+from golden_vectors import GOLDEN, assert_equals_golden
 
 import eval as eval_script
 import train
-from rstg_tf import export, predict
+from rstg_tf import predict
 from rstg_tf.runs import open_run
+from rstg_tf.serving import saved_model
 
 RECORDED = GOLDEN / "recorded_run"
 
@@ -57,7 +58,7 @@ def test_its_saved_model_answers_as_recorded(recorded, capsys):
 
 
 def test_its_export_of_today_gives_the_logits_of_its_saved_model(recorded):
-    path = export.export_run(open_run("run"), base="again")
+    path = saved_model.export_run(open_run("run"), base="again")
     video = tf.constant(_test_clip(1)[None])
     logits = [tf.saved_model.load(folder).signatures["serving_default"](video=video)["logits"]
               for folder in (path, "export/1")]
@@ -66,8 +67,8 @@ def test_its_export_of_today_gives_the_logits_of_its_saved_model(recorded):
 
 def _test_clip(index: int) -> np.ndarray:
     """Clip `index` of records/test in the order in which evaluation reads them: uint8 [T, H, W, C]."""
-    from datasets.manifest import Manifest
-    from datasets.pipeline import evaluation_clips
+    from datasets.input_pipeline.pipeline import evaluation_clips
+    from datasets.records.manifest import Manifest
 
     batches = evaluation_clips(directory="records/test", manifest=Manifest.read("records/test"), batch_size=7,
                                num_frames=4)

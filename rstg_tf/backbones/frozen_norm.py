@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 from tensorflow import keras
 
-from rstg_tf.rows import add_bias
+from rstg_tf.ops.dense import add_bias
 
 EPSILON = 1e-5
 

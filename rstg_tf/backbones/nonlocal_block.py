@@ -6,7 +6,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from rstg_tf.backbones.frozen_norm import FrozenNormConvolution
-from rstg_tf.rows import multiply_rows
+from rstg_tf.ops.dense import multiply_rows
 
 
 @keras.utils.register_keras_serializable("rstg")

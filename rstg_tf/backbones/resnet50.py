@@ -10,9 +10,9 @@ from tensorflow import keras
 
 from rstg_tf.backbones.frozen_norm import FrozenNormConvolution
 from rstg_tf.backbones.nonlocal_block import NonLocalBlock
-from rstg_tf.graph_places import ResidualGraph
-from rstg_tf.spatial import require_choice
-from rstg_tf.streaming import advance_where, entries_of, under
+from rstg_tf.common.choices import require_choice
+from rstg_tf.layers.residual_graph import ResidualGraph
+from rstg_tf.layers.streaming_state import advance_where, entries_of, under
 
 SMALLEST_SIDE = 32  # pixels; leaves maps of 2×2
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 from tensorflow import keras
 
-from rstg_tf.backbones.convolutions import SIDE, convolve
+from rstg_tf.ops.conv3x3 import SIDE, convolve
 
 
 @keras.utils.register_keras_serializable("rstg")

@@ -9,7 +9,9 @@ from typing import Any
 import yaml
 
 from rstg_tf import flags
-from rstg_tf.config import STAGES, ConfigError, DataConfig, ExperimentConfig, GraphConfig, ModelConfig, TrainConfig
+from rstg_tf.common.choices import STAGES
+from rstg_tf.common.errors import ConfigError
+from rstg_tf.config import DataConfig, ExperimentConfig, GraphConfig, ModelConfig, TrainConfig
 
 # Keys that change nothing here: no code of the release reads them, or they are about its bookkeeping.
 _IGNORED = frozenset("""

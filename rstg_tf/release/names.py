@@ -16,9 +16,9 @@ import numpy as np
 
 from rstg_tf.backbones.nonlocal_block import NonLocalBlock
 from rstg_tf.backbones.resnet50 import STAGES, Bottleneck, ResNet50
-from rstg_tf.baselines import FrameLSTM
-from rstg_tf.normalization import BatchNorm
-from rstg_tf.release.parts import LSTM_CELL
+from rstg_tf.layers.heads import FrameLSTM
+from rstg_tf.layers.normalization import BatchNorm
+from rstg_tf.release.name_parts import LSTM_CELL
 
 EVERYTHING = (slice(None),)
 

@@ -21,10 +21,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from absl import flags as absl_flags
 
-from rstg_tf.commands import failed
-from rstg_tf.config import ConfigError
-from rstg_tf.runs import open_run, parse_run_flags
-from rstg_tf.weight_files import WeightFile, find_weights, read_shapes, read_variables
+from rstg_tf.common.command_line import failed
+from rstg_tf.common.errors import ConfigError
+from rstg_tf.release.checkpoint_files import WeightFile, find_weights, read_shapes, read_variables
+from rstg_tf.runs.run import open_run
+from rstg_tf.runs.run_flags import parse_run_flags
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 _DIFFERENCES_SHOWN = 10
@@ -58,8 +59,8 @@ def inspect(arguments: Sequence[str]) -> int:
 
 def examine(source: WeightFile) -> dict:
     """Everything that `inspect` says, as one JSON object."""
-    from rstg_tf.release import fitting
-    from rstg_tf.release.parts import kind_of
+    from rstg_tf.release import config_matching
+    from rstg_tf.release.name_parts import kind_of
 
     shapes, step = _shapes(source)
     variables = [{"name": name, "kind": kind_of(name), "shape": list(shape), "dtype": dtype.name,
@@ -67,22 +68,23 @@ def examine(source: WeightFile) -> dict:
                  for name, (shape, dtype) in shapes.items()]
     plain = {name: shape for name, (shape, _) in shapes.items()}
     if source.run is not None:
-        settings = fitting.settings_from_config(source.run.config)
+        settings = config_matching.settings_from_config(source.run.config)
     else:
-        settings = fitting.settings_from_weights(plain)
-    files, faulty = fitting.read_flag_files() if settings else ({}, {})
-    fits = fitting.compare(settings, _weights_alone(plain), files) if settings else []
+        settings = config_matching.settings_from_weights(plain)
+    files, faulty = config_matching.read_flag_files() if settings else ({}, {})
+    fits = config_matching.compare(settings, _weights_alone(plain), files) if settings else []
     return {
         "path": source.path, "what": source.describe(), "step": step, "variables": variables,
         "settings": {flag: list(values) for flag, values in settings.items()},
-        "unknown": fitting.unknown_settings(settings), "flag_files": list(files), "unreadable_flag_files": faulty,
+        "unknown": config_matching.unknown_settings(settings), "flag_files": list(files),
+        "unreadable_flag_files": faulty,
         "fits": [{"file": fit.file, "changes": dict(fit.changes), "flags": fit.changes_as_flags(),
                   "differences": list(fit.differences)} for fit in fits]}
 
 
 def _shapes(source: WeightFile) -> tuple[dict[str, tuple[tuple[int, ...], np.dtype]], int]:
     if source.run is not None:
-        from rstg_tf.restoring import read_tensors
+        from rstg_tf.release.warm_start import read_tensors
 
         tensors, step = read_tensors(source)
         return {name: (value.shape, value.dtype) for name, value in tensors.items()}, step
@@ -93,7 +95,7 @@ def _shapes(source: WeightFile) -> tuple[dict[str, tuple[tuple[int, ...], np.dty
 
 def _weights_alone(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
     """Without slots, constants and counters; an LSTM of which only cuDNN's buffer is there counts as its pair."""
-    from rstg_tf.release.parts import LSTM_CELL, kind_of
+    from rstg_tf.release.name_parts import LSTM_CELL, kind_of
 
     weights = {name: shape for name, shape in shapes.items() if kind_of(name) == "weights"}
     for name, shape in shapes.items():
@@ -124,7 +126,7 @@ def _print(found: dict) -> None:
 
 
 def _verdict(found: dict) -> list[str]:
-    from rstg_tf.release.fitting import as_flag
+    from rstg_tf.release.config_matching import as_flag
 
     if not found["settings"]:
         return ["configuration: none of the release's backbones is in it"]

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rstg_tf.release.parts import LSTM_CELL, kind_of
-from rstg_tf.weight_files import checkpoint_prefix, read_variables
+from rstg_tf.release.checkpoint_files import checkpoint_prefix, read_variables
+from rstg_tf.release.name_parts import LSTM_CELL, kind_of
 
 if TYPE_CHECKING:
     from rstg_tf.release.names import Entry

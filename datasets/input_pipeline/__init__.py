@@ -1,0 +1,1 @@
+"""Shards of records -> batches of clips."""

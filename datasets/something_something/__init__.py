@@ -1,0 +1,1 @@
+"""Something-Something-v1 and v2; `python -m datasets.something_something`."""

@@ -1,0 +1,1 @@
+"""What the data sets made of video files share: finding, decoding, writing, flags."""

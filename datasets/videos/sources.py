@@ -1,0 +1,206 @@
+"""What a video is before it is a record: where it lies, how its frames become JPEGs, and which clips are cut from it.
+
+Nothing here needs TensorFlow: the processes that decode import this module alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from rstg_tf.common.errors import VideoError
+from rstg_tf.video import decoding
+
+SHORT_SIDE = 256  # pixels; what readers bring videos to by default, so more would only take room and time
+JPEG_QUALITY = 95
+FRAME_FOLDER_RATE = 12  # frames per second: Something-Something's, and assumed of every folder of frames
+_LARGEST_RECORD = 2**30  # bytes; a protocol buffer ends at twice that
+BACKWARDS = ", backwards"  # what the name of a class played backwards ends with
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoSource:
+    """A video file, or a folder of numbered JPEG or PNG frames, that is to become one record or several.
+
+    `media_id` is unique in its data set. `label` is the index of the class, None where nobody said, which is a reason
+    to reject the video, as is a `path` where nothing lies.
+    """
+
+    media_id: str
+    path: str
+    label: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodedVideo:
+    """`frames`: T JPEGs of height × width pixels; `timestamps`: int64 [T], microseconds from 0."""
+
+    frames: Sequence[bytes]
+    timestamps: np.ndarray
+    height: int
+    width: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Rejection:
+    """Why a video cannot be used, as a sentence."""
+
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """The frames start ≤ t < stop of a video, the last one first if `backwards`."""
+
+    media_id: str
+    label: int
+    start: int
+    stop: int
+    backwards: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Cutting:
+    """Which clips a video gives: by default one, the whole of it.
+
+    Attributes:
+      clip_frames: frames of a clip; 0 takes whole videos.
+      clip_stride: frames from the start of a clip to the start of the next.
+      num_classes: with `add_reversed`, the number of classes before the same ones backwards are added to them.
+      add_reversed: every clip comes a second time, backwards, with its label + num_classes.
+      part: `train` or `validation` takes only this part of each video's time (see `stretches`); None takes all of it.
+      validation_share, split_seed: how long the validation's part is, and where.
+    """
+
+    clip_frames: int = 0
+    clip_stride: int = 0
+    num_classes: int = 0
+    add_reversed: bool = False
+    part: str | None = None
+    validation_share: float = 0.0
+    split_seed: int = 0
+
+    def clips(self, source: VideoSource, num_frames: int) -> list[Clip]:
+        """The clips of a video of T frames; with `clip_frames` the id of a clip is the video's, `#`, its first frame.
+
+        Raises:
+          VideoError: if the video is too short to give any.
+        """
+        if not self.clip_frames:
+            clips = [Clip(source.media_id, source.label, 0, num_frames)]
+        else:
+            # The last start comes after the last that leaves room for a clip; a shorter rest gives none.
+            clips = [Clip(f"{source.media_id}#{start}", source.label, start, start + self.clip_frames)
+                     for first, end in self.stretches(source.media_id, num_frames)
+                     for start in range(first, end - self.clip_frames + 1, self.clip_stride or self.clip_frames)]
+        if not self.add_reversed:
+            return clips
+        return [clip for forward in clips for clip in (forward, dataclasses.replace(
+            forward, media_id=forward.media_id + BACKWARDS, label=forward.label + self.num_classes, backwards=True))]
+
+    def stretches(self, media_id: str, num_frames: int) -> list[tuple[int, int]]:
+        """The frames first ≤ t < end that clips are cut from.
+
+        Split by time, a video of T frames gives the validation one stretch of L = max(share · T, clip_frames) frames,
+        one of those that begin at 0, L, 2L, …, chosen by a hash of seed and media id, and the training what lies before
+        and after. So no frame is in both, but frames on the two sides of a border look much alike.
+        """
+        shortest = self.clip_frames * (1 if self.part is None else 2)
+        if num_frames < shortest:
+            raise VideoError(f"{num_frames} frames, fewer than the {shortest} that --clip_frames={self.clip_frames} "
+                             f"needs{'' if self.part is None else ' for a clip in train and one in validation'}.")
+        if self.part is None:
+            return [(0, num_frames)]
+        length = max(round(self.validation_share * num_frames), self.clip_frames)
+        length = min(length, num_frames - self.clip_frames)
+        first = length * int(uniform_hash(self.split_seed, media_id) * (num_frames // length))
+        if self.part == "validation":
+            return [(first, first + length)]
+        return [(0, first), (first + length, num_frames)]
+
+
+WHOLE_VIDEOS = Cutting()
+
+
+def uniform_hash(seed: int, text: str) -> float:
+    """A number in [0, 1) that depends on nothing but its arguments."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{text}".encode()).digest()[:6], "big") / 2**48
+
+
+def encode_source(source: VideoSource, short_side: int) -> EncodedVideo | Rejection:
+    """Reads a video completely: JPEG frames as the bytes they are, all else as JPEG of quality 95.
+
+    Files are brought to `short_side` pixels (bicubic) unless their own is shorter: to enlarge is the reader's part.
+
+    Raises:
+      OSError: a fault of the machine rather than of the video (disk, memory, a killed ffmpeg).
+    """
+    try:
+        if source.label is None:
+            raise VideoError("has no label.")
+        if not os.path.exists(source.path):
+            raise VideoError("there is no such video.")
+        encoded = (_encode_folder(source.path) if os.path.isdir(source.path)
+                   else _encode_file(source.path, short_side))  # fmt: skip
+        size = sum(map(len, encoded.frames))
+        if size > _LARGEST_RECORD:
+            raise VideoError(f"{len(encoded.frames)} frames make {size >> 20} MiB, too much for one record.")
+        return encoded
+    except (VideoError, FileNotFoundError, PermissionError) as error:
+        # The path stands beside the reason, and may differ from machine to machine.
+        return Rejection(str(error).replace(f"{os.path.abspath(source.path)}: ", "").replace(f"{source.path}: ", ""))
+
+
+def _encode_file(path: str, short_side: int) -> EncodedVideo:
+    # One thread each: the videos themselves are spread over the processes.
+    frames, timestamps = decoding.read_encoded_frames(path, _to_jpeg, short_side=short_side, threads=1)
+    with Image.open(io.BytesIO(frames[0])) as first:
+        return EncodedVideo(frames=frames, timestamps=timestamps, height=first.height, width=first.width)
+
+
+def _encode_folder(path: str) -> EncodedVideo:
+    frames, sizes = [], {}
+    for file in decoding.list_frame_files(path):
+        frame, size = _read_frame(file.name, file.read_bytes())
+        frames.append(frame)
+        sizes.setdefault(size, file.name)
+    if len(sizes) > 1:
+        told = ", ".join(f"{width}x{height} ({name})" for (width, height), name in sizes.items())
+        raise VideoError(f"frames differ in size: {told}; expected one size.")
+    width, height = next(iter(sizes))
+    timestamps = np.round(np.arange(len(frames)) * 1e6 / FRAME_FOLDER_RATE).astype(np.int64)
+    return EncodedVideo(frames=frames, timestamps=timestamps, height=height, width=width)
+
+
+def _read_frame(name: str, content: bytes) -> tuple[bytes, tuple[int, int]]:
+    """A frame as JPEG and its (width, height). Every pixel is decoded: a cut JPEG has a perfect header."""
+    image_format = "PNG" if name.lower().endswith(".png") else "JPEG"
+    try:
+        with Image.open(io.BytesIO(content), formats=(image_format,)) as image:
+            image.load()
+            if image_format == "PNG":
+                return _to_jpeg(np.asarray(image.convert("RGB"))), image.size
+            if image.mode not in ("RGB", "L"):
+                raise VideoError(f"frame {name} is a {image.mode} JPEG; expected colour (RGB) or grey.")
+            return content, image.size
+    except VideoError:
+        raise
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        told = "is empty" if not content else f"cannot be decoded as {image_format} ({_without_address(error)})"
+        raise VideoError(f"frame {name} {told}.") from None
+
+
+def _without_address(error: Exception) -> str:
+    return str(error).partition(" <_io.")[0]
+
+
+def _to_jpeg(frame: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(frame).save(buffer, "JPEG", quality=JPEG_QUALITY)
+    return buffer.getvalue()

@@ -1,0 +1,24 @@
+"""What a setting may be, named in one place for flags, configs and layers."""
+
+from __future__ import annotations
+
+BACKBONES = ("simple_c2d", "c2d", "i3d", "non-local")
+STAGES = ("res2", "res3", "res4", "res5")
+HEADS = ("graph", "mean_lstm", "conv_lstm")
+TIME_STAGES = ("all", "every", "final", "none")
+ATTENTIONS = ("simple", "dot")
+NEIGHBOURHOODS = ("soft", "masked")
+NORMALIZATIONS = ("none", "LN", "LN_per_step", "BN")
+OPTIMIZERS = ("nesterov", "adam", "adamw", "sgdw")
+SCHEDULES = ("constant", "cosine", "step")
+LOSS_REDUCTIONS = ("sum", "mean")
+# No mixed_float16: its gradients would need loss scaling, bfloat16's don't.
+PRECISIONS = ("float32", "mixed_bfloat16")
+PIXEL_SCALINGS = ("none", "centred")
+RESTORE_SCOPES = ("all", "backbone", "except_head")
+
+
+def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raises ValueError that names the argument, what it was and what it may be."""
+    if value not in choices:
+        raise ValueError(f"{name}={value!r}: expected one of {', '.join(map(repr, choices))}.")

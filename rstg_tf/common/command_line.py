@@ -1,0 +1,54 @@
+"""How every program here ends: exit codes, and the one line on stderr that goes with them. No TensorFlow."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+from rstg_tf.common.interrupts import kept_interrupts
+
+
+def failed(name: str, error: Exception, *, code: int, mending: str = "") -> int:
+    """Tells on stderr what went wrong and returns the exit code: 2 wrong use, 1 the data's or the machine's fault."""
+    if not (isinstance(error, BrokenPipeError) and _left_unread()):
+        print(f"{name}: {error}", *([mending] if mending else []), file=sys.stderr)
+    return code
+
+
+def run_program(main: Callable[[Sequence[str]], int], *, name: str, interrupted: str) -> None:
+    """Ends the process with what `main` returns for the command line; after Ctrl-C with 130 and what that means.
+
+    A program that is done before it notices an interrupt that was lost (see `kept_interrupts`) ends as it would. Where
+    who reads standard output leaves, as `head` does, the end is 1, without a word.
+    """
+    try:
+        with kept_interrupts():
+            try:
+                sys.exit(main(sys.argv[1:]))
+            except SystemExit:
+                sys.stdout.flush()  # here, because Python's own flush at the end would print a traceback
+                raise
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        print(f"{name}: interrupted; {interrupted}", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        if not _left_unread():
+            raise
+        sys.exit(1)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Python's own end takes a second: how it ended has been said
+
+
+def _left_unread() -> bool:
+    """Whether who read standard output has left; what still waits to be written is then thrown away."""
+    descriptor = sys.__stdout__.fileno()
+    watch = select.poll()
+    watch.register(descriptor, 0)  # errors are told unasked
+    if not watch.poll(0):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+    return True

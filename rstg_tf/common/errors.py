@@ -1,0 +1,11 @@
+"""Errors that a program tells in one sentence."""
+
+from __future__ import annotations
+
+
+class ConfigError(ValueError):
+    """A setting that cannot work, or two that contradict each other. Scripts print it and end with exit code 2."""
+
+
+class VideoError(ValueError):
+    """A video that cannot be used: the message names the file, what was expected and what was found."""

@@ -1,0 +1,1 @@
+"""Every clip of a data set once -> scores and figures."""

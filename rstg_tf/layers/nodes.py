@@ -1,0 +1,68 @@
+"""Feature map <-> nodes: [B, T, H, W, C] <-> [B, T, N, C]. Paper, sections 3.1 and 3.4 (RSTG-to-map)."""
+
+from __future__ import annotations
+
+import functools
+
+import tensorflow as tf
+from tensorflow import keras
+
+from rstg_tf.layers import regions
+
+# Shared by the layers of all graphs: a weight matrix depends on sizes alone.
+_pooling_weights = functools.lru_cache(maxsize=64)(regions.pooling_weights)
+_projection_weights = functools.lru_cache(maxsize=64)(regions.projection_weights)
+
+
+@keras.utils.register_keras_serializable("rstg")
+class NodesFromMap(keras.layers.Layer):
+    """Mean of the feature map over each region, with fractional overlap at the edges.
+
+    node_i = Σ_p weights[i, p] · map_p, `regions.pooling_weights`; [B, T, H, W, C] -> float32 [B, T, N, C]. B and T may
+    be unknown when traced; H and W decide the weights and must be known.
+
+    float32 whatever the map: means of many pixels differ little beside what they share, which the norms behind them
+    take away, and bfloat16 would round the difference.
+
+    Source: release, section 1 (area resize, as one matrix product over H·W like the release's filters).
+    """
+
+    def __init__(self, *, num_scales: int, **kwargs):
+        super().__init__(**kwargs)
+        self.num_scales = num_scales
+
+    def call(self, features):
+        if features.shape.rank != 5:
+            raise ValueError(f"expected features [B, T, H, W, C], got {tuple(features.shape)}.")
+        _, steps, height, width, channels = features.shape
+        weights = tf.constant(_pooling_weights(self.num_scales, height, width), tf.float32)
+        pixels = tf.cast(tf.reshape(features, [-1, height * width, channels]), tf.float32)  # [B·T, H·W, C]
+        nodes = tf.matmul(weights, pixels)  # [B·T, N, C]
+        steps = tf.shape(features)[1] if steps is None else steps
+        return tf.reshape(nodes, [-1, steps, weights.shape[0], channels])  # [B, T, N, C]
+
+    def get_config(self):
+        return {**super().get_config(), "num_scales": self.num_scales}
+
+
+@keras.utils.register_keras_serializable("rstg")
+class MapFromNodes(keras.layers.Layer):
+    """Every node spread over its region, the scales summed: [B, T, N, C] -> [B, T, height, width, C].
+
+    map_p = Σ_i weights[p, i] · node_i, `regions.projection_weights`: per scale the same area interpolation, enlarging.
+    Source: release, section 2 rule 8.
+    """
+
+    def __init__(self, *, num_scales: int, **kwargs):
+        super().__init__(**kwargs)
+        self.num_scales = num_scales
+
+    def call(self, nodes, *, height: int, width: int):
+        _, steps, count, channels = nodes.shape
+        weights = tf.constant(_projection_weights(self.num_scales, height, width), nodes.dtype)
+        pixels = tf.matmul(weights, tf.reshape(nodes, [-1, count, channels]))  # [B·T, H·W, C]
+        steps = tf.shape(nodes)[1] if steps is None else steps
+        return tf.reshape(pixels, [-1, steps, height, width, channels])  # [B, T, H, W, C]
+
+    def get_config(self):
+        return {**super().get_config(), "num_scales": self.num_scales}

@@ -1,0 +1,106 @@
+"""Where graphs sit in a ResNet: inside a stage, added to its map; or at the end, beside or instead of the pooling."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+from tensorflow import keras
+
+from rstg_tf.common.choices import require_choice
+from rstg_tf.layers.normalization import BatchNorm, JointLayerNorm, apply_norm
+from rstg_tf.layers.recurrent_graph import RecurrentSpaceTimeGraph
+
+FINAL_NORMS = ("LN", "LN_per_step", "BN", "none")
+
+
+@keras.utils.register_keras_serializable("rstg")
+class AfterGraphNorm(keras.layers.Layer):
+    """What a graph's output passes before it is added: a norm whose scale starts at 0, so a new graph adds nothing.
+
+    LN           scale · ((x - mean) / sqrt(variance + 1e-12) + beta), statistics over all axes but B jointly
+    LN_per_step  the same, statistics over (H, W, C) of each step, so that no step needs the later ones
+    BN           `normalization.BatchNorm` over all axes but C, gamma starting at 0
+    none         x
+
+    Source: release, section 4 (`final_norm`). Deviation: LN_per_step is not in the release; its weights are LN's.
+    """
+
+    def __init__(self, *, kind: str = "LN", **kwargs):
+        super().__init__(**{**kwargs, "dtype": "float32", "autocast": False})
+        require_choice("final_norm", kind, FINAL_NORMS)
+        self.kind = kind
+
+    def build(self, input_shape):
+        self.norm = self.scale = None
+        if self.kind in ("LN", "LN_per_step"):
+            axes = len(input_shape) - 1
+            if self.kind == "LN_per_step":
+                axes = min(axes, 3)  # H, W, C; a vector has no T to leave out
+            self.norm = JointLayerNorm(trailing_axes=axes, scale=False, name="norm")
+            self.scale = self.add_weight(name="scale", shape=(input_shape[-1],), initializer="zeros")
+        elif self.kind == "BN":
+            # TF1 has no fused kernel for these ranks: its moving variance is the plain one.
+            self.norm = BatchNorm(unbiased=False, gamma_initializer="zeros", name="norm")
+        if self.norm is not None:
+            self.norm.build(input_shape)
+        super().build(input_shape)
+
+    def call(self, inputs, training=False):
+        normed = apply_norm(self.norm, inputs, training)
+        return normed if self.scale is None else normed * tf.cast(self.scale, inputs.dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "kind": self.kind}
+
+
+@keras.utils.register_keras_serializable("rstg")
+class ResidualGraph(keras.layers.Layer):
+    """map + norm(graph(map)) for a graph with output 'map': [B, T, H, W, C] -> [B, T, H, W, C].
+
+    Call with `return_trace=True`: a pair of the map and the graph's `GraphTrace`.
+    """
+
+    def __init__(self, *, graph: RecurrentSpaceTimeGraph, final_norm: str = "LN", **kwargs):
+        super().__init__(**kwargs)
+        require_choice("graph.output", graph.output_kind, ("map",))
+        self.graph = graph
+        self.norm = AfterGraphNorm(kind=final_norm, name="norm")
+
+    def build(self, input_shape):
+        if not self.graph.built:
+            self.graph.build(input_shape)
+        if self.graph.vector_width(input_shape) != input_shape[-1]:
+            raise ValueError(f"{self.name}: the graph returns {self.graph.vector_width(input_shape)} channels, which "
+                             f"cannot be added to a map with {input_shape[-1]}: set project_features to True.")
+        self.norm.build(tuple(input_shape))
+        super().build(input_shape)
+
+    def call(self, features, training=False, return_trace=False):
+        output, trace = self.graph(features, training=training, return_trace=True)
+        joined = features + self.norm(output, training=training)
+        return (joined, trace) if return_trace else joined
+
+    def looks_ahead(self) -> list[str]:
+        """Why it cannot run step by step; see `streaming`."""
+        reasons = self.graph.looks_ahead()
+        if self.norm.kind == "LN":
+            reasons.append(f"{self.name}: the norm after the graph, final_norm='LN', takes its statistics over all "
+                           "steps")
+        return reasons
+
+    def state_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Entries of the state without B: the graph's."""
+        return self.graph.state_shapes()
+
+    def step(self, features, state):
+        """The next step of running clips, in inference mode: map [B, H, W, C] -> (map, state after it)."""
+        output, state = self.graph.step(features, state)
+        return features + self.norm(output[:, None])[:, 0], state
+
+    def get_config(self):
+        return {**super().get_config(), "graph": self.graph.get_config(), "final_norm": self.norm.kind}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "graph": RecurrentSpaceTimeGraph.from_config(config["graph"])})
+
+

@@ -1,1 +1,0 @@
-"""Pictures of frames, attention and accuracy: Pillow draws on frames, matplotlib the plots."""

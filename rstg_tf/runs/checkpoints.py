@@ -1,0 +1,191 @@
+"""Checkpoints of a run: what the next step depends on.
+
+A checkpoint appears under its name only when it is whole, and the file `checkpoint` names it only then: TensorFlow
+writes to temporary names and renames. What a kill leaves between the two is swept away at the next start.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import os
+import re
+import shutil
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from rstg_tf.common.errors import ConfigError
+from rstg_tf.common.files import sync_paths
+from rstg_tf.runs.weight_average import WeightAverage, optimizer_variables
+
+CHECKPOINT_PREFIX = "ckpt"
+# What TensorFlow raises for a checkpoint of another model, and for a damaged or shortened file.
+_UNREADABLE = (tf.errors.OpError, AssertionError, ValueError, IndexError)
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that could not be written. The run stops; the previous checkpoint is whole."""
+
+
+def sweep_stale(directory: str) -> list[str]:
+    """Removes what an interrupted save left, and returns the names removed.
+
+    That is: temporary files, and parts of checkpoints that the state file does not name. Without a state file nothing
+    but temporary files goes: the checkpoints may have been put there by hand.
+    """
+    state = tf.train.get_checkpoint_state(directory)
+    kept = {os.path.basename(path) for path in state.all_model_checkpoint_paths} if state else None
+    removed = []
+    for name in sorted(os.listdir(directory)):
+        match = re.fullmatch(rf"({CHECKPOINT_PREFIX}-\d+)\.(index|data-\d+-of-\d+)", name)
+        temporary = re.match(rf"{CHECKPOINT_PREFIX}-\d+_temp|checkpoint\.tmp|.*\.tmp-\d+$", name)
+        if temporary or (match and kept is not None and match.group(1) not in kept):
+            path = os.path.join(directory, name)
+            shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
+            removed.append(name)
+    return removed
+
+
+class Checkpoints:
+    """Saves and restores everything that the next step depends on: weights, statistics, slots, step, averages.
+
+    `folder`: the run's `RunFolder`.
+    """
+
+    def __init__(self, folder, *, model, optimizer, average: WeightAverage | None, keep: int):
+        self._step = optimizer.iterations
+        parts = {"model": model, "average": average} if average else {"model": model}
+        self._checkpoint = tf.train.Checkpoint(optimizer=optimizer, **parts)
+        self._manager = tf.train.CheckpointManager(self._checkpoint, folder.checkpoint_dir, max_to_keep=keep,
+                                                   checkpoint_name=CHECKPOINT_PREFIX)
+        self._top1 = tf.Variable(-1.0, trainable=False)
+        self._best = tf.train.CheckpointManager(tf.train.Checkpoint(top1=self._top1, **parts), folder.best_dir,
+                                                max_to_keep=1, checkpoint_name=CHECKPOINT_PREFIX)
+        self._present: set[str] = set()  # written or read by this process, so known to be whole
+        self._variables = [*model.variables, *optimizer_variables(optimizer), *(average.values if average else ())]
+
+    def restore(self, say: Callable[[str], None] = print) -> int | None:
+        """Everything from the newest checkpoint that can be read; returns its step, or None where there is none.
+
+        Raises ConfigError when there are checkpoints but none can be read.
+        """
+        prefixes = list(reversed(self._manager.checkpoints))
+        for prefix in prefixes:
+            try:
+                status = self._checkpoint.restore(prefix)
+                status.assert_consumed()
+                self._present.add(prefix)
+                return int(self._step.numpy())
+            except _UNREADABLE as error:
+                say(f"{prefix} cannot be restored ({_first_line(error)}); trying the one before it.")
+        if prefixes:
+            raise ConfigError(f"none of the {len(prefixes)} checkpoints in {os.path.dirname(prefixes[0])} can be "
+                              "restored: move the folder away to start anew.")
+        return None
+
+    def save(self) -> str:
+        """Writes the checkpoint of the present step and returns its path; nothing when it is there already.
+
+        Raises CheckpointError when a value is not finite or when the disk refuses; the one before it stays whole.
+        """
+        return self._save(self._manager, int(self._step.numpy()))
+
+    def save_best(self, top1: float) -> bool:
+        """Keeps the present weights in best/ if `top1`, a share, is above the best so far; returns whether it was."""
+        if top1 <= self.best_top1():
+            return False
+        self._top1.assign(top1)
+        self._save(self._best, int(self._step.numpy()))
+        return True
+
+    def best_top1(self) -> float:
+        """Top-1 accuracy of the best checkpoint, a share; -1 where there is none."""
+        if not self._best.latest_checkpoint:
+            return -1.0
+        reader = tf.train.load_checkpoint(self._best.latest_checkpoint)
+        return float(reader.get_tensor("top1/.ATTRIBUTES/VARIABLE_VALUE"))
+
+    def _save(self, manager: tf.train.CheckpointManager, step: int) -> str:
+        prefix = os.path.join(manager.directory, f"{CHECKPOINT_PREFIX}-{step}")
+        if prefix in self._present:
+            return prefix
+        faults = [variable.name for variable in self._variables if not np.isfinite(_float_values(variable)).all()]
+        if faults:
+            raise CheckpointError(f"step {step}: not saved, because these variables hold NaN or Inf: "
+                                  f"{', '.join(faults[:5])}{' …' if len(faults) > 5 else ''}.")
+        try:
+            manager.save(checkpoint_number=step)
+            sync_paths([*glob.glob(f"{prefix}.*"), os.path.join(manager.directory, "checkpoint"), manager.directory])
+        except (tf.errors.OpError, OSError) as error:
+            sweep_stale(manager.directory)  # free what the half checkpoint takes
+            before = [path for path in manager.checkpoints if path != prefix and os.path.exists(f"{path}.index")]
+            raise CheckpointError(f"step {step}: the checkpoint could not be written to {manager.directory} "
+                                  f"({_first_line(error)}); the last good one is {before[-1] if before else 'none'}."
+                                  ) from error
+        self._present.add(prefix)
+        return prefix
+
+
+def _float_values(variable) -> np.ndarray:
+    values = np.asarray(tf.convert_to_tensor(variable))
+    return values if values.dtype.kind == "f" else np.zeros(0, np.float32)
+
+
+def _first_line(error: BaseException) -> str:
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    return re.sub(r"\{\{.*?\}\} | ?\[Op:\w+\]", "", line)  # without TensorFlow's names of graph nodes
+
+
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    step: int
+    prefix: str
+
+
+def _find(run_dir: str, checkpoint: str | None) -> _Found:
+    """The newest checkpoint, the one of a step ('1200' or 'ckpt-1200'), or 'best'."""
+    directory = os.path.join(run_dir, "checkpoints")
+    present = _complete(directory)
+    best = _complete(os.path.join(directory, "best"))
+    if checkpoint == "best" and best:
+        return best[-1]
+    wanted = re.fullmatch(rf"(?:{CHECKPOINT_PREFIX}-)?(\d+)", checkpoint or "")
+    matching = [found for found in present if checkpoint is None or (wanted and found.step == int(wanted.group(1)))]
+    if not matching:
+        there = ", ".join([f"{found.step}" for found in present] + [f"best ({found.step})" for found in best])
+        raise ConfigError(f"--checkpoint={checkpoint or 'newest'}: not in {directory}; there are: {there or 'none'}.")
+    return matching[-1]
+
+
+def _complete(directory: str) -> list[_Found]:
+    """Checkpoints in order of their steps; one whose index is there has all of its parts."""
+    matches = [re.fullmatch(rf"{CHECKPOINT_PREFIX}-(\d+)\.index", name) for name in _names(directory)]
+    found = [_Found(int(match.group(1)), os.path.join(directory, match.group(0)[:-len(".index")]))
+             for match in matches if match]
+    return sorted(found, key=lambda entry: entry.step)
+
+
+def _names(directory: str) -> list[str]:
+    return os.listdir(directory) if os.path.isdir(directory) else []
+
+
+def restore_for_inference(model, run_dir: str, checkpoint: str | None = None) -> int:
+    """Loads the weights of a run into `model`, averaged ones where the run keeps an average, and returns their step.
+
+    `checkpoint`: None for the newest, a step ('1200'), or 'best'. Raises ConfigError, with what is there, when there is
+    no such checkpoint or when it does not fit the model.
+    """
+    found = _find(run_dir, checkpoint)
+    try:
+        averaged = any(name.startswith("average/") for name, _ in tf.train.list_variables(found.prefix))
+        average = WeightAverage(model.trainable_variables, momentum=0.0) if averaged else None
+        parts = {"model": model, "average": average} if average else {"model": model}
+        reader = tf.train.Checkpoint(**parts)
+        reader.read(found.prefix).assert_existing_objects_matched().expect_partial()
+    except _UNREADABLE as error:
+        raise ConfigError(f"{found.prefix} is damaged or does not fit this model: {_first_line(error)}") from error
+    if average is not None:
+        average.swap(model.trainable_variables)
+    return found.step

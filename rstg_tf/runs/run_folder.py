@@ -1,0 +1,120 @@
+"""The folder of a run: one trainer at a time, one experiment, one set of records.
+
+    config.json  train_dataset.json  test_dataset.json  checkpoints/ckpt-STEP.*  checkpoints/best/  tensorboard/  lock
+"""
+
+from __future__ import annotations
+
+import fcntl
+import glob
+import json
+import os
+import shutil
+from collections.abc import Mapping
+
+from rstg_tf.common.errors import ConfigError
+from rstg_tf.common.files import read_text, write_atomically
+from rstg_tf.config import ExperimentConfig
+from rstg_tf.flags import FIELDS
+from rstg_tf.runs.checkpoints import CHECKPOINT_PREFIX, sweep_stale
+
+# Settings that a run may change when it goes on: none of them changes what a step computes.
+CHANGEABLE = frozenset("""num_steps num_epochs print_every save_every save_minutes keep_checkpoints eval_every
+    steps_per_call restore_dir restore_scope train_dataset test_dataset write_missing""".split())
+
+
+class RunFolder:
+    """The folder of a run, held by one trainer at a time; use it as a context manager.
+
+    On entry: makes the folder, takes its lock, compares `config` and `manifests` (name -> text of a data set's
+    dataset.json) with those that the run has begun with, writes them where they are new, sweeps what a kill left.
+
+    Raises ConfigError when another process trains in it, or when a setting differs that a run cannot change.
+    """
+
+    def __init__(self, path: str, config: ExperimentConfig, manifests: Mapping[str, str] | None = None):
+        self.path = path
+        self.checkpoint_dir = os.path.join(path, "checkpoints")
+        self.best_dir = os.path.join(self.checkpoint_dir, "best")
+        self.tensorboard_dir = os.path.join(path, "tensorboard")
+        self._config = config
+        self._manifests = dict(manifests or {})
+        self._lock = None
+
+    def __enter__(self) -> RunFolder:
+        check_same_experiment(self.path, self._config)  # before anything is made or changed
+        self._is_new = not os.path.exists(self.path)
+        try:
+            os.makedirs(self.best_dir, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"--model_dir={self.path}: cannot be made ({error.strerror}).") from error
+        self._lock = _take_lock(self.path)
+        try:
+            check_same_experiment(self.path, self._config)
+            self._keep_manifests()
+            write_atomically(os.path.join(self.path, "config.json"), self._config.to_json())
+            for directory in (self.checkpoint_dir, self.best_dir):
+                sweep_stale(directory)
+        except BaseException:
+            self._lock.close()
+            raise
+        return self
+
+    def __exit__(self, kind, *rest) -> None:
+        is_empty = not glob.glob(os.path.join(self.checkpoint_dir, f"**/{CHECKPOINT_PREFIX}-*"), recursive=True)
+        if self._is_new and is_empty and kind is not None and issubclass(kind, ConfigError):
+            shutil.rmtree(self.path, ignore_errors=True)  # a refused command leaves nothing that blocks the next one
+        self._lock.close()  # the lock goes with the descriptor, also when the process is killed
+
+    def _keep_manifests(self) -> None:
+        for name, text in self._manifests.items():
+            path = os.path.join(self.path, f"{name}.json")
+            if not os.path.exists(path):
+                write_atomically(path, text)
+            elif _shards(read_text(path)) != _shards(text):
+                raise ConfigError(f"--{name}: its shards are not those that the run in {self.path} has begun with "
+                                  f"({path}); start a new run with another --model_dir.")
+
+
+def check_same_experiment(path: str, config: ExperimentConfig) -> None:
+    """Raises ConfigError naming the flags in which `config` differs from the run in `path`, where there is a run."""
+    config_path = os.path.join(path, "config.json")
+    if not os.path.exists(config_path):
+        return
+    begun, wanted = _flag_values(ExperimentConfig.from_json(read_text(config_path))), _flag_values(config)
+    # A schedule stretches over the run, so its length is part of it.
+    fixed = {"num_steps", "num_epochs"} if config.train.schedule != "constant" else set()
+    differing = [flag for flag in wanted if wanted[flag] != begun[flag] and flag not in CHANGEABLE - fixed]
+    if differing:
+        shown = ", ".join(f"--{flag}={_shown(wanted[flag])} (run: {_shown(begun[flag])})" for flag in differing)
+        raise ConfigError(f"{path} holds a run with other settings: {shown}. Go on with the run's settings, or start a "
+                          "new run with another --model_dir.")
+
+
+def _flag_values(config: ExperimentConfig) -> dict:
+    sections = {"model": config.model, "graph": config.model.graph, "data": config.data, "train": config.train}
+    return {field.flag: getattr(sections[field.section], field.field) for field in FIELDS}
+
+
+def _shown(value) -> str:
+    return "-".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
+
+
+def _shards(manifest: str):
+    return json.loads(manifest).get("shards")
+
+
+def _take_lock(path: str):
+    lock = open(os.path.join(path, "lock"), "a+", encoding="utf-8")  # noqa: SIM115 - held as long as the run
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.seek(0)
+        holder = lock.read().strip() or "unknown"
+        lock.close()
+        raise ConfigError(f"{path}: another trainer works in this folder (process {holder}); wait for it, stop it, or "
+                          "give another --model_dir.") from error
+    lock.truncate(0)
+    lock.write(f"{os.getpid()}\n")
+    lock.flush()
+    return lock

@@ -1,0 +1,1 @@
+"""A trained model as a SavedModel: signatures, warm-up requests, versions."""

@@ -1,0 +1,98 @@
+"""BASE/1, BASE/2, …: folders that a server watches. A version is there whole or not at all, and never changes."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import shutil
+import socket
+
+from rstg_tf.common.errors import ConfigError
+from rstg_tf.common.files import sync_path
+
+LARGEST_VERSION = 2**63 - 1  # a server ignores folders whose number is no int64
+
+
+def check_target(base: str, version: int | None = None) -> None:
+    """Makes the folder `base`. Raises ConfigError if a model cannot be published there, or not as `version`."""
+    if version is not None:
+        _check_version(base, version)
+    try:
+        os.makedirs(base, exist_ok=True)
+        for folder in (building_folder(base), os.path.join(base, f".writable-{os.getpid()}")):
+            os.mkdir(folder)
+            os.rmdir(folder)
+    except OSError as error:
+        raise ConfigError(f"the folder for exports, {base}, cannot be written ({error.strerror}: {error.filename}): "
+                          "give another, or make it writable.") from error
+
+
+def _check_version(base: str, version: int) -> None:
+    if not 0 <= version <= LARGEST_VERSION:
+        raise ConfigError(f"--version={version}: expected an integer from 0 to {LARGEST_VERSION}.")
+    path = os.path.join(base, str(version))
+    if os.path.exists(path):
+        raise ConfigError(f"--version={version}: {path} exists, and a published version never changes; give another, "
+                          "or none for the next.")
+
+
+def _next_version(base: str) -> int:
+    return 1 + max((int(name) for name in os.listdir(base) if name.isdecimal()), default=0)
+
+
+def building_folder(base: str) -> str:
+    """A new hidden name beside `base`, or inside it where its parent is another file system or closed to us."""
+    base = os.path.abspath(base)
+    parent, name = os.path.split(base)
+    if os.stat(parent).st_dev != os.stat(base).st_dev or not os.access(parent, os.W_OK | os.X_OK):
+        parent = base
+    prefix = f".{name}.exporting-{socket.gethostname()}-"
+    for stale in os.listdir(parent):
+        if stale.startswith(prefix) and not _is_running(stale[len(prefix):]):
+            shutil.rmtree(os.path.join(parent, stale))
+    return os.path.join(parent, f"{prefix}{os.getpid()}")
+
+
+def _is_running(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        return True  # somebody else's
+    return int(process) != os.getpid()
+
+
+def load_signatures(folder: str):
+    """The signatures of a SavedModel, by name; without TensorFlow's warnings that they cannot be differentiated."""
+    import tensorflow as tf
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return "unsaved custom gradients" not in record.getMessage()
+
+    logger = logging.getLogger("absl")
+    logger.addFilter(is_other)
+    try:
+        return tf.saved_model.load(folder).signatures
+    finally:
+        logger.removeFilter(is_other)
+
+
+def publish(building: str, base: str, version: int | None = None) -> str:
+    """Renames `building` to `base`/<version>/, the next integer if None, and returns that path; no server sees less.
+
+    Raises ConfigError if the version exists.
+    """
+    while True:
+        target = os.path.join(base, str(_next_version(base) if version is None else version))
+        try:
+            os.rename(building, target)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+            if version is not None:
+                _check_version(base, version)  # refused: another export was faster
+            continue
+        sync_path(base)
+        return target

@@ -1,0 +1,107 @@
+"""Requests that a server runs on a model before it takes others, so that no client waits for the first, slow answer.
+
+    assets.extra/tf_serving_warmup_requests    TFRecord of tensorflow.serving.PredictionLog
+
+See https://www.tensorflow.org/tfx/serving/saved_model_warmup. They are made of a real clip where there is one.
+"""
+
+from __future__ import annotations
+
+import glob
+import io
+import os
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+from tensorflow_serving.apis.predict_pb2 import PredictRequest
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+
+from rstg_tf.serving.request_clips import clips_from_frames
+from rstg_tf.video.clip_spec import ServedClip
+
+WARMUP_FILE = os.path.join("assets.extra", "tf_serving_warmup_requests")
+
+
+class EncodedClip(NamedTuple):
+    """A clip's frames as PNG or JPEG files, as many as the served model sees, and in words where they come from."""
+
+    frames: list[bytes]
+    source: str
+
+
+def example_clip(directories: Iterable[str], clip: ServedClip) -> EncodedClip:
+    """The first clip of the first of these data sets that has one which the model can take; else a drawn one."""
+    told = []
+    for directory in filter(None, directories):
+        try:
+            found = recorded_clip(directory, clip)
+            # As a graph, for the message: op by op a failed check tells no words, but a tensor.
+            tf.function(clips_from_frames, autograph=False)(tf.constant([found.frames]), clip)
+            return found
+        except (OSError, ValueError, tf.errors.OpError) as error:
+            told.append(f"{directory}: {_in_a_line(error)}")
+    return drawn_clip(clip, because="; ".join(told) or "the run names no data set")
+
+
+def _in_a_line(error: Exception) -> str:
+    _, is_check, told = str(error).partition("assertion failed: ")
+    return (told if is_check else str(error)).splitlines()[0]
+
+
+def recorded_clip(directory: str, clip: ServedClip) -> EncodedClip:
+    """The first clip in the TFRecord shards of `directory`, of which T frames at even distances.
+
+    The records are MediaSequence's: feature list image/encoded, context clip/media_id.
+    Raises FileNotFoundError without shards, ValueError for records without frames.
+    """
+    shards = sorted(glob.glob(os.path.join(glob.escape(directory), "*.tfrecord")))
+    if not shards:
+        raise FileNotFoundError("no *.tfrecord there")
+    for serialized in tf.data.TFRecordDataset(shards[:1]).take(1).as_numpy_iterator():
+        example = tf.train.SequenceExample.FromString(serialized)
+        steps = example.feature_lists.feature_list["image/encoded"].feature
+        images = [step.bytes_list.value[0] for step in steps]
+        if images:
+            chosen = np.linspace(0, len(images) - 1, clip.num_frames).astype(int)
+            [name] = example.context.feature["clip/media_id"].bytes_list.value or [b"first"]
+            return EncodedClip([images[index] for index in chosen], f"clip {name.decode()} of {directory}")
+    raise ValueError(f"{shards[0]} begins with no clip")
+
+
+def drawn_clip(clip: ServedClip, *, because: str) -> EncodedClip:
+    """A bright square that moves over noise, as PNG."""
+    generator = np.random.default_rng(0)
+    side = max(1, min(clip.height, clip.width) // 4)
+    frames = []
+    for step in range(clip.num_frames):
+        pixels = generator.integers(0, 64, (clip.height, clip.width, clip.channels), np.uint8)
+        left = (clip.width - side) * step // max(clip.num_frames - 1, 1)
+        pixels[side:2 * side, left:left + side] = 255
+        file = io.BytesIO()
+        Image.fromarray(pixels[..., 0] if clip.channels == 1 else pixels).save(file, "PNG")
+        frames.append(file.getvalue())
+    return EncodedClip(frames, f"drawn ({because})")
+
+
+def write_warmup(folder: str, model_name: str, requests: Mapping[str, Mapping[str, tf.Tensor]]) -> None:
+    """Writes one request per signature name (to its named inputs) into the SavedModel in `folder`."""
+    path = os.path.join(folder, WARMUP_FILE)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with tf.io.TFRecordWriter(path) as file:
+        for signature, inputs in requests.items():
+            request = PredictRequest()
+            request.model_spec.name, request.model_spec.signature_name = model_name, signature
+            for name, value in inputs.items():
+                request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+            log = PredictionLog()
+            log.predict_log.request.CopyFrom(request)
+            file.write(log.SerializeToString())
+
+
+def read_warmup(folder: str) -> list[PredictRequest]:
+    """The requests in the SavedModel in `folder`."""
+    records = tf.data.TFRecordDataset(os.path.join(folder, WARMUP_FILE)).as_numpy_iterator()
+    return [PredictionLog.FromString(record).predict_log.request for record in records]

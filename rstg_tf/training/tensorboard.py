@@ -1,0 +1,65 @@
+"""What a run tells TensorBoard."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import tensorflow as tf
+
+from rstg_tf.training.progress import Report
+
+
+class Board:
+    """TensorBoard's files of a run: scalars, and how sharp the graph's attention is."""
+
+    def __init__(self, directory: str):
+        self._writer = tf.summary.create_file_writer(directory)
+
+    def scalars(self, step: int, **values: float) -> None:
+        with self._writer.as_default(step=step):
+            for name, value in values.items():
+                tf.summary.scalar(name, value)
+        self._writer.flush()
+
+    def report(self, report: Report) -> None:
+        values = dataclasses.asdict(report)
+        step = values.pop("step")
+        values.pop("seconds_left")
+        self.scalars(step, **{f"train/{name}": value for name, value in values.items()})
+
+    def attention_entropy(self, step: int, entropies: dict) -> None:
+        """A histogram per place of the graph, in shares of the entropy of attending to all nodes alike."""
+        with self._writer.as_default(step=step):
+            for place, entropy in entropies.items():
+                tf.summary.histogram(f"attention_entropy/{place}", entropy)
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def attention_entropy(attention):
+    """-Σ_j α_ij ln α_ij / ln N of weights [..., N, N] whose rows sum to 1: [..., N], 0 (one node) … 1 (all alike)."""
+    nodes = attention.shape[-1]
+    weights = tf.cast(attention, tf.float32)
+    entropy = -tf.reduce_sum(tf.math.xlogy(weights, weights), axis=-1)
+    return entropy / tf.math.log(tf.cast(max(nodes, 2), tf.float32))
+
+
+class AttentionProbe:
+    """The attention of a few fixed clips, looked at in every tenth report: cheap beside the steps between."""
+
+    EVERY = 10
+
+    def __init__(self, model, video):
+        self._describe = tf.function(model.describe) if video is not None and hasattr(model, "describe") else None
+        self._video = video
+        self._reports = 0
+
+    def measure(self) -> dict:
+        """Place of the graph -> entropies [B, K, T, N], see `progress.attention_entropy`; empty when it is not time."""
+        self._reports += 1
+        if self._describe is None or self._reports % self.EVERY != 1:
+            return {}
+        attention = self._describe(self._video).get("attention", {})
+        return {place: attention_entropy(weights) for place, weights in attention.items()}

@@ -1,0 +1,150 @@
+"""Any clip that a user has -> frames, and frames -> the clip that a model sees, as evaluation makes it.
+
+A source is a video file that ffmpeg reads, a folder of frames (JPEG, PNG), an array in a `.npy` file, or a raw stream.
+Frames come one by one, so that a video of any length needs little memory. No TensorFlow until `model_clip`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
+
+import numpy as np
+
+from rstg_tf.common.errors import ConfigError, VideoError
+from rstg_tf.video.clip_spec import STORED_SHORT_SIDE, with_channels
+from rstg_tf.video.decoding import iter_frames, list_frame_files, probe
+from rstg_tf.video.probing import require_ffmpeg
+
+RAW_CHANNELS = {"rgb24": 3, "gray": 1}  # ffmpeg's -pix_fmt -> C
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """`frames` uint8 [T, H, W, C], C 1 or 3, and how many of them a second has; None where the source doesn't tell."""
+
+    frames: np.ndarray
+    frames_per_second: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class FrameSource:
+    """Where frames come from.
+
+    `name` for messages; `read(short_side)` starts at the first frame and gives uint8 [H, W, 1 or 3], one after another:
+    with a short side in pixels, video files (alone) are decoded at that size if they are larger. `num_frames` is what
+    the source declares and `frame_size` its height and width in pixels, None where it doesn't. A stream is read once
+    only, unless it can be sought.
+    """
+
+    name: str
+    read: Callable[[int | None], Iterator[np.ndarray]]
+    frames_per_second: float | None = None
+    num_frames: int | None = None
+    frame_size: tuple[int, int] | None = None
+
+
+def open_source(path: str | os.PathLike) -> FrameSource:
+    """The frames of a video file, a folder of JPEG or PNG frames, or a `.npy` file (uint8 [T, H, W] or [T, H, W, C]).
+
+    Raises ConfigError when there is nothing at `path`, VideoError (naming it) when it cannot be read as what it is, or
+    ffmpeg is missing and needed.
+    """
+    path = os.fspath(path)
+    if not os.path.exists(path):
+        raise ConfigError(f"{path} does not exist: give a video, a folder of frames, or a .npy file.")
+    if os.path.isdir(path):
+        return _folder_source(path)
+    return _array_source(path) if path.endswith(".npy") else _video_source(path)
+
+
+def load_clip(source: str | os.PathLike, *, channels: int) -> Clip:
+    """All frames of a source (see `open_source`, whose errors it raises), grey (channels 1) or RGB (3).
+
+    Video files larger than that are decoded at a short side of 256 pixels, as records hold them.
+    """
+    opened = open_source(source)
+    frames = with_channels(np.stack(list(opened.read(STORED_SHORT_SIDE))), channels)
+    return Clip(frames=frames, frames_per_second=opened.frames_per_second)
+
+
+def raw_source(stream: BinaryIO, *, height: int, width: int, channels: int,
+               name: str = "the raw stream") -> FrameSource:
+    """Frames of H·W·C bytes each, row by row, without anything between them: what `ffmpeg -f rawvideo -` writes.
+
+    Reading raises VideoError when the stream holds no frame or ends within one.
+    """
+    size = height * width * channels
+    begin = stream.tell() if stream.seekable() else None
+
+    def read(short_side: int | None) -> Iterator[np.ndarray]:
+        if begin is not None:
+            stream.seek(begin)
+        number = 0
+        while content := stream.read(size):
+            if len(content) < size:
+                raise VideoError(f"{name} ends within frame {number + 1}, after {len(content)} of its {size} bytes: "
+                                 f"expected whole frames of {width}×{height} pixels in {channels} channel(s); do size "
+                                 "and pixel format agree with what is sent?")
+            number += 1
+            yield np.frombuffer(content, np.uint8).reshape(height, width, channels)
+        if number == 0:
+            raise VideoError(f"{name} is empty: expected frames of {size} bytes.")
+
+    return FrameSource(name=name, read=read, frame_size=(height, width))
+
+
+def _video_source(path: str) -> FrameSource:
+    require_ffmpeg()
+    facts = probe(path)
+    smaller = min(facts.height, facts.width)
+
+    def read(short_side: int | None) -> Iterator[np.ndarray]:
+        return iter_frames(path, short_side=short_side if short_side and short_side < smaller else None)
+
+    return FrameSource(name=path, read=read, frames_per_second=facts.frames_per_second,
+                       num_frames=facts.declared_frames, frame_size=(facts.height, facts.width))
+
+
+def _folder_source(folder: str) -> FrameSource:
+    files = list_frame_files(folder)
+
+    def read(short_side: int | None) -> Iterator[np.ndarray]:
+        first = None
+        for file in files:
+            frame = _read_image(os.fspath(file))
+            first = frame.shape if first is None else first
+            if frame.shape[:2] != first[:2]:
+                raise VideoError(f"{file} is {frame.shape[1]}×{frame.shape[0]} pixels, but the folder's first frame "
+                                 f"{first[1]}×{first[0]}: expected frames of one size.")
+            yield with_channels(frame, first[2])
+
+    return FrameSource(name=folder, read=read, num_frames=len(files))
+
+
+def _read_image(path: str) -> np.ndarray:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise VideoError(f"{path} cannot be read as an image ({error}).") from error
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def _array_source(path: str) -> FrameSource:
+    try:
+        frames = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise VideoError(f"{path} cannot be read as a NumPy array ({error}).") from error
+    if frames.dtype != np.uint8 or frames.ndim not in (3, 4) or (frames.ndim == 4 and frames.shape[-1] not in (1, 3)):
+        raise VideoError(f"{path} holds {frames.dtype} {list(frames.shape)}: expected uint8 [T, H, W], or [T, H, W, C] "
+                         "with C 1 (grey) or 3 (RGB).")
+    if frames.size == 0:
+        raise VideoError(f"{path} holds {list(frames.shape)}: expected at least one frame of at least one pixel.")
+    frames = frames[..., None] if frames.ndim == 3 else frames
+    return FrameSource(name=path, read=lambda short_side: (np.array(frame) for frame in frames),
+                       num_frames=len(frames))

@@ -1,0 +1,287 @@
+"""The benchmarks' commands on tiny sizes: what they print, write and refuse. How long anything takes is not tested."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from benchmarks import (
+    convolution_floor,
+    experiments,
+    graph,
+    inference,
+    measuring,
+    model_table,
+    page,
+    pipeline,
+    scaling,
+    sync_mnist,
+    training,
+)
+from benchmarks.plain_model import PlainModel, PlainStep, plain_model
+from datasets.records.manifest import Manifest, shard_file
+from datasets.records.sequence_examples import ShardWriter, encode_clip
+from rstg_tf import flags as experiment_flags
+from rstg_tf.model import build_model
+
+ROOT = pathlib.Path(__file__).parents[2]
+TINY = ["--num_filters=4", "--num_conv_layers=2", "--node_feat_dim=4", "--message_dims=4", "--num_scales=2",
+        "--dim_h=14", "--dim_w=14", "--video_num_frames=2", "--used_num_frames=2", "--num_classes=3"]
+
+
+def run(module, arguments, capsys, tmp_path):
+    """What the command wrote as JSON, and the lines that it printed."""
+    written = tmp_path / "result.json"
+    assert module.main([f"--json={written}", "--runs=2", *arguments]) == 0
+    return json.loads(written.read_text()), capsys.readouterr().out.splitlines()
+
+
+def check_frame(result, printed):
+    """Machine, versions, threads and runs are told; a Markdown table is printed, then a line of JSON."""
+    assert result["machine"]["threads"] == result["machine"]["cores"] >= 1
+    assert (result["machine"]["tensorflow"], result["machine"]["numpy"]) == (tf.__version__, np.__version__)
+    assert result["runs"] == 2
+    assert printed[0].startswith("| ") and set(printed[1]) <= set("|-: ")
+    assert json.loads(printed[-1]) == result["summary"]
+
+
+def check_timing(timing):
+    assert 0 < timing["lowest"] <= timing["median"] <= timing["highest"]
+
+
+@pytest.fixture
+def tiny_config():
+    return experiment_flags.config_from_flags(experiment_flags.parse(TINY))
+
+
+@pytest.fixture
+def in_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.slow
+def test_training_tells_steps_parts_and_floor(capsys, tmp_path):
+    result, printed = run(training, [*TINY, "--batch_size=3"], capsys, tmp_path)
+    check_frame(result, printed)
+    row, = result["rows"]
+    assert (row["name"], row["clips"]) == ("given@3", 3)
+    check_timing(row["plain"])
+    for precision in ("float32", "mixed_bfloat16"):
+        found = row["precisions"][precision]
+        step = found["step"]["median"]
+        for part in ("step", "backbone", "graph"):
+            check_timing(found[part])
+        assert found["clips_per_second"]["median"] == pytest.approx(3 / step)
+        assert found["times_plain"] == round(row["plain"]["median"] / step, 2)
+        assert found["rest_seconds"] == pytest.approx(step - found["backbone"]["median"] - found["graph"]["median"])
+        # 3 clips of 2 frames. conv0: 12×12 positions, 3×3×1 -> 4, forward and the kernel's gradient; pooled to 6×6.
+        # conv1: 4×4 positions, 3×3×4 -> 4, forward and two gradients.
+        assert found["convolutions"]["operations"] == 2 * 6 * (2 * 144 * 9 * 4 + 3 * 16 * 36 * 4)
+        assert found["times_convolutions"] == round(step / found["convolutions"]["seconds"], 2)
+    assert [line.split("|")[2].strip() for line in printed[2:4]] == ["float32", "mixed_bfloat16"]
+
+
+@pytest.mark.parametrize("flags", [["--stage_norm"], ["--optimizer=adam"], ["--loss_reduction=mean"]])
+def test_there_is_no_plain_step_for_what_it_does_not_compute(flags):
+    config = experiment_flags.config_from_flags(experiment_flags.parse([*TINY, *flags]))
+    assert training.plain_step(config) is None
+    assert measuring.milliseconds(None) == "–"
+
+
+def test_inference_tells_latency_and_throughput(capsys, tmp_path):
+    result, printed = run(inference, [*TINY, "--batches=1,4", "--precisions=float32"], capsys, tmp_path)
+    check_frame(result, printed)
+    assert [row["name"] for row in result["rows"]] == ["given@1", "given@4"]
+    for row in result["rows"]:
+        found = row["precisions"]["float32"]
+        check_timing(found["model"])
+        check_timing(found["saved_model"])
+        assert found["clips_per_second"]["median"] == pytest.approx(row["clips"] / found["model"]["median"])
+        assert found["convolutions"]["operations"] == 2 * 2 * row["clips"] * (144 * 9 * 4 + 16 * 36 * 4)
+
+
+def test_the_exported_model_that_is_timed_answers_like_the_model(tiny_config):
+    works = inference._model_works(tiny_config, 2, "float32")
+    expected, served = works["model", "float32"]().numpy(), works["saved", "float32"]().numpy()
+    np.testing.assert_allclose(served, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_convolution_floor_times_each_distinct_convolution_once(capsys, tmp_path):
+    result, printed = run(convolution_floor, [*TINY, "--num_conv_layers=3", "--dim_h=30", "--dim_w=30"], capsys,
+                          tmp_path)
+    check_frame(result, printed)
+    assert [(row["convolution"], row["times"]) for row in result["rows"][::4]] == [
+        ("4×30×30×1, 3×3 → 4, first", 1), ("4×14×14×4, 3×3 → 4", 1), ("4×6×6×4, 3×3 → 4", 1)]
+    forward = [row for row in result["rows"] if row["direction"] == "forward" and row["precision"] == "float32"]
+    operations = 2 * 4 * 28 * 28 * 9 * 4
+    assert forward[0]["gflops"] == pytest.approx(operations / forward[0]["seconds"]["median"] / 1e9)
+    for found in result["floors"].values():
+        assert found["seconds"] > 0
+
+
+def test_a_wide_convnet_has_the_convolutions_that_define_it(in_root):
+    found = convolution_floor.of_experiment(experiments.named("full", "rows"), 1)
+    assert [convolution.inputs for convolution in found] == [(10, 64, 64, 1), (10, 31, 31, 512), (10, 14, 14, 512)]
+    assert {convolution.kernel[:2] for convolution in found} == {(3, 3)}
+
+
+def test_a_resnet_has_the_convolutions_that_its_stages_say(in_root):
+    config = experiment_flags.config_from_flags(experiment_flags.parse(
+        ["--flagfile=configs/smt_i3d_rstg_final.flags", "--dim_h=32", "--dim_w=32", "--video_num_frames=2",
+         "--used_num_frames=1", "--remat"]))
+    found = convolution_floor.of_experiment(config, 2)
+    # conv1, three in each of 3 + 4 + 6 + 3 blocks, and a shortcut in the first block of each of 4 stages.
+    assert len(found) == 1 + 3 * 16 + 4
+    assert [convolution.is_first for convolution in found] == [True] + [False] * 52
+    assert found[0].kind == "Conv3D" and found[0].kernel == (5, 7, 7, 3, 64)
+    assert found[0].multiply_adds == 2 * 2 * 16 * 16 * 64 * 5 * 7 * 7 * 3  # 32×32 pixels, stride 2
+    assert found[0].operations("backward") == 2 * found[0].multiply_adds
+    assert found[1].operations("backward") == 4 * found[1].multiply_adds
+
+
+@pytest.mark.parametrize("kind", ["Conv2D", "Conv3D"])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_the_timed_gradients_are_those_of_the_convolution(kind, is_first):
+    rank = 3 if kind == "Conv3D" else 2
+    convolution = convolution_floor.Convolution(kind, (2, *[5] * rank, 3), (*[3] * rank, 3, 4), (2, *[3] * rank, 4),
+                                                (1,) * (rank + 2), "VALID", is_first)
+    inputs, kernel, upstream = (tf.random.stateless_normal(shape, [0, seed]) for seed, shape in
+                                enumerate((convolution.inputs, convolution.kernel, convolution.outputs)))
+
+    @tf.function
+    def gradients():
+        with tf.GradientTape() as tape:
+            tape.watch([inputs, kernel])
+            outputs = tf.nn.convolution(inputs, kernel)
+        return tape.gradient(outputs, [kernel, inputs], output_gradients=upstream)
+
+    expected = gradients()
+    found = convolution_floor.computed(convolution, "backward", inputs, kernel, upstream)
+    assert len(found) == (1 if is_first else 2)
+    for ours, theirs in zip(found, expected):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-4)
+
+
+def test_scaling_fits_exponents_and_draws(capsys, tmp_path, in_root):
+    plot = tmp_path / "scaling.png"
+    arguments = ["--axes=clips,scales", "--points=2", "--base=1x2x4x1", f"--out={plot}"]
+    result, printed = run(scaling, arguments, capsys, tmp_path)
+    check_frame(result, printed)
+    clips = result["axes"]["clips"]
+    assert [point["size"] for point in clips["points"]] == [1, 2]
+    assert [point["size"] for point in result["axes"]["scales"]["points"]] == [1, 5]  # nodes
+    (one, two) = (point["bytes"] for point in clips["points"])
+    assert one < two <= 2 * one
+    assert clips["memory_exponent"] == round(float(np.log2(two / one)), 2)
+    with Image.open(plot) as picture:
+        assert picture.size == (1000, 420)
+
+
+@pytest.mark.slow
+def test_scaling_counts_the_memory_of_all_replicas(tiny_config):
+    found = scaling.measure_replicas(experiments.with_batch(tiny_config, 4), runs=1)
+    assert [point["size"] for point in found["points"]] == [1, 2, 4]
+    model = build_model(tiny_config.model)
+    # The clips are shared out; weights, gradients and momenta, 4 bytes a number, come once more for each replica.
+    weights = 3 * 4 * sum(weight.shape.num_elements() for weight in model.trainable_weights)
+    assert [point["bytes"] for point in found["points"]] == [
+        model_table.activation_bytes(model, clips=4) + weights,
+        2 * (model_table.activation_bytes(model, clips=2) + weights),
+        4 * (model_table.activation_bytes(model) + weights)]
+
+
+def test_an_exponent_is_the_slope_between_logarithms():
+    assert scaling.exponent([(1, 3.0), (2, 12.0), (4, 48.0)]) == 2.0
+    assert scaling.exponent([(1, 5.0), (10, 5.0)]) == 0.0
+    assert scaling.exponent([(1, 5.0)]) is None
+
+
+def test_the_plain_model_and_its_step_compute_what_ours_do(tiny_config):
+    model = build_model(tiny_config.model)
+    plain = PlainModel(model)
+    video, label = experiments.random_clips(tiny_config, 2)
+    np.testing.assert_allclose(plain(video), model(video), rtol=1e-5, atol=1e-5)
+
+    config = experiments.with_batch(tiny_config, 2)
+    ours = training.TrainingStep(config, "float32", steps=1)
+    plain = PlainStep(PlainModel(ours.model), rate=config.train.learning_rate, momentum=config.train.momentum)
+    for _ in range(3):
+        np.testing.assert_allclose(ours().loss, plain(video, label), rtol=1e-5)
+    after = [weight for weight in plain.weights if weight.shape == (4, 3)]
+    np.testing.assert_allclose(ours.model.classifier.dense.kernel, after[0], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("flags", [["--stage_norm"], ["--pixel_scaling=centred"], ["--classification_dropout=0.5"],
+                                   ["--head=mean_lstm"]])
+def test_there_is_no_plain_model_for_other_options(flags):
+    assert plain_model(experiment_flags.config_from_flags(experiment_flags.parse([*TINY, *flags]))) is None
+
+
+def test_graph_prints_and_writes_every_column(capsys, tmp_path):
+    arguments = ["--rows=1x2x4x2", "--kinds=simple"]
+    result, printed = run(graph, arguments, capsys, tmp_path)
+    assert json.loads(printed[-1]) == result["summary"]
+    assert [row["backward"] for row in result["rows"]] == [False, True]
+    for row in result["rows"]:
+        assert set(row["seconds"]) >= {"plain", "float32", "bfloat16"}
+        for timing in row["seconds"].values():
+            check_timing(timing)
+
+
+def test_sync_mnist_tells_rates(capsys, tmp_path, monkeypatch):
+    bound = []
+    if hasattr(os, "sched_setaffinity"):  # not the tests themselves
+        monkeypatch.setattr(os, "sched_setaffinity", lambda process, cores: bound.append(len(cores)))
+    result, printed = run(sync_mnist, ["--clips=8"], capsys, tmp_path)
+    check_frame(result, printed)
+    assert set(result["rows"]) == {"drawn", "written", "resize alone"}
+    for rates in result["rows"].values():
+        check_timing(rates)
+    assert bound in ([1], [])
+
+
+def test_pipeline_tells_rates_beside_bare_decoding(capsys, tmp_path):
+    records = tmp_path / "records"
+    records.mkdir()
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((32, 40, 3), 90, np.uint8)).save(buffer, "JPEG")
+    with ShardWriter(records / shard_file("tiny", 0, 1)) as shard:
+        for index in range(4):
+            shard.write(encode_clip(frames=[buffer.getvalue()] * 2, label=0, label_name="any", media_id=str(index),
+                                    image_format="JPEG", timestamps=(0, 40_000)))
+    Manifest(name="tiny", split="train", shards=(shard.info,), num_frames=None, height=None, width=None, channels=3,
+             image_format="JPEG", classes=("any",), made_by={}).write(records)
+    result, printed = run(pipeline, [f"--records={records}", "--clips=4"], capsys, tmp_path)
+    check_frame(result, printed)
+    row = result["rows"][str(records)]
+    assert row["ratio"] == row["pipeline"]["median"] / row["bare decode"]["median"]
+    assert pipeline.main([f"--records={tmp_path / 'none'}"]) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(("module", "arguments", "message"), [
+    (training, ["--rows=full"], "--rows=full: expected MODEL@CLIPS"),
+    (training, ["--rows=half@2"], "--rows=half: expected some of full, narrow"),
+    (training, ["--precisions=float16"], "--precisions=float16: expected some of float32, mixed_bfloat16"),
+    (training, ["--no_such=1"], "no_such"),
+    (inference, ["--models=half"], "--models=half: expected some of"),
+    (inference, ["--batches=1,0"], "--batches=1,0: expected numbers above 0"),
+    (inference, ["a_file"], "'a_file' is no flag"),
+    (scaling, ["--axes=width"], "--axes=width: expected some of clips"),
+    (scaling, ["--base=1x2x3"], "--base=1x2x3: expected BxTxCxS"),
+    (scaling, ["--out=no/such/plot.png"], "--out=no/such/plot.png: there is no such folder"),
+    (convolution_floor, ["--json=no/such/floor.json"], "--json=no/such/floor.json: there is no such folder"),
+    (convolution_floor, ["--runs=0"], "runs"),
+    (page, [], "give the JSON files"),
+])
+def test_wrong_use_ends_with_exit_code_2_and_one_sentence(module, arguments, message, capsys):
+    assert module.main(arguments) == 2
+    told = capsys.readouterr().err.strip()
+    assert message in told and "Traceback" not in told and told.startswith("benchmarks.")

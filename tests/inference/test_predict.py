@@ -1,0 +1,456 @@
+"""The real predict.main on small runs, and what it says to wrong use."""
+
+import io
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from frame_sources import Pipe, carphone, needs_ffmpeg, write_frames
+from PIL import Image
+
+import eval as eval_script
+from datasets.input_pipeline.pipeline import evaluation_clips
+from datasets.records.manifest import Manifest
+from rstg_tf import flags, predict, runs
+from rstg_tf.common.errors import VideoError
+from rstg_tf.evaluation.metrics import ranking
+from rstg_tf.inference.classifier import Network
+from rstg_tf.inference.sliding_windows import Prediction, WindowAnswer, Windows, predict_windows, sliding_windows
+from rstg_tf.model import build_model
+from rstg_tf.runs import run_flags
+from rstg_tf.serving import saved_model
+from rstg_tf.video import encoding
+from rstg_tf.video.clip_spec import model_clip
+from rstg_tf.video.decoding import probe, read_video
+from rstg_tf.video.sources import FrameSource
+from rstg_tf.viz import annotated_video
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+COLOUR = {"num_conv_layers": 2, "num_filters": 6, "num_scales": 2, "num_process_iter": 2, "node_feat_dim": 6,
+          "message_dims": 6, "dim_h": 32, "dim_w": 32, "num_chan": 3, "video_num_frames": 6, "num_classes": 3,
+          "pixel_scaling": "centred", "short_side": 40}
+COLOUR_CLASSES = ("driving", "talking", "größer werden")
+
+
+def write_run(folder, settings, *, manifests):
+    """A run folder with one checkpoint, step 5, of random weights; `manifests`: train and test dataset.json."""
+    config = flags.config_from_settings(settings)
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "config.json").write_text(config.to_json())
+    for split, manifest in manifests.items():
+        (folder / f"{split}_dataset.json").write_text(manifest, encoding="utf-8")
+    tf.keras.utils.set_random_seed(3)
+    model = build_model(config.model)
+    for weight in model.classifier.trainable_weights:
+        weight.assign(3 * weight)  # answers that differ
+    tf.train.Checkpoint(model=model).write(str(folder / "checkpoints" / "ckpt-5"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def colour_run(tmp_path_factory):
+    """RGB frames resized to 40 pixels, of which 32×32 are seen; 6 of a window's frames."""
+    manifest = json.dumps({"classes": COLOUR_CLASSES, "height": None, "width": None})
+    return write_run(tmp_path_factory.mktemp("colour") / "run", COLOUR, manifests={"train": manifest})
+
+
+@pytest.fixture
+def grey_run(tmp_path, toy_records, toy_settings):
+    """On the clips of `toy_records`, of one size: 4 grey frames of 12×12."""
+    directories = {f"{split}_dataset": str(toy_records / split) for split in ("train", "test")}
+    manifests = {split: (toy_records / split / "dataset.json").read_text() for split in ("train", "test")}
+    return write_run(tmp_path / "runs" / "grey", {**toy_settings, **directories}, manifests=manifests)
+
+
+@pytest.fixture(scope="module")
+def exported(colour_run):
+    base = colour_run.parent / "served"
+    saved_model.export_run(runs.open_run(str(colour_run)), base=str(base))
+    return base
+
+
+def told(capsys, *arguments, code=0):
+    """What predict.main prints with these arguments: (standard output, standard error)."""
+    assert predict.main([str(argument) for argument in arguments]) == code
+    return capsys.readouterr()
+
+
+def answered(capsys, *arguments):
+    return json.loads(told(capsys, *arguments, "--json").out)
+
+
+def refused(capsys, *arguments, code=2):
+    error = told(capsys, *arguments, code=code).err
+    assert error.startswith("predict: ") and error.count("\n") == 1
+    return error
+
+
+def softmax(logits):
+    powers = np.exp(np.asarray(logits, np.float64))
+    return powers / powers.sum()
+
+
+def probabilities(found):
+    """The probabilities of a complete ranking by class."""
+    return [row["probability"] for row in sorted(found["top"], key=lambda row: row["class"])]
+
+
+def logits_of(run_folder, frames):
+    """The network's logits of these frames by its own means: uint8 [D, H, W, 3] -> [classes]."""
+    run = runs.open_run(str(run_folder))
+    clip = model_clip(frames, num_frames=6, height=32, width=32, channels=3, short_side=40)
+    return run.load_model()[0](clip[None], training=False).numpy()[0]
+
+
+def test_windows_overlap_and_the_last_one_ends_with_the_last_frame():
+    def cut(count, length, stride):
+        return [(start, list(frames)) for start, frames in sliding_windows(range(count), Windows(length, stride))]
+
+    assert cut(10, 4, 2) == [(0, [0, 1, 2, 3]), (2, [2, 3, 4, 5]), (4, [4, 5, 6, 7]), (6, [6, 7, 8, 9])]
+    assert cut(9, 4, 3) == [(0, [0, 1, 2, 3]), (3, [3, 4, 5, 6]), (5, [5, 6, 7, 8])]
+    assert cut(4, 4, 3) == [(0, [0, 1, 2, 3])]
+    assert cut(3, 4, 2) == [(0, [0, 1, 2])]
+    assert cut(1, 4, 2) == [(0, [0])]
+
+
+def test_a_window_is_answered_before_the_next_frame_is_read():
+    read = []
+
+    def frames():
+        for number in range(1000):
+            read.append(number)
+            yield number
+
+    windows = sliding_windows(frames(), Windows(length=5, stride=2))
+    assert next(windows) == (0, [0, 1, 2, 3, 4]) and len(read) == 5
+    assert next(windows) == (2, [2, 3, 4, 5, 6]) and len(read) == 7
+
+
+def test_the_ranking_is_by_probability_and_then_by_number():
+    # e^0 : e^ln2 : e^0 : e^ln4 = 1 : 2 : 1 : 4
+    assert ranking(np.log([1.0, 2.0, 1.0, 4.0]), "abcd", 3) == [
+        {"class": 3, "name": "d", "probability": pytest.approx(0.5)},
+        {"class": 1, "name": "b", "probability": pytest.approx(0.25)},
+        {"class": 0, "name": "a", "probability": pytest.approx(0.125)}]
+
+
+def test_logits_that_are_no_numbers_are_refused_with_the_frames():
+    network = Network(answer=lambda clip: (np.array([0.0, np.nan]), {}),
+                      clip={"num_frames": 2, "height": 4, "width": 4, "channels": 1, "short_side": None})
+    source = FrameSource(name="a.npy", read=lambda short_side: iter(np.zeros((3, 4, 4, 1), np.uint8)))
+    with pytest.raises(VideoError, match="a.npy: the model's logits of frames 1 to 3 hold NaN"):
+        predict_windows(network, source, windows=Windows(5, 5), frames_per_second=1.0)
+
+
+def test_the_scores_are_those_of_eval_for_the_same_clips(grey_run, toy_records, tmp_path, capsys):
+    assert eval_script.main([f"--model_dir={grey_run}", "--noreport"]) == 0
+    capsys.readouterr()
+    [batch] = evaluation_clips(directory=toy_records / "test", manifest=Manifest.read(toy_records / "test"),
+                               batch_size=7)
+    with np.load(grey_run / "scores.npz") as scores:
+        expected = scores["logits"]
+    assert np.ptp(expected, axis=0).min() > 1e-3  # the clips are told apart
+    for index in (0, 3, 6):
+        np.save(tmp_path / "clip.npy", batch["video"][index, ..., 0])
+        found = answered(capsys, f"--model_dir={grey_run}", f"--video={tmp_path / 'clip.npy'}")
+        np.testing.assert_allclose(probabilities(found), softmax(expected[index]), atol=1e-6)
+        assert [row["name"] for row in found["top"]] == [("up", "down")[row["class"]] for row in found["top"]]
+        assert (found["frames"], found["height"], found["width"], found["frames_per_second"]) == (4, 12, 12, 12.0)
+
+
+def test_without_a_run_or_model_the_newest_run_answers_in_a_table(grey_run, tmp_path, capsys, monkeypatch):
+    np.save(tmp_path / "clip.npy", np.random.default_rng(1).integers(0, 256, (9, 12, 12), np.uint8))
+    monkeypatch.chdir(tmp_path)
+    best = answered(capsys, "--video=clip.npy")["top"][0]
+    lines = told(capsys, "--video=clip.npy", "--top=1").out.splitlines()
+    assert lines[0] == f"clip.npy, model {os.path.join('runs', 'grey')}"
+    assert "9 frames, 12 a second, of 12×12 pixels; one window" in lines
+    assert lines[-1].split() == ["1", f"{best['probability']:.3f}", best["name"]]
+
+
+@needs_ffmpeg
+def test_a_long_video_is_answered_by_windows_and_their_mean_logits(colour_run, capsys):
+    frames = read_video(carphone()).frames
+    expected = [logits_of(colour_run, frames[start:start + 60]) for start in (0, 30, 60)]  # 2 s of 29.97 a second
+    arguments = f"--model_dir={colour_run}", f"--video={carphone()}", "--window_seconds=2"
+    found = answered(capsys, *arguments)
+    spans = [(window["first_frame"], window["last_frame"]) for window in found["windows"]]
+    assert spans == [(0, 59), (30, 89), (60, 119)]
+    assert found["windows"][1]["start_seconds"] == pytest.approx(30 * 1001 / 30000)
+    assert found["windows"][1]["end_seconds"] == pytest.approx(90 * 1001 / 30000)
+    for window, logits in zip(found["windows"], expected):
+        np.testing.assert_allclose(probabilities(window), softmax(logits), atol=1e-5)
+    np.testing.assert_allclose(probabilities(found), softmax(np.mean(expected, axis=0)), atol=1e-5)
+    text = told(capsys, *arguments).out
+    # 176×144 becomes 49×40, of which 32×32 are 114.9×115.2 pixels of the video
+    assert "120 frames, 29.97 a second, of 176×144 pixels, of which the middle 115×115 were seen; mean logits" in text
+    assert f"    1.0 - 3.0        {found['windows'][1]['top'][0]['probability']:.3f}  " in text
+
+
+@needs_ffmpeg
+def test_a_video_that_fits_a_window_is_seen_whole(colour_run, capsys):
+    found = answered(capsys, f"--model_dir={colour_run}", f"--video={carphone()}")
+    assert len(found["windows"]) == 1
+    np.testing.assert_allclose(probabilities(found), softmax(logits_of(colour_run, read_video(carphone()).frames)),
+                               atol=1e-5)
+
+
+def test_window_lengths_in_frames_and_seconds():
+    def windows(rate, *arguments):
+        parsed = run_flags.parse_run_flags(["--video=x", *arguments], predict.define_flags, description="")
+        predict.check_flags(parsed)
+        return predict.windows_from_flags(parsed, rate)
+
+    assert windows(25.0) == Windows(length=150, stride=75)
+    assert windows(12.0, "--window_seconds=0.5", "--overlap=0") == Windows(length=6, stride=6)
+    assert windows(12.0, "--window_frames=10", "--overlap=0.75") == Windows(length=10, stride=2)
+    assert windows(1.0, "--window_frames=1", "--overlap=0.9") == Windows(length=1, stride=1)
+
+
+def test_an_array_a_folder_and_raw_frames_are_answered_alike(colour_run, tmp_path, capsys, monkeypatch):
+    frames = np.random.default_rng(2).integers(0, 256, (8, 40, 50, 3), np.uint8)
+    np.save(tmp_path / "clip.npy", frames)
+    write_frames(tmp_path / "frames", frames)
+    run, rate = f"--model_dir={colour_run}", "--frames_per_second=24"
+    found = [answered(capsys, run, rate, f"--video={tmp_path / name}") for name in ("clip.npy", "frames")]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Pipe(frames.tobytes())))
+    found.append(answered(capsys, run, rate, "--video=-", "--raw_size=50x40"))
+    np.testing.assert_allclose(probabilities(found[0]), softmax(logits_of(colour_run, frames)), atol=1e-5)
+    for other in found[1:]:
+        assert {**other, "video": ""} == {**found[0], "video": ""}
+    assert [answer["video"] for answer in found] == [str(tmp_path / "clip.npy"), str(tmp_path / "frames"),
+                                                     "standard input"]
+    assert found[0]["windows"][0]["end_seconds"] == pytest.approx(8 / 24)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Pipe(frames[..., 0].tobytes())))
+    grey = answered(capsys, run, "--video=-", "--raw_size=50x40", "--raw_pixels=gray")
+    expected = logits_of(colour_run, np.repeat(frames[..., :1], 3, axis=-1))
+    np.testing.assert_allclose(probabilities(grey), softmax(expected), atol=1e-5)
+
+
+def test_a_single_frame_is_a_still_video(colour_run, tmp_path, capsys):
+    frame = np.random.default_rng(2).integers(0, 256, (1, 40, 50, 3), np.uint8)
+    np.save(tmp_path / "frame.npy", frame)
+    found = answered(capsys, f"--model_dir={colour_run}", f"--video={tmp_path / 'frame.npy'}")
+    np.testing.assert_allclose(probabilities(found), softmax(logits_of(colour_run, np.repeat(frame, 6, axis=0))),
+                               atol=1e-5)
+
+
+@needs_ffmpeg
+def test_a_video_file_on_standard_input_is_answered_as_the_file(colour_run, capsys, monkeypatch):
+    run = f"--model_dir={colour_run}"
+    expected = answered(capsys, run, f"--video={carphone()}")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Pipe(carphone().read_bytes())))
+    assert answered(capsys, run, "--video=-") == {**expected, "video": "standard input"}
+
+
+@needs_ffmpeg
+def test_an_exported_model_answers_and_draws_as_its_run(colour_run, exported, tmp_path, capsys):
+    np.save(tmp_path / "clip.npy", read_video(carphone()).frames[:16])
+    video = [f"--video={tmp_path / 'clip.npy'}", "--window_frames=10"]
+    expected = answered(capsys, f"--model_dir={colour_run}", *video, f"--out={tmp_path / 'run.mp4'}")
+    for folder in (exported, exported / "1"):
+        found = answered(capsys, f"--export_dir={folder}", *video, f"--out={tmp_path / 'export.mp4'}")
+        assert found["model"] == str(exported / "1") and len(found["windows"]) == 3
+        for one, other in zip([found, *found["windows"]], [expected, *expected["windows"]]):
+            np.testing.assert_allclose(probabilities(one), probabilities(other), atol=1e-5)
+            assert [row["name"] for row in one["top"]] == [row["name"] for row in other["top"]]
+    drawn = [read_video(tmp_path / name).frames.astype(int) for name in ("run.mp4", "export.mp4")]
+    assert np.abs(drawn[0] - drawn[1]).mean() < 0.5
+
+
+@needs_ffmpeg
+def test_out_is_the_video_again_with_the_seen_part_bright_and_its_regions_in_colour(colour_run, tmp_path, capsys):
+    path, original = tmp_path / "annotated.mp4", tmp_path / "short.mp4"
+    subprocess.run(["ffmpeg", "-v", "error", "-i", str(carphone()), "-frames:v", "30", "-qp", "0", str(original)],
+                   check=True)
+    found = answered(capsys, f"--model_dir={colour_run}", f"--video={original}", f"--out={path}", "--top=2")
+    assert found["out"] == str(path)
+    facts = probe(path)
+    assert (facts.codec, facts.declared_frames) == ("h264", 30)
+    assert facts.frames_per_second == pytest.approx(30000 / 1001, rel=1e-6)
+    frames, source = read_video(path).frames, read_video(original).frames
+    assert frames.shape[1] % 2 == 0 and frames.shape[2] == 640
+    # 176×144, three times as large, in the middle of 640 pixels: the video is at columns 56…583, rows 0…431.
+    video = frames[:, :432, 56:584]
+    margin = np.asarray(Image.fromarray(source[20]).resize((528, 432), Image.Resampling.BICUBIC))[100:300, :80]
+    ratio = video[20, 100:300, :80].mean() / margin.mean()
+    assert ratio == pytest.approx(annotated_video.UNSEEN_BRIGHTNESS, abs=0.04)
+    # The part that was seen: 32 of 40 rows and of 49 columns, from row 4 and column 8, framed in orange.
+    top, left = 4 * 432 // 40, 8 * 528 // 49
+    border = video[20, top + 30:top + 60, left:left + 3].reshape(-1, 3).mean(axis=0)
+    assert border[0] > 180 and border[0] - border[2] > 80
+    assert sorted(tmp_path.iterdir()) == [path, original]
+
+
+@needs_ffmpeg
+def test_small_grey_clips_are_drawn_large(grey_run, tmp_path, capsys):
+    np.save(tmp_path / "clip.npy", np.random.default_rng(1).integers(0, 256, (5, 12, 12), np.uint8))
+    told(capsys, f"--model_dir={grey_run}", f"--video={tmp_path / 'clip.npy'}", f"--out={tmp_path / 'a.mp4'}")
+    facts = probe(tmp_path / "a.mp4")
+    assert (facts.declared_frames, facts.frames_per_second, facts.width) == (5, 12.0, 640)
+    assert facts.height > 444  # 12 pixels, 37 times, and the names below
+
+
+@pytest.mark.parametrize("size, expected", [
+    ((144, 176), (432, 528)),    # three times
+    ((32, 32), (448, 448)),
+    ((480, 854), (480, 854)),    # as it is
+    ((1080, 1920), (720, 1280)),
+    ((1920, 1080), (1280, 720)),
+    ((271, 641), (542, 1280)),   # twice would be 1282 wide
+    ((100, 4000), (32, 1280))])
+def test_drawn_frames_are_readable_and_even(size, expected):
+    assert annotated_video._drawn_size(*size) == expected
+
+
+def test_a_frame_shows_the_window_whose_middle_is_nearest_and_the_step_it_lies_in():
+    """Windows of frames 0…7, 4…11 and 8…15 with middles 3.5, 7.5 and 11.5; two steps of four frames in each."""
+    steps = [np.full((2, 5, 5), 10.0 * number) + np.arange(2)[:, None, None] for number in range(3)]
+    answers = [WindowAnswer(start=4 * number, end=4 * number + 8, logits=np.eye(3)[number],
+                            attention={"res3": -steps[number], "final": steps[number]}) for number in range(3)]
+    prediction = Prediction(answers=tuple(answers), frame_size=(112, 224), seen=(0.0, 0.25, 1.0, 0.75),
+                            frames_per_second=4.0)
+    canvas = annotated_video._Canvas(prediction, class_names="abc", top=2, place="final", num_lines=1)
+    shown = [canvas.shown_attention(number)[0, 0] for number in range(16)]
+    assert shown == [0] * 4 + [1] * 2 + [10] * 2 + [11] * 2 + [20] * 2 + [21] * 4
+    assert canvas.window == (0, 224, 448, 448)  # the middle half of 896×448 pixels
+    assert canvas.panel_size == (0, 0)
+
+
+@pytest.mark.parametrize("seen, window, panel", [
+    ((0.25, 0.25, 0.75, 0.5), (112, 224, 224, 224), (448, 448)),  # 224 pixels are too few
+    ((0.0, 0.0, 1.0, 0.2), (0, 0, 448, 179), (1121, 448))])
+def test_a_small_part_is_shown_again_large_beside_the_frame(seen, window, panel):
+    """Of frames of 896×448 pixels."""
+    answer = WindowAnswer(start=0, end=2, logits=np.zeros(2), attention={"final": np.full((2, 5, 5), 0.2)})
+    prediction = Prediction(answers=(answer,), frame_size=(112, 224), seen=seen, frames_per_second=4.0)
+    canvas = annotated_video._Canvas(prediction, class_names="ab", top=2, place="final", num_lines=1)
+    assert (canvas.window, canvas.panel_size) == (window, panel)
+    frame = np.full((112, 224, 3), 100, np.uint8)
+    drawn = canvas.draw(0, frame)
+    assert drawn.shape[1] == (896 + annotated_video.MARGIN + panel[1] + 1) // 2 * 2
+    assert drawn.shape[0] % 2 == 0 and drawn.shape[0] > max(448, panel[0])
+
+
+@needs_ffmpeg
+def test_what_fails_while_drawing_leaves_nothing_and_keeps_the_old_file(grey_run, tmp_path, capsys, monkeypatch):
+    np.save(tmp_path / "clip.npy", np.zeros((5, 12, 12), np.uint8))
+    (tmp_path / "out").mkdir()
+    path = tmp_path / "out" / "a.mp4"
+    path.write_bytes(b"old")
+    arguments = f"--model_dir={grey_run}", f"--video={tmp_path / 'clip.npy'}", f"--out={path}"
+    assert "--place=res9: the model shows attention at final" in refused(capsys, *arguments, "--place=res9")
+
+    monkeypatch.setitem(encoding.ENCODING, "-c:v", "no_such_encoder")
+    assert "ffmpeg could not write it (Unknown encoder 'no_such_encoder')" in refused(capsys, *arguments, code=1)
+    assert list(path.parent.iterdir()) == [path] and path.read_bytes() == b"old"
+
+
+@needs_ffmpeg
+def test_a_model_without_a_graph_is_drawn_plain_and_its_export_says_why_it_is_not(toy_settings, tmp_path, capsys):
+    run = write_run(tmp_path / "run", {**toy_settings, "head": "mean_lstm"}, manifests={})
+    np.save(tmp_path / "clip.npy", np.full((5, 12, 12), 100, np.uint8))
+    video, out = f"--video={tmp_path / 'clip.npy'}", f"--out={tmp_path / 'a.mp4'}"
+    told(capsys, f"--model_dir={run}", video, out)
+    frame = read_video(tmp_path / "a.mp4").frames[2]
+    np.testing.assert_allclose(frame[:440, 100:540].astype(int), 100, atol=6)
+    saved_model.export_run(runs.open_run(str(run)), base=str(tmp_path / "served"))
+    assert "has no signature 'attention': the model has no graph" in refused(
+        capsys, f"--export_dir={tmp_path / 'served'}", video, out)
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--model_dir=nowhere", "--video=x"], "--model_dir=nowhere: no run there"),
+    (["--export_dir=nowhere", "--video=x"], "--export_dir=nowhere: no such folder"),
+    (["--export_dir={here}", "--video=x"], "no SavedModel there"),
+    (["--export_dir=x", "--model_dir=y", "--video=x"], "--model_dir belongs to a run"),
+    (["--export_dir=x", "--precision=run", "--video=x"], "--precision belongs to a run"),
+    ([], "--video is missing"), (["clip.mp4"], "'clip.mp4' is no flag"), (["--vidio=x"], "vidio"),
+    (["--video=x", "--top=0"], "top"), (["--video=x", "--overlap=1"], "overlap"),
+    (["--video=x", "--window_seconds=0"], "--window_seconds=0"),
+    (["--video=x", "--window_seconds=2", "--window_frames=9"], "both set the length"),
+    (["--video=x", "--raw_size=4x4"], "--raw_size describes standard input"),
+    (["--video=-", "--raw_size=4"], "--raw_size=4: expected WIDTHxHEIGHT"),
+    (["--video=-", "--raw_pixels=gray"], "--raw_pixels needs --raw_size"),
+    (["--video=x", "--place=final"], "--place says what --out draws"),
+    (["--video=x", "--out=a.avi"], "expected a name that ends in .mp4"),
+    (["--video=x", "--out=missing/a.mp4"], "missing is no folder that can be written to")])
+def test_wrong_use_ends_with_exit_code_2_and_a_sentence(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert message in refused(capsys, *[argument.format(here=tmp_path) for argument in arguments])
+
+
+def test_videos_that_are_missing_or_do_not_fit_are_refused(grey_run, tmp_path, capsys, monkeypatch):
+    run = f"--model_dir={grey_run}"
+    assert "nothing.mp4 does not exist" in refused(capsys, run, f"--video={tmp_path / 'nothing.mp4'}")
+    np.save(tmp_path / "large.npy", np.zeros((5, 24, 24, 3), np.uint8))
+    assert "the frames are 24×24 pixels: expected 12×12" in refused(
+        capsys, run, f"--video={tmp_path / 'large.npy'}", code=1)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Pipe(bytes(12 * 12 * 3 + 5))))
+    assert "standard input ends within frame 2, after 5 of its 432 bytes" in refused(
+        capsys, run, "--video=-", "--raw_size=12x12", code=1)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Pipe(b"")))
+    assert "predict: standard input: is empty" in refused(capsys, run, "--video=-", code=1)
+    assert "--checkpoint=6: not in" in refused(capsys, run, "--checkpoint=6", f"--video={tmp_path / 'large.npy'}")
+
+
+@needs_ffmpeg
+def test_videos_that_are_damaged_are_refused_by_name(colour_run, tmp_path, capsys):
+    run = f"--model_dir={colour_run}"
+    content = carphone().read_bytes()
+    for name, bad in (("cut.mp4", content[:len(content) // 2]), ("text.mp4", b"no video"), ("empty.mp4", b"")):
+        (tmp_path / name).write_bytes(bad)
+        assert name in refused(capsys, run, f"--video={tmp_path / name}", f"--out={tmp_path / 'a.mp4'}", code=1)
+    assert not (tmp_path / "a.mp4").exists()
+    assert "tells its own rate, 29.97" in refused(capsys, run, f"--video={carphone()}", "--frames_per_second=10")
+    shutil.copy(carphone(), tmp_path / "own.mp4")
+    assert "is the video itself" in refused(capsys, run, f"--video={tmp_path / 'own.mp4'}",
+                                            f"--out={tmp_path / 'own.mp4'}")
+
+
+def test_without_ffmpeg_one_sentence_comes_before_any_work(grey_run, tmp_path, capsys, monkeypatch):
+    np.save(tmp_path / "clip.npy", np.zeros((5, 12, 12), np.uint8))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(runs.Run, "load_model", lambda run: pytest.fail("the model was loaded first"))
+    for arguments in ([f"--video={carphone()}"], [f"--video={tmp_path / 'clip.npy'}", f"--out={tmp_path / 'a.mp4'}"]):
+        assert "ffmpeg and ffprobe not found: " in refused(capsys, f"--model_dir={grey_run}", *arguments, code=1)
+
+
+@needs_ffmpeg
+def test_what_ffmpeg_writes_into_a_pipe_is_answered_as_the_file(colour_run, capsys, monkeypatch):
+    expected = answered(capsys, f"--model_dir={colour_run}", f"--video={carphone()}")
+    with subprocess.Popen(["ffmpeg", "-v", "error", "-i", str(carphone()), "-f", "rawvideo", "-pix_fmt", "rgb24",
+                           "-sws_flags", "bicubic+accurate_rnd+bitexact", "-"], stdout=subprocess.PIPE) as decoder:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(decoder.stdout))
+        found = answered(capsys, f"--model_dir={colour_run}", "--video=-", "--raw_size=176x144",
+                         "--frames_per_second=30")
+    assert found["frames"] == 120
+    np.testing.assert_allclose(probabilities(found), probabilities(expected), atol=1e-6)
+
+
+def start(*arguments, **settings):
+    return subprocess.Popen([sys.executable, "-m", "rstg_tf.predict", *arguments], cwd=ROOT, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, **settings)
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_with_130_and_a_reader_who_leaves_with_silence(grey_run):
+    arguments = f"--model_dir={grey_run}", "--video=-", "--raw_size=12x12", "--window_frames=4"
+    with start(*arguments, stdin=subprocess.PIPE) as waiting, start(*arguments, stdin=subprocess.PIPE) as unheard:
+        for process in (waiting, unheard):
+            assert process.stdout.readline().startswith(b"standard input, model ")
+        waiting.send_signal(signal.SIGINT)
+        assert waiting.wait(timeout=60) == 130
+        assert waiting.stderr.read() == b"predict: interrupted; no more is said.\n"
+        unheard.stdout.close()
+        unheard.stdin.write(bytes(12 * 12 * 3 * 40))
+        unheard.stdin.close()
+        assert unheard.wait(timeout=60) == 1
+        assert unheard.stderr.read() == b""

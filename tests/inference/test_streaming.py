@@ -1,0 +1,325 @@
+"""Frame by frame: after every frame the result of the clip so far; what cannot run so is refused by name."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import recipe
+import tensorflow as tf
+from golden_vectors import assert_equals_golden, clips, golden_model
+from graph_options import OPTIONS, features_of, graph_and_weights, name_of
+from small_resnet import SMALL, SMALL_GRAPH, random_inputs, randomise
+from tensorflow import keras
+from tiny_configs import TINY
+
+from rstg_tf import RecurrentSpaceTimeGraph, build_model
+from rstg_tf.common.errors import ConfigError
+from rstg_tf.config import GraphConfig
+from rstg_tf.inference.streaming import packed_step, stream_clip
+from rstg_tf.layers.heads import MapHead
+from rstg_tf.layers.streaming_state import check_streamable, pack_state, packed_size, unpack_state, zero_state
+
+LENGTHS = (1, 2, 3, 7, 16)
+PER_STEP = {"normalization": "LN_per_step"}
+GRAPH_OPTIONS = [{**options, **PER_STEP} if options.get("normalization") == "LN" else options for options in OPTIONS]
+GRAPH_OPTIONS += [{"share_stages": True, "time_stages": "none"}, {"node_reduction": "mean", **PER_STEP}]
+# Places of graphs and what is special about them, on a small C2D.
+RESNETS = [
+    {"graph_places": ("res2", "res3", "final"), "final_norm": "LN_per_step", "combination": "plus"},
+    {"graph_places": ("res4", "final"), "final_norm": "BN", "combination": "serial"},
+    {"graph_places": ("final",), "final_norm": "LN", "combination": "plus"},
+    {"graph_places": ("res5",), "final_norm": "none", "remat": True},
+    {"graph_places": ()},
+]
+
+
+def assert_close(actual, expected, tolerance=1e-5):
+    """Within 1e-5 of the largest value, at least of 1."""
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * max(1.0, np.abs(expected).max()))
+
+
+def step_through(part, inputs):
+    """Outputs after each step of `inputs` [B, T, …], and the last state."""
+    step, state, outputs = tf.function(part.step), part.initial_state(len(inputs)), []
+    for t in range(inputs.shape[1]):
+        output, state = step(tf.constant(inputs[:, t]), state)
+        outputs.append(tf.cast(output, tf.float32).numpy())
+    return outputs, state
+
+
+def random_model(**changes):
+    """A model with weights by the golden recipe's rule, under their own names where the release has none."""
+    base = TINY if changes.get("backbone", "simple_c2d") == "simple_c2d" else SMALL
+    model = build_model(dataclasses.replace(base, **changes))
+    for index, weight in enumerate(model.weights):
+        name = f"{index}/{weight.name.split(':')[0].rsplit('/', 1)[-1]}"
+        name = name.replace("recurrent_kernel", "kernel").replace("first_kernel", "kernel").replace("scale", "ln_scale")
+        weight.assign(recipe.weight(name, tuple(weight.shape)))
+    return model
+
+
+def c2d(**changes):
+    return random_model(backbone="c2d", **changes)
+
+
+# The graph alone
+
+@pytest.mark.parametrize("options", GRAPH_OPTIONS, ids=name_of)
+def test_the_vector_so_far_is_that_of_the_clip_so_far(options):
+    features = features_of(5, clips=2, steps=max(LENGTHS))
+    graph, _ = graph_and_weights(features, **options)
+    outputs, state = step_through(graph, features)
+    for length in LENGTHS:
+        assert_close(outputs[length - 1], graph(features[:, :length]))
+    np.testing.assert_array_equal(state["steps"], [max(LENGTHS)] * 2)
+
+
+@pytest.mark.parametrize("time_stages", ["all", "every", "final", "none"])
+@pytest.mark.parametrize("clips", [1, 3])
+def test_the_map_of_a_step_is_that_of_the_clip(time_stages, clips):
+    features = features_of(8, clips=clips, steps=7)
+    graph, _ = graph_and_weights(features, output="map", time_stages=time_stages, space_iterations=4)
+    outputs, state = step_through(graph, features)
+    assert_close(np.stack(outputs, axis=1), graph(features))
+    rounds = {"all": 4, "every": 5, "final": 1, "none": 0}[time_stages]
+    assert len(state) == 2 * rounds  # (h, c) for each time that time passes: every round starts from a zero state
+
+
+def test_the_state_after_one_step_of_one_unit_by_hand():
+    # One node of 1 channel and no space stage: gates i, f, o are σ(0) = 1/2, the candidate is tanh(x).
+    graph = RecurrentSpaceTimeGraph(num_scales=1, space_iterations=0, node_width=1, message_width=1)
+    graph.build((None, None, 1, 1, 1))
+    for variable, value in zip(graph.last_time_stage.weights, ([[0, 0, 1, 0]], [[0, 0, 0, 0]], [0, 0, 0, 0])):
+        variable.assign(np.asarray(value, np.float32))
+    state = graph.initial_state(1)
+    assert {name: value.shape for name, value in state.items()} == {
+        "last_time/hidden": (1, 1, 1), "last_time/carry": (1, 1, 1), "mean": (1, 1), "steps": (1,)}
+    _, state = graph.step(np.array([[[[1.0]]]], np.float32), state)
+    output, state = graph.step(np.array([[[[2.0]]]], np.float32), state)
+    first = 0.5 * np.tanh(1)
+    second = 0.5 * first + 0.5 * np.tanh(2)
+    assert state["last_time/carry"].numpy().item() == pytest.approx(second)
+    assert output.numpy().item() == pytest.approx((0.5 * np.tanh(first) + 0.5 * np.tanh(second)) / 2)
+
+
+def test_a_mean_over_many_steps_keeps_its_digits():
+    features = features_of(8, clips=1, steps=1)
+    graph, _ = graph_and_weights(features, time_stages="none")
+    _, state = graph.step(features[:, 0], graph.initial_state(1))
+    state = {**state, "steps": tf.fill([1], 1e6)}  # as after a day at 12 frames per second
+    output, state = graph.step(features[:, 0], state)
+    assert_close(output, graph(features))
+
+
+# Whole models
+
+@pytest.mark.parametrize("changes", [
+    {}, {"head": "mean_lstm"}, {"head": "conv_lstm"}, {"pixel_scaling": "centred", "graph": GraphConfig(
+        node_width=8, message_width=12, attention="dot", attention_heads=4, normalization="LN_per_step",
+        neighbourhood="masked", stage_norm=True, residual_stages=True, input_batch_norm=True)}], ids=str)
+def test_logits_so_far_are_those_of_the_clip_so_far(changes):
+    model = random_model(**changes)
+    video = recipe.video(2, (2, max(LENGTHS), *model.video_shape[1:]))
+    outputs, state = step_through(model, video)
+    for length in LENGTHS:
+        assert_close(outputs[length - 1], model(video[:, :length]))
+    np.testing.assert_array_equal(state["frames"], [max(LENGTHS)] * 2)
+    assert all(value.dtype == tf.float32 for value in state.values())
+
+
+@pytest.mark.parametrize("changes", RESNETS, ids=lambda changes: "-".join(changes["graph_places"]) or "none")
+def test_a_c2d_gives_the_clip_s_logits_after_every_second_frame(changes):
+    model = c2d(**changes)
+    video = recipe.video(3, (2, 7, *model.video_shape[1:]))
+    outputs, _ = step_through(model, video)
+    np.testing.assert_array_equal(outputs[0], np.zeros((2, 5)))
+    for length in (2, 4, 6):
+        assert_close(outputs[length - 1], model(video[:, :length]))
+        np.testing.assert_array_equal(outputs[length], outputs[length - 1])
+    assert np.abs(outputs[3] - outputs[1]).max() > 1e-3
+
+
+@pytest.mark.parametrize("combination", ["plus", "serial"])
+def test_a_map_of_several_windows_keeps_them_apart(combination):
+    features = random_inputs(2, 3, 15, 16, 6)  # 2×3 windows of 14×14
+    head = MapHead(graph=RecurrentSpaceTimeGraph(project_features=True, **SMALL_GRAPH), combination=combination)
+    head(features)
+    randomise(head)
+    shapes = head.state_shapes(features.shape)
+    assert shapes.get("pooled/mean") == {"plus": (2, 3, 6), "serial": None}[combination]
+    state = zero_state(shapes, 2)
+    for t in range(3):
+        output, state = head.step(features[:, t], state)
+        assert_close(output, head(features[:, :t + 1]))
+
+
+@pytest.mark.parametrize(("make", "whole"), [
+    (random_model, 5), (lambda: c2d(graph_places=("res2", "res5"), final_norm="LN_per_step"), 4),
+], ids=["every frame", "pairs"])
+def test_clips_of_a_batch_may_be_at_different_frames(make, whole):
+    model = make()
+    video = recipe.video(4, (2, 5, *model.video_shape[1:]))
+    state = model.initial_state(2)
+    for t in range(5):
+        if t == 3:  # another clip takes the second place: a row of zeros
+            state = {name: value * np.reshape([1.0, 0.0], [2] + [1] * (value.shape.rank - 1))
+                     for name, value in state.items()}
+        logits, state = model.step(video[:, t], state)
+    assert_close(logits[:1], model(video[:1, :whole]))
+    assert_close(logits[1:], model(video[1:, 3:]))
+    np.testing.assert_array_equal(state["frames"], [5, 2])
+
+
+def test_the_golden_clip_frame_by_frame_gives_the_golden_logits():
+    model, case, golden = golden_model("syncmnist_small")
+    outputs, _ = step_through(model, clips(case, seed=1))
+    assert_equals_golden(outputs[-1], golden["logits"], "logits")
+
+
+@pytest.mark.parametrize("changes", [
+    {}, {"head": "conv_lstm"}, {"graph": GraphConfig(node_width=8, message_width=8, **PER_STEP)},
+    {"backbone": "c2d", "graph_places": ("res2", "final"), "final_norm": "BN"},
+], ids=["graph", "conv_lstm", "LN_per_step", "c2d"])
+def test_bfloat16_steps_stay_as_near_the_whole_clip_as_bfloat16_is_to_float32(changes):
+    # Both round the same products to 8 bits but sum them in another order, so that here and there a last bit differs,
+    # 2⁻⁸, and the next stages take it in. State and means are float32, which keeps that from adding up over the steps.
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        model = random_model(**changes)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    video = recipe.video(2, (2, 16, *model.video_shape[1:]))
+    outputs, state = step_through(model, video)
+    for length in (2, 16) if "backbone" in changes else LENGTHS:
+        expected = model(video[:, :length]).numpy()
+        assert np.linalg.norm(outputs[length - 1] - expected) <= 3e-2 * np.linalg.norm(expected)
+    assert all(value.dtype == tf.float32 for value in state.values())
+
+
+# What a step costs
+
+@pytest.mark.parametrize("changes", [{}, {"head": "mean_lstm"}], ids=str)
+def test_a_step_is_traced_once_and_neither_it_nor_the_state_grows_with_the_clip(changes):
+    sizes = set()
+    for num_frames in (4, 32):
+        model = build_model(dataclasses.replace(TINY, num_frames=num_frames, graph_frames=num_frames, **changes))
+        step = packed_step(model)
+        state = tf.zeros([2, packed_size(model)])
+        for frame in np.moveaxis(recipe.video(1, (2, 12, 20, 24, 1)), 1, 0):
+            _, state = step(frame, state)
+            assert state.shape == (2, packed_size(model))
+        assert step.experimental_get_tracing_count() == 1
+        sizes.add((len(step.get_concrete_function().graph.get_operations()), packed_size(model)))
+    assert len(sizes) == 1
+
+
+def test_the_operations_of_a_step_are_fewer_than_those_of_a_clip():
+    model = build_model(TINY)
+    clip = tf.function(model).get_concrete_function(tf.TensorSpec([None, 12, 20, 24, 1], tf.uint8))
+    step = packed_step(model).get_concrete_function()
+    assert len(step.graph.get_operations()) < len(clip.graph.get_operations())
+
+
+# The state on its way
+
+def test_a_state_packs_into_a_row_per_clip_and_back():
+    model = random_model()
+    video = recipe.video(2, (3, 4, *model.video_shape[1:]))
+    _, state = step_through(model, video)
+    packed = pack_state(state)
+    assert packed.dtype == tf.float32 and packed.shape == (3, packed_size(model))
+    unpacked = unpack_state(model, packed)
+    assert set(unpacked) == set(state) == set(model.state_shapes())
+    for name, value in state.items():
+        np.testing.assert_array_equal(unpacked[name], value, err_msg=name)
+    np.testing.assert_array_equal(pack_state(model.initial_state(2)), np.zeros((2, packed_size(model))))
+    assert not any(np.any(value) for value in unpack_state(model, np.zeros((2, packed_size(model)))).values())
+
+
+def test_packing_keeps_every_bit_of_a_bfloat16_model_s_state():
+    hidden = tf.cast(tf.cast(np.random.default_rng(0).standard_normal((2, 3, 4)), tf.bfloat16), tf.float32)
+    np.testing.assert_array_equal(tf.cast(tf.cast(pack_state({"hidden": hidden}), tf.bfloat16), tf.float32),
+                                  np.reshape(hidden, (2, 12)))
+
+
+def test_streaming_a_clip_yields_the_logits_after_every_frame():
+    model = random_model()
+    video = recipe.video(2, (1, 5, *model.video_shape[1:]))
+    logits = list(stream_clip(model, iter(video[0])))
+    assert len(logits) == 5 and logits[0].shape == (5,)
+    for length in (1, 5):
+        assert_close(logits[length - 1], model(video[:, :length])[0])
+    step = packed_step(model)
+    for _ in range(2):
+        np.testing.assert_array_equal(list(stream_clip(model, video[0], step)), logits)
+    assert step.experimental_get_tracing_count() == 1
+
+
+# What is refused
+
+@pytest.mark.parametrize(("changes", "messages"), [
+    ({"backbone": "i3d"}, ["rstg cannot run frame by frame", "backbone: conv1, res2_0, res2_1, res2_2, res3_0, res3_2,",
+                           "convolve over frames still to come", "--backbone_model=simple_c2d or c2d"]),
+    ({"backbone": "c2d", "graph_places": (), "nonlocal_places": ("res3", "res5")},
+     ["backbone: nonlocal_res3_1, nonlocal_res3_3, nonlocal_res5_1 attend over all frames", "--place_nonlocal"]),
+    ({"backbone": "c2d", "final_norm": "LN", "graph_places": ("res2", "res4")},
+     ["res2: the norm after the graph, final_norm='LN', takes its statistics over all steps", "res4: the norm"]),
+    ({"graph": GraphConfig(node_width=8, message_width=8, normalization="LN")},
+     ["graph_final: before_norm, normalization='LN', takes its statistics over all steps", "LN_per_step"]),
+    ({"graph": GraphConfig(node_width=8, message_width=8, share_stages=True)},
+     ["graph_final: share_stages lets every step hear all earlier ones, so its memory would grow with the clip"]),
+    ({"backbone": "c2d", "graph_places": ("res3",), "final_norm": "BN",
+      "graph": GraphConfig(node_width=8, message_width=8, normalization="LN")}, ["graph_res3: before_norm"]),
+], ids=lambda value: "-".join(value) if isinstance(value, dict) else "")
+def test_a_model_that_looks_ahead_is_refused_by_the_name_of_the_part(changes, messages):
+    model = build_model(dataclasses.replace(SMALL if "backbone" in changes else TINY, **changes))
+    frame = np.zeros((1, *model.video_shape[1:]), np.uint8)
+    for attempt in (lambda: check_streamable(model), lambda: model.initial_state(1), lambda: model.step(frame, {}),
+                    lambda: packed_step(model)):
+        with pytest.raises(ConfigError) as error:
+            attempt()
+        for message in messages:
+            assert message in str(error.value)
+
+
+def test_nothing_else_is_named_where_one_part_alone_looks_ahead():
+    model = build_model(dataclasses.replace(SMALL, backbone="c2d", final_norm="LN", graph_places=("res3", "final")))
+    assert model.looks_ahead() == [
+        "res3: the norm after the graph, final_norm='LN', takes its statistics over all steps"]
+
+
+def test_a_graph_alone_is_refused_too():
+    graph = RecurrentSpaceTimeGraph(normalization="LN", node_width=8, message_width=8, name="mine")
+    graph.build((None, None, 5, 6, 8))
+    with pytest.raises(ConfigError, match="mine cannot run frame by frame. mine: before_norm"):
+        graph.initial_state(1)
+
+
+def test_a_graph_without_weights_is_told_to_get_them_first():
+    with pytest.raises(ValueError, match="mine has no weights yet: call it on a whole clip once"):
+        RecurrentSpaceTimeGraph(name="mine").initial_state(1)
+
+
+def test_a_state_of_another_model_is_refused_by_its_entry():
+    model = build_model(TINY)
+    frame, state = np.zeros((2, 20, 24, 1), np.uint8), model.initial_state(2)
+    with pytest.raises(ValueError, match=r"state\['head/mean'\]: expected \[None, 8\], got \[2, 9\]"):
+        model.step(frame, {**state, "head/mean": tf.zeros([2, 9])})
+    with pytest.raises(ValueError, match=r"state\['spare'\]: expected no such entry, got \[2\]"):
+        model.step(frame, {**state, "spare": tf.zeros([2])})
+    del state["frames"]
+    with pytest.raises(ValueError, match=r"state\['frames'\]: expected \[None\], got none; begin with initial_state"):
+        model.step(frame, state)
+    with pytest.raises(ValueError, match=rf"expected float32 \[B, {packed_size(model)}\], got \(2, 5\)"):
+        unpack_state(model, tf.zeros([2, 5]))
+
+
+def test_frames_of_another_size_or_type_are_refused():
+    model = build_model(TINY)
+    with pytest.raises(ValueError, match=r"rstg: expected frames \[B, 20, 24, 1\], got \(1, 20, 25, 1\)"):
+        model.step(np.zeros((1, 20, 25, 1), np.uint8), model.initial_state(1))
+    frames = [np.zeros((20, 24, 1), np.uint8), np.zeros((20, 24, 1), np.float32)]
+    with pytest.raises(ValueError, match=r"frame 1: expected uint8 \(20, 24, 1\), got float32 \(20, 24, 1\)"):
+        list(stream_clip(model, frames))

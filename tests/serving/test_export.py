@@ -1,0 +1,352 @@
+"""From a model to BASE/<version>/: what lies there, how it gets there, and what is refused."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import served_models
+import tensorflow as tf
+from google.protobuf import text_format
+from served_models import GREY, clips, encode
+from tensorflow import keras
+from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
+from tiny_clips import tiny_record, write_shards
+
+from datasets.records.sequence_examples import decode_clip
+from rstg_tf import build_model, export, flags
+from rstg_tf.common.command_line import run_program
+from rstg_tf.common.errors import ConfigError
+from rstg_tf.config import ExperimentConfig
+from rstg_tf.runs import checkpoints, clip_spec_of_run
+from rstg_tf.serving import model_versions, saved_model, signatures, warmup
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+# Loads a SavedModel without this project and writes the scores of some clips, whole and one by one.
+RELOAD = """
+import sys
+import numpy as np, tensorflow as tf
+folder, clips, out = sys.argv[1:]
+signature = tf.saved_model.load(folder).signatures["serving_default"]
+video = np.load(clips)
+whole = signature(video=tf.constant(video))
+single = [signature(video=tf.constant(video[number:number + 1]))["logits"].numpy() for number in range(len(video))]
+assert not [name for name in sys.modules if name.split(".")[0] in ("rstg_tf", "datasets")], "our code was imported"
+np.savez(out, single=np.concatenate(single), **{name: value.numpy() for name, value in whole.items()})
+"""
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    return served_models.serve(served_models.build_grey(), GREY, tmp_path_factory.mktemp("served") / "grey")
+
+
+@pytest.fixture
+def light(monkeypatch):
+    """Exports write one small file in the place of a SavedModel: for tests of where it goes."""
+
+    def write(folder, *arguments, **options):
+        os.makedirs(folder)
+        pathlib.Path(folder, "saved_model.pb").write_text("a model")
+
+    monkeypatch.setattr(saved_model, "_write", write)
+
+
+def publish(base, version=None, names=None):
+    return saved_model.export_model(None, base=str(base), config=GREY, version=version,
+                               class_names=names or served_models.class_names(GREY))
+
+
+def test_a_process_without_our_code_gets_the_models_scores(served, tmp_path):
+    video = clips(GREY, 5)
+    np.save(tmp_path / "clips.npy", video)
+    subprocess.run([sys.executable, "-c", RELOAD, served.path, str(tmp_path / "clips.npy"), str(tmp_path / "out.npz")],
+                   check=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": ""}, timeout=120)
+    expected = served.model(video, training=False).numpy()
+    assert np.ptp(expected) > 1e-2  # no constant answer
+    with np.load(tmp_path / "out.npz") as found:
+        assert sorted(found) == ["class_index", "logits", "probabilities", "single"]
+        np.testing.assert_allclose(found["logits"], expected, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(found["single"], found["logits"], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(found["probabilities"], tf.nn.softmax(expected), atol=1e-5)
+
+
+def test_names_settings_and_what_every_signature_takes_travel_with_the_model(served):
+    assets = pathlib.Path(served.path) / "assets"
+    names = (assets / "class_names.txt").read_text(encoding="utf-8").splitlines()
+    assert names == list(served_models.class_names(GREY))
+    assert ExperimentConfig.from_json((assets / "experiment.json").read_text()) == GREY
+    facts = json.loads((assets / "export.json").read_text(encoding="utf-8"))
+    assert (facts["step"], facts["precision"], facts["left_out"]) == (7, "float32", {})
+    video = facts["video"]
+    assert [video[key] for key in ("frames", "height", "width", "channels", "short_side")] == [4, 20, 16, 1, None]
+    assert set(facts["signatures"]) == set(served.signatures)
+    for name, signature in served.signatures.items():
+        told = facts["signatures"][name]
+        for kind, specs in (("inputs", signature.structured_input_signature[1]),
+                            ("outputs", signature.structured_outputs)):
+            assert {key: (tensor["dtype"], tensor["shape"]) for key, tensor in told[kind].items()} == {
+                key: (spec.dtype.name, spec.shape.as_list()) for key, spec in specs.items()}
+            assert all(tensor["about"] for tensor in told[kind].values())
+
+
+def test_the_saved_model_holds_the_networks_variables_once_and_no_layers(served):
+    names = [name for name, _ in tf.train.list_variables(os.path.join(served.path, "variables", "variables"))
+             if name.startswith("weights")]
+    assert len(names) == len(served.model.variables)
+
+
+def test_a_server_finds_a_request_for_clips_and_one_for_frames_to_warm_up_with(served):
+    requests = warmup.read_warmup(served.path)
+    assert [request.model_spec.signature_name for request in requests] == ["serving_default", "serving_bytes"]
+    assert {request.model_spec.name for request in requests} == {"grey"}
+    answers = []
+    for request in requests:
+        inputs = {name: tf.constant(tf.make_ndarray(value)) for name, value in request.inputs.items()}
+        answers.append(served.signatures[request.model_spec.signature_name](**inputs)["logits"].numpy())
+    np.testing.assert_array_equal(*answers)  # one and the same clip
+    facts = json.loads((pathlib.Path(served.path) / "assets" / "export.json").read_text())
+    assert facts["warmup"] == "drawn (the run names no data set)"
+
+
+def test_a_run_warms_up_with_the_first_clip_of_its_test_data(toy_records):
+    small = dataclasses.replace(GREY, model=dataclasses.replace(GREY.model, height=12, width=12))
+    clip = clip_spec_of_run.served_clip(small)
+    found = warmup.example_clip([str(toy_records / "missing"), str(toy_records / "test")], clip)
+    shard = sorted((toy_records / "test").glob("*.tfrecord"))[0]
+    first = decode_clip(next(tf.data.TFRecordDataset(str(shard)).as_numpy_iterator()))
+    assert found.source == f"clip test-0 of {toy_records / 'test'}"
+    assert found.frames == first["encoded"] and len(found.frames) == 4
+
+
+def test_a_run_serves_frames_as_its_own_data_set_was_read(small_run):
+    assert clip_spec_of_run.run_clip(small_run).short_side is None  # its clips are drawn
+    manifest = pathlib.Path(small_run.path) / "train_dataset.json"
+    facts = json.loads(manifest.read_text())
+    for height, short_side in ((None, 256), (facts["height"] + 1, 256), (facts["height"], None)):
+        manifest.write_text(json.dumps({**facts, "image_format": "JPEG", "height": height}))
+        assert clip_spec_of_run.run_clip(small_run).short_side == short_side
+
+
+def test_a_recorded_clip_that_does_not_fit_is_replaced_by_a_drawn_one_that_says_why(toy_records):
+    found = warmup.example_clip([str(toy_records / "test")], clip_spec_of_run.served_clip(GREY))
+    assert found.source.startswith("drawn (") and "[12 12] [pixels, expected] [20 16]" in found.source
+    pixels = np.stack([tf.io.decode_png(frame).numpy() for frame in found.frames])
+    assert pixels.shape == (4, 20, 16, 1)
+    assert [np.flatnonzero(frame.max(axis=(0, 2)) == 255)[0] for frame in pixels] == [0, 4, 8, 12]  # the square moves
+
+
+def test_a_longer_recorded_clip_gives_frames_at_even_distances(tmp_path):
+    frames = encode(np.arange(7, dtype=np.uint8)[:, None, None, None] * np.ones((1, 20, 16, 1), np.uint8))
+    write_shards(tmp_path, [[tiny_record(0, frames=frames, timestamps=range(7))]], num_frames=None)
+    assert warmup.recorded_clip(str(tmp_path), clip_spec_of_run.served_clip(GREY)).frames == frames[::2]
+
+
+def test_versions_count_up_and_a_published_one_is_refused(light, tmp_path):
+    base = tmp_path / "base"
+    assert publish(base) == str(base / "1")
+    assert publish(base, 20) == str(base / "20")
+    (base / "20" / "saved_model.pb").write_text("served")
+    with pytest.raises(ConfigError, match="--version=20: .*exists, and a published version never changes"):
+        publish(base, 20)
+    assert (base / "20" / "saved_model.pb").read_text() == "served"
+    assert publish(base) == str(base / "21")
+    assert sorted(path.name for path in base.iterdir()) == ["1", "20", "21"]
+    assert [path.name for path in tmp_path.iterdir()] == ["base"]
+
+
+def test_of_two_exports_at_once_the_later_takes_the_next_version_or_is_refused(light, tmp_path, monkeypatch):
+    base = tmp_path / "base"
+    following = model_versions._next_version
+
+    def overtaken(folder):
+        number = following(folder)
+        other = base / str(number)
+        other.mkdir()
+        (other / "saved_model.pb").touch()
+        monkeypatch.setattr(model_versions, "_next_version", following)
+        return number
+
+    monkeypatch.setattr(model_versions, "_next_version", overtaken)
+    assert publish(base) == str(base / "2")
+    building = tmp_path / "building"
+    building.mkdir()
+    with pytest.raises(ConfigError, match="--version=1: .*exists"):
+        model_versions.publish(str(building), str(base), 1)
+
+
+@pytest.mark.parametrize("version", [-1, 2**63])
+def test_a_version_that_no_server_would_load_is_refused(light, tmp_path, version):
+    with pytest.raises(ConfigError, match=f"--version={version}: expected an integer from 0 to 9223372036854775807"):
+        publish(tmp_path / "base", version)
+    assert not (tmp_path / "base").exists()
+
+
+def test_a_model_that_reloads_differently_is_not_published(served, tmp_path, monkeypatch):
+    load = tf.saved_model.load
+
+    def load_another(folder):
+        loaded = load(folder)
+        signature = loaded.signatures["features"]
+
+        class Another:
+            signatures = {**loaded.signatures,
+                          "features": lambda **given: {key: value + 1 for key, value in signature(**given).items()}}
+
+        return Another
+
+    monkeypatch.setattr(tf.saved_model, "load", load_another)
+    monkeypatch.setattr(signatures, "SIGNATURES", {"features": signatures.SIGNATURES["features"]})
+    with pytest.raises(saved_model.ExportError, match="vector of features differ by 1"):
+        saved_model.export_model(served.model, base=str(tmp_path / "base"), config=GREY,
+                            class_names=served_models.class_names(GREY))
+    assert not list((tmp_path / "base").iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["base"]
+
+
+def test_a_model_is_published_in_bfloat16_too(tmp_path):
+    """Op by op, bfloat16 is rounded where a traced graph does not: the comparison must not take that for a fault."""
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    config = flags.config_from_flags(flags.parse([f"--flagfile={ROOT / 'configs' / 'demo.flags'}"]))
+    model = build_model(config.model)
+    names = [str(label) for label in range(config.model.num_classes)]
+    path = saved_model.export_model(model, base=str(tmp_path / "served"), config=config, class_names=names)
+    video = tf.cast(tf.random.stateless_uniform([3, *model.video_shape], [0, 1], 0, 256, tf.int32), tf.uint8)
+    found = tf.saved_model.load(path).signatures["serving_default"](video=video)["logits"]
+    traced = tf.function(lambda video: model(video, training=False), autograph=False)(video)
+    np.testing.assert_allclose(found, traced, rtol=0, atol=3e-2 * np.abs(traced).max())
+
+
+def test_what_a_killed_export_left_is_swept_and_a_running_ones_is_not(tmp_path):
+    base = tmp_path / "base"
+    base.mkdir()
+    ours = pathlib.Path(model_versions.building_folder(str(base)))
+    assert ours.parent == tmp_path and ours.name.startswith(".base.exporting-")
+    prefix = ours.name[:-len(str(os.getpid()))]
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    with child:
+        (tmp_path / f"{prefix}{child.pid}").mkdir()
+        model_versions.building_folder(str(base))
+        assert (tmp_path / f"{prefix}{child.pid}").exists()
+        child.communicate(b"\n")
+    model_versions.building_folder(str(base))
+    assert not (tmp_path / f"{prefix}{child.pid}").exists()
+
+
+def test_another_number_of_class_names_is_refused(light, tmp_path):
+    with pytest.raises(ConfigError, match="2 class names for 7 classes"):
+        publish(tmp_path, names=("a", "b"))
+
+
+@pytest.mark.slow
+def test_the_command_publishes_a_run_and_its_last_line_says_what_and_where(small_run, toy_records, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "rstg_tf.export", f"--model_dir={small_run.path}", f"--out={tmp_path / 'served'}",
+         "--version=3"], cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout.splitlines()[-1]) == {
+        "export": str(tmp_path / "served" / "3"), "model_dir": small_run.path, "step": 5,
+        "signatures": ["serving_default", "serving_bytes", "features", "attention", "stream"], "left_out": {},
+        "warmup": f"clip test-0 of {toy_records / 'test'}"}
+    assert (tmp_path / "served" / "3" / "assets" / "class_names.txt").read_text() == "up\ndown\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["runs", "served"]
+
+
+@pytest.mark.slow
+def test_an_interrupted_export_ends_with_130_and_leaves_nothing(small_run, tmp_path):
+    base = tmp_path / "served"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rstg_tf.export", f"--model_dir={small_run.path}", f"--out={base}"], cwd=ROOT,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 200
+    while not list(tmp_path.glob(".served.exporting-*/saved_model.pb")):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert (process.returncode, told.splitlines()[-1]) == (130, "export: interrupted; nothing was published.")
+    assert "Traceback" not in told
+    assert not list(base.iterdir()) and sorted(path.name for path in tmp_path.iterdir()) == ["runs", "served"]
+
+
+def test_an_export_that_lost_its_interrupt_publishes_nothing(light, tmp_path, monkeypatch):
+    write = saved_model._write
+
+    def lose_an_interrupt(*arguments, **settings):
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        write(*arguments, **settings)
+
+    monkeypatch.setattr(saved_model, "_write", lose_an_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        publish(tmp_path / "base")
+    assert not list((tmp_path / "base").iterdir()) and [path.name for path in tmp_path.iterdir()] == ["base"]
+
+
+def test_an_interrupt_that_comes_while_a_version_gets_its_name_comes_too_late(light, tmp_path, monkeypatch):
+    rename = os.rename
+
+    def rename_and_press_ctrl_c(*paths):
+        rename(*paths)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(os, "rename", rename_and_press_ctrl_c)
+    assert publish(tmp_path / "base") == str(tmp_path / "base" / "1")
+
+
+def test_an_interrupt_that_is_lost_while_the_run_is_loaded_ends_the_command(light, small_run, tmp_path, monkeypatch):
+    restore = checkpoints.restore_for_inference
+
+    def lose_an_interrupt(*arguments):
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        return restore(*arguments)
+
+    monkeypatch.setattr(checkpoints, "restore_for_inference", lose_an_interrupt)
+    monkeypatch.setattr(sys, "argv", ["export", f"--model_dir={small_run.path}", f"--out={tmp_path / 'served'}"])
+    try:
+        with pytest.raises(SystemExit) as ended:
+            run_program(export.main, name="export", interrupted="nothing was published.")
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # an ended program ignores it
+    assert ended.value.code == 130
+    assert not list((tmp_path / "served").iterdir())
+
+
+def test_wrong_use_is_told_in_a_sentence_without_waiting_for_tensorflow(small_run, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").touch()
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    run = f"--model_dir={small_run.path}"
+    for arguments, told in [
+            ([], "--out is missing"), (["--out=x"], "no run under runs"),
+            (["--model_dir=nowhere", "--out=x"], "--model_dir=nowhere: no run there"),
+            ([run], "--out is missing"), ([run, "--out=x", "--versoin=1"], "versoin"),
+            ([run, f"--out={tmp_path / 'file'}"], "file, cannot be written (File exists"),
+            ([run, f"--out={tmp_path / 'file' / 'base'}"], "cannot be written (Not a directory"),
+            ([run, "--out=/proc/served"], "/proc/served, cannot be written"),
+            ([run, "--out=x", "--height=-1"], "height"), ([run, "--out=x", "--checkpoint=a/b"], "--checkpoint=a/b")]:
+        code = export.main(arguments)
+        printed = capsys.readouterr()
+        assert (code, printed.out) == (2, ""), arguments
+        assert printed.err.startswith("export: ") and told in printed.err and "Traceback" not in printed.err
+    program = ("import sys; from rstg_tf import export; print(export.main(['--model_dir=nowhere', '--out=x']), "
+               "export.main([sys.argv[1], '--out=/proc/served']), 'tensorflow' in sys.modules)")
+    done = subprocess.run([sys.executable, "-c", program, run], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["2", "2", "False"], done.stderr
+
+
+def test_the_example_of_a_server_configuration_is_one():
+    config = text_format.Parse((ROOT / "examples" / "models.config").read_text(), ModelServerConfig())
+    [model] = config.model_config_list.config
+    assert (model.name, model.model_platform) == ("rstg", "tensorflow")
+    assert model.model_version_policy.latest.num_versions == 2
