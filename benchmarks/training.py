@@ -94,7 +94,7 @@ def _figures(config: ExperimentConfig, precision: str, convolutions: Sequence[co
 
 
 class TrainingStep:
-    """`step()` takes `steps` steps of rstg_tf.training in one call, as train.py does, and returns their StepSums.
+    """`step()` takes `steps` steps of rstg_tf.training in one call, as train.py does, and returns their StepMetrics.
 
     The experiment's optimiser, on the same random clips every time. Raises NonFiniteError for NaN or Inf: a step that
     changes nothing must not be timed.

@@ -21,10 +21,10 @@ from rstg_tf.common.choices import (
     OPTIMIZERS,
     PIXEL_SCALINGS,
     PRECISIONS,
+    RATE_SCHEDULES,
+    RESNET_STAGES,
     RESTORE_SCOPES,
-    SCHEDULES,
-    STAGES,
-    TIME_STAGES,
+    TIME_SCHEDULES,
 )
 from rstg_tf.common.errors import ConfigError
 
@@ -71,7 +71,7 @@ class GraphConfig:
                           message_dims=self.message_width, attention_heads=self.attention_heads,
                           update_layers=self.update_layers)
         _require_at_least(0, num_process_iter=self.space_iterations, dim_map=self.positional_map_size)
-        _require_choice("time_stages", self.time_stages, TIME_STAGES)
+        _require_choice("time_stages", self.time_stages, TIME_SCHEDULES)
         _require_choice("use_att", self.attention, ATTENTIONS)
         _require_choice("neighbourhood", self.neighbourhood, NEIGHBOURHOODS)
         _require_choice("use_norm", self.normalization, NORMALIZATIONS)
@@ -121,8 +121,8 @@ class ModelConfig:
         _require_at_least(2, num_classes=self.num_classes)
         _require(self.channels in (1, 3), f"--num_chan={self.channels}: expected 1 (grey) or 3 (RGB).")
         _require(0.0 <= self.dropout < 1.0, f"--classification_dropout={self.dropout}: expected a share in [0, 1).")
-        for flag, places, allowed in (("place_graph", self.graph_places, STAGES + ("final",)),
-                                      ("place_nonlocal", self.nonlocal_places, STAGES)):
+        for flag, places, allowed in (("place_graph", self.graph_places, RESNET_STAGES + ("final",)),
+                                      ("place_nonlocal", self.nonlocal_places, RESNET_STAGES)):
             for place in places:
                 _require_choice(flag, place, allowed)
             _require(len(set(places)) == len(places), f"--{flag}={'-'.join(places)} names a place twice.")
@@ -212,7 +212,7 @@ class TrainConfig:
     def check(self) -> None:
         _require_choice("loss_reduction", self.loss_reduction, LOSS_REDUCTIONS)
         _require_choice("optimizer", self.optimizer, OPTIMIZERS)
-        _require_choice("schedule", self.schedule, SCHEDULES)
+        _require_choice("schedule", self.schedule, RATE_SCHEDULES)
         _require_choice("precision", self.precision, PRECISIONS)
         _require_choice("restore_scope", self.restore_scope, RESTORE_SCOPES)
         _require(self.restore_scope == "all" or bool(self.restore_dir),

@@ -11,12 +11,19 @@ from rstg_tf.backbones.resnet50 import ResNet50
 from rstg_tf.backbones.small_convnet import SmallConvnet
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.config import ModelConfig
-from rstg_tf.layers.heads import FrameLSTM, MapHead
+from rstg_tf.layers.heads import FrameLSTMHead, PoolingHead
 from rstg_tf.layers.pixel_scaling import PixelScaling
 from rstg_tf.layers.readout import Classifier
 from rstg_tf.layers.recurrent_graph import RecurrentSpaceTimeGraph
 from rstg_tf.layers.residual_graph import ResidualGraph
-from rstg_tf.layers.streaming_state import advance_where, check_state, check_streamable, entries_of, under, zero_state
+from rstg_tf.layers.streaming_state import (
+    add_prefix,
+    check_state,
+    check_streamable,
+    strip_prefix,
+    update_where,
+    zero_state,
+)
 
 # (mean, scale) in pixels 0…255: x -> (x - mean) / scale. The release feeds SyncMNIST raw and centres RGB.
 PIXEL_SCALINGS = {"none": (0.0, 1.0), "centred": (114.75, 57.375)}
@@ -78,26 +85,26 @@ class VideoClassifier(keras.Model):
         if tuple(frame.shape[1:]) != self.video_shape[1:]:
             raise ValueError(f"{self.name}: expected frames [B, {', '.join(map(str, self.video_shape[1:]))}], got "
                              f"{tuple(frame.shape)}.")
-        features, arrived, backbone = self.backbone.step(self.pixels(frame), entries_of("backbone", state))
+        features, arrived, backbone = self.backbone.step(self.pixels(frame), strip_prefix("backbone", state))
 
         def to_logits(later):
-            output, head = self.head.step(features, entries_of("head", later))
-            return {"logits": self.classifier(output), **under("head", head)}
+            output, head = self.head.step(features, strip_prefix("head", later))
+            return {"logits": self.classifier(output), **add_prefix("head", head)}
 
-        later = {"logits": state["logits"], **under("head", entries_of("head", state))}
-        later = advance_where(arrived, to_logits, later)
-        return later["logits"], {"frames": state["frames"] + 1.0, **under("backbone", backbone), **later}
+        later = {"logits": state["logits"], **add_prefix("head", strip_prefix("head", state))}
+        later = update_where(arrived, to_logits, later)
+        return later["logits"], {"frames": state["frames"] + 1.0, **add_prefix("backbone", backbone), **later}
 
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name -> shape of every entry of the state, without B."""
         shape = (None, *self.video_shape)
         return {"frames": (), "logits": (self.classifier.num_classes,),
-                **under("backbone", self.backbone.state_shapes(shape)),
-                **under("head", self.head.state_shapes(self.backbone.map_shape(shape)))}
+                **add_prefix("backbone", self.backbone.state_shapes(shape)),
+                **add_prefix("head", self.head.state_shapes(self.backbone.map_shape(shape)))}
 
-    def looks_ahead(self) -> list[str]:
+    def noncausal_reasons(self) -> list[str]:
         """Why it cannot run frame by frame: a sentence for each reason, naming the part."""
-        return [*self.backbone.looks_ahead(), *self.head.looks_ahead()]
+        return [*self.backbone.noncausal_reasons(), *self.head.noncausal_reasons()]
 
     def describe(self, video) -> dict:
         """In inference mode: 'logits'; and by the graph's place 'attention' [B, K, T, N, N], 'nodes' (first, last)."""
@@ -114,7 +121,7 @@ def _traced(part, inputs):
     if isinstance(part, RecurrentSpaceTimeGraph):
         output, trace = part(inputs, return_trace=True)
         return output, {"final": trace}
-    if isinstance(part, (ResNet50, MapHead)):
+    if isinstance(part, (ResNet50, PoolingHead)):
         return part(inputs, return_traces=True)
     return part(inputs), {}
 
@@ -150,12 +157,12 @@ def _build_backbone(config: ModelConfig):
 def _build_head(config: ModelConfig):
     if config.head != "graph":
         pooling = {"mean_lstm": "mean", "conv_lstm": "conv"}[config.head]
-        return FrameLSTM(units=config.graph.node_width, pooling=pooling, forget_bias=config.graph.forget_bias,
+        return FrameLSTMHead(units=config.graph.node_width, pooling=pooling, forget_bias=config.graph.forget_bias,
                          name=config.head)
     if config.backbone == "simple_c2d":
         return _build_graph(config, "final", "vector")
     graph = _build_graph(config, "final", "vector") if "final" in config.graph_places else None
-    return MapHead(graph=graph, final_norm=config.final_norm, combination=config.combination, name="head")
+    return PoolingHead(graph=graph, final_norm=config.final_norm, combination=config.combination, name="head")
 
 
 def _build_graph(config: ModelConfig, place: str, output: str) -> RecurrentSpaceTimeGraph:

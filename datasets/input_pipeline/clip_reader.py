@@ -1,6 +1,7 @@
 """A parsed clip -> pixels: checks, choice of frames, crop, decoding; a part of the graph of `datasets.pipeline`.
 
-The checks are assertions whose message begins with FAULT and names the clip; `pipeline.explain_read_error` reads it.
+The checks are assertions whose message begins with DATASET_FAULT_MARK and names the clip;
+`pipeline.explain_read_error` reads it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from rstg_tf.video.transforms import (
     view_windows,
 )
 
-FAULT = "Faulty data set:"
+DATASET_FAULT_MARK = "Faulty data set:"
 
 
 class ClipReader:
@@ -175,7 +176,7 @@ def _frames_assertion(frames: list[tf.Tensor], parsed: dict[str, tf.Tensor], sha
 
 def _clip_assertion(condition: tf.Tensor, parsed: dict[str, tf.Tensor], *told: object) -> tf.Operation:
     # Assert runs without a conditional around it, which would cost more than the check, for string and int32 data only.
-    return tf.debugging.Assert(condition, [FAULT + " clip", parsed["media_id"], *told])
+    return tf.debugging.Assert(condition, [DATASET_FAULT_MARK + " clip", parsed["media_id"], *told])
 
 
 def fold_in(seed: tf.Tensor, number: tf.Tensor | int) -> tf.Tensor:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from datasets.input_pipeline.augmentation import change_brightness, flip_horizontally, mirrored_labels
-from datasets.input_pipeline.clip_reader import FAULT, ClipReader, fold_in
+from datasets.input_pipeline.clip_reader import DATASET_FAULT_MARK, ClipReader, fold_in
 from datasets.records.manifest import DatasetError, Manifest
 from datasets.records.sequence_examples import parse_clip
 
@@ -170,9 +170,9 @@ def explain_read_error(
     again: hashed, and the changed ones, or if none is, all of them, read up to the first fault.
     """
     message = str(error)
-    if FAULT in message:
+    if DATASET_FAULT_MARK in message:
         # The assertion prints its parts as "[a] [b]", then the node of the graph.
-        told = message[message.index(FAULT) + len(FAULT):].split("\n")[0]
+        told = message[message.index(DATASET_FAULT_MARK) + len(DATASET_FAULT_MARK):].split("\n")[0]
         return DatasetError(re.sub(r"\] \[", " ", told).strip().rstrip("]"))
     is_about_content = isinstance(error, (tf.errors.DataLossError, tf.errors.NotFoundError)) or (
         isinstance(error, tf.errors.OpError) and _CONTENT_OPS.search(message))
@@ -220,8 +220,8 @@ def _shard_reader(directory: str | os.PathLike, manifest: Manifest) -> Callable[
         path = tf.strings.join([folder, tf.gather(files, shard)])
         num_records = tf.gather(promised, shard)
         told = tf.strings.join([
-            FAULT + " ", path, " should hold ", tf.strings.as_string(num_records), " records, but has changed since it "
-            "was written: missing or surplus is record"])
+            DATASET_FAULT_MARK + " ", path, " should hold ", tf.strings.as_string(num_records),
+            " records, but has changed since it was written: missing or surplus is record"])
 
         def check(number: tf.Tensor, serialized: tf.Tensor) -> tf.Tensor:
             is_end = tf.equal(tf.strings.length(serialized), 0)

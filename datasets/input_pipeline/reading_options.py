@@ -12,7 +12,7 @@ from datasets.records.manifest import Manifest, check_shards
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.config import ModelConfig
 from rstg_tf.runs.run import Run
-from rstg_tf.video.clip_spec import taken_whole
+from rstg_tf.video.clip_spec import frames_used_as_stored
 
 FACTS = {"num_classes": "classes", "num_chan": "channels", "video_num_frames": "frames per clip",
          "dim_h": "pixels of height", "dim_w": "pixels of width"}
@@ -32,7 +32,7 @@ def check_fit(manifest: Manifest, model: ModelConfig) -> tuple[str, int, int] | 
 
 
 def _is_whole(manifest: Manifest, height: int, width: int) -> bool:
-    return taken_whole(image_format=manifest.image_format, stored_size=(manifest.height, manifest.width),
+    return frames_used_as_stored(image_format=manifest.image_format, stored_size=(manifest.height, manifest.width),
                        model_size=(height, width))
 
 

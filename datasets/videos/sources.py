@@ -55,7 +55,7 @@ class Rejection:
 
 
 @dataclasses.dataclass(frozen=True)
-class Clip:
+class ClipRange:
     """The frames start ≤ t < stop of a video, the last one first if `backwards`."""
 
     media_id: str
@@ -86,17 +86,17 @@ class Cutting:
     validation_share: float = 0.0
     split_seed: int = 0
 
-    def clips(self, source: VideoSource, num_frames: int) -> list[Clip]:
+    def clips(self, source: VideoSource, num_frames: int) -> list[ClipRange]:
         """The clips of a video of T frames; with `clip_frames` the id of a clip is the video's, `#`, its first frame.
 
         Raises:
           VideoError: if the video is too short to give any.
         """
         if not self.clip_frames:
-            clips = [Clip(source.media_id, source.label, 0, num_frames)]
+            clips = [ClipRange(source.media_id, source.label, 0, num_frames)]
         else:
             # The last start comes after the last that leaves room for a clip; a shorter rest gives none.
-            clips = [Clip(f"{source.media_id}#{start}", source.label, start, start + self.clip_frames)
+            clips = [ClipRange(f"{source.media_id}#{start}", source.label, start, start + self.clip_frames)
                      for first, end in self.stretches(source.media_id, num_frames)
                      for start in range(first, end - self.clip_frames + 1, self.clip_stride or self.clip_frames)]
         if not self.add_reversed:

@@ -6,7 +6,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from rstg_tf.backbones.frozen_norm import FrozenNormConvolution
-from rstg_tf.ops.dense import multiply_rows
+from rstg_tf.ops.dense import dense
 
 
 @keras.utils.register_keras_serializable("rstg")
@@ -49,7 +49,7 @@ class NonLocalBlock(keras.layers.Layer):
 
 def _dense(features, layer):
     """The layer's 1×1×1 convolution."""
-    return multiply_rows(features, tf.reshape(layer.kernel, layer.kernel.shape[-2:]), layer.bias)
+    return dense(features, tf.reshape(layer.kernel, layer.kernel.shape[-2:]), layer.bias)
 
 
 def _positions(features):

@@ -12,7 +12,7 @@ from rstg_tf.backbones.frozen_norm import FrozenNormConvolution
 from rstg_tf.backbones.nonlocal_block import NonLocalBlock
 from rstg_tf.common.choices import require_choice
 from rstg_tf.layers.residual_graph import ResidualGraph
-from rstg_tf.layers.streaming_state import advance_where, entries_of, under
+from rstg_tf.layers.streaming_state import add_prefix, strip_prefix, update_where
 
 SMALLEST_SIDE = 32  # pixels; leaves maps of 2×2
 
@@ -200,7 +200,7 @@ class ResNet50(keras.layers.Layer):
         features = self._pass_stages(AFTER_PAIRS, features, through_graph)
         return (features, traces) if return_traces else features
 
-    def looks_ahead(self) -> list[str]:
+    def noncausal_reasons(self) -> list[str]:
         """Why it cannot run frame by frame: a sentence for each reason, naming the layers."""
         parts = [part for stage in STAGES for part in self.parts(stage)]
         spanning = [part.name for part in (self.conv1, *parts) if _frames_seen(part) > 1]
@@ -209,13 +209,13 @@ class ResNet50(keras.layers.Layer):
             (spanning, "convolve over frames still to come"),
             (nonlocal_blocks, "attend over all frames of the clip"),
         ) if names]
-        return reasons + [reason for graph in self.graphs.values() for reason in graph.looks_ahead()]
+        return reasons + [reason for graph in self.graphs.values() for reason in graph.noncausal_reasons()]
 
     def state_shapes(self, video_shape) -> dict[str, tuple[int, ...]]:
         """Entries of the state without B: frames so far, res2's map of the last one, what the graphs remember."""
         shapes = {"frames": (), "last_map": self.stage_shapes(video_shape)[0][2:]}
         for place, graph in self.graphs.items():
-            shapes.update(under(place, graph.state_shapes()))
+            shapes.update(add_prefix(place, graph.state_shapes()))
         return shapes
 
     def step(self, frame, state):
@@ -236,8 +236,8 @@ class ResNet50(keras.layers.Layer):
         arrived = tf.math.floormod(state["frames"], 2.0) == 1.0
         later = {"map": tf.zeros([tf.shape(frame)[0], *self.map_shape((None, None, *frame.shape[1:]))[2:]], pair.dtype)}
         for stage in AFTER_PAIRS:
-            later.update(under(stage.name, entries_of(stage.name, state)))
-        later = advance_where(arrived, after_pair, later)
+            later.update(add_prefix(stage.name, strip_prefix(stage.name, state)))
+        later = update_where(arrived, after_pair, later)
         after = {**through_graph.state, "frames": state["frames"] + 1.0,
                  "last_map": tf.cast(features[:, 0], tf.float32)}
         return later.pop("map"), arrived, {**after, **later}
@@ -277,8 +277,8 @@ class _StepThroughGraph:
         self.state = dict(state)
 
     def __call__(self, place, graph, features):
-        output, after = graph.step(features[:, 0], entries_of(place, self.state))
-        self.state.update(under(place, after))
+        output, after = graph.step(features[:, 0], strip_prefix(place, self.state))
+        self.state.update(add_prefix(place, after))
         return output[:, None]  # [B, 1, H, W, C]
 
 

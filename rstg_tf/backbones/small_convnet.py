@@ -56,7 +56,7 @@ class SmallConvnet(keras.layers.Layer):
             frames = tf.nn.relu(tf.nn.max_pool2d(frames, 2, 2, padding="VALID"))
         return tf.reshape(frames, [-1, length, *frames.shape[1:]])  # [B, T, H', W', filters]
 
-    def looks_ahead(self) -> list[str]:
+    def noncausal_reasons(self) -> list[str]:
         """Nothing does; see `streaming`."""
         return []
 

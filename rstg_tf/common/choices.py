@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 BACKBONES = ("simple_c2d", "c2d", "i3d", "non-local")
-STAGES = ("res2", "res3", "res4", "res5")
+RESNET_STAGES = ("res2", "res3", "res4", "res5")
 HEADS = ("graph", "mean_lstm", "conv_lstm")
-TIME_STAGES = ("all", "every", "final", "none")
+TIME_SCHEDULES = ("all", "every", "final", "none")
 ATTENTIONS = ("simple", "dot")
 NEIGHBOURHOODS = ("soft", "masked")
 NORMALIZATIONS = ("none", "LN", "LN_per_step", "BN")
 OPTIMIZERS = ("nesterov", "adam", "adamw", "sgdw")
-SCHEDULES = ("constant", "cosine", "step")
+RATE_SCHEDULES = ("constant", "cosine", "step")
 LOSS_REDUCTIONS = ("sum", "mean")
 # No mixed_float16: its gradients would need loss scaling, bfloat16's don't.
 PRECISIONS = ("float32", "mixed_bfloat16")

@@ -12,7 +12,7 @@ import numpy as np
 from rstg_tf.common.errors import VideoError
 from rstg_tf.common.progress_bar import Bar
 from rstg_tf.inference.classifier import Network
-from rstg_tf.video.clip_spec import STORED_SHORT_SIDE, crop_window, model_clip, resized_size
+from rstg_tf.video.clip_spec import STORED_SHORT_SIDE, centre_crop, model_clip, resized_size
 from rstg_tf.video.sources import FrameSource
 
 
@@ -111,7 +111,7 @@ def predict_windows(network: Network, source: FrameSource, *, windows: Windows, 
 
 def _seen(size: tuple[int, int], clip: Mapping[str, int | None]) -> tuple[float, float, float, float]:
     window = {name: value for name, value in clip.items() if name != "num_frames"}
-    crop = crop_window(*size, **window)
+    crop = centre_crop(*size, **window)
     height, width = resized_size(*size, crop.short_side)
     return (crop.top / height, crop.left / width, (crop.top + clip["height"]) / height,
             (crop.left + clip["width"]) / width)

@@ -6,10 +6,10 @@ import tensorflow as tf
 from tensorflow import keras
 
 from rstg_tf.common.choices import ATTENTIONS, NEIGHBOURHOODS, require_choice
-from rstg_tf.layers.normalization import FactorAndShift, apply_norm, normalization_layer
-from rstg_tf.ops.cast_cache import weight_in
-from rstg_tf.ops.dense import RowsDense, add_bias
-from rstg_tf.ops.edge_list import Pairs
+from rstg_tf.layers.normalization import Affine, apply_norm, normalization_layer
+from rstg_tf.ops.cast_cache import cast_weight
+from rstg_tf.ops.dense import FlatDense, add_bias
+from rstg_tf.ops.edge_list import EdgeList
 
 
 @keras.utils.register_keras_serializable("rstg")
@@ -40,8 +40,8 @@ class NeighbourAttention(keras.layers.Layer):
         self.width, self.query_width, self.kind, self.heads = width, query_width, kind, heads
         self.neighbourhood, self.normalization = neighbourhood, normalization
         scores = 1 if kind == "simple" else query_width
-        self.receiver = RowsDense(scores, name="receiver", dtype=self.dtype_policy)
-        self.sender = RowsDense(scores, name="sender", dtype=self.dtype_policy)
+        self.receiver = FlatDense(scores, name="receiver", dtype=self.dtype_policy)
+        self.sender = FlatDense(scores, name="sender", dtype=self.dtype_policy)
         self.norm = None
         if kind == "simple":
             self.norm = normalization_layer(normalization, trailing_axes=2, per_step=True, unbiased=False, name="norm")
@@ -67,8 +67,8 @@ class NeighbourAttention(keras.layers.Layer):
             self.norm.build((None, None, None, self.width))
         super().build(input_shape)
 
-    def call(self, nodes, messages, adjacency, training=False, masked: bool = False, pairs: Pairs | None = None,
-             message_norm: FactorAndShift | None = None):
+    def call(self, nodes, messages, adjacency, training=False, masked: bool = False, pairs: EdgeList | None = None,
+             message_norm: Affine | None = None):
         """adjacency: float [N, N] of 0 and 1. Returns (g, α); α is float32. `masked` overrules a soft neighbourhood.
 
         `pairs`: which ones the messages [B, T, E, width] belong to; all others have α = 0. `message_norm`: m_ij is this
@@ -78,9 +78,9 @@ class NeighbourAttention(keras.layers.Layer):
         scores = self._simple_scores(nodes, adjacency) if self.kind == "simple" else self._dot_scores(nodes, adjacency)
         masked = masked or self.neighbourhood == "masked"
         weights = _masked_softmax(scores, adjacency) if masked else tf.nn.softmax(scores)  # [B, T, heads, N, N]
-        heard = self._weighted_sum(weights, messages, pairs, message_norm)  # [B, T, N, width]
-        heard = add_bias(heard, weight_in(heard.dtype, self.bias))
-        return tf.nn.relu(apply_norm(self.norm, heard, training)), tf.reduce_mean(weights, axis=2)
+        aggregated = self._weighted_sum(weights, messages, pairs, message_norm)  # [B, T, N, width]
+        aggregated = add_bias(aggregated, cast_weight(aggregated.dtype, self.bias))
+        return tf.nn.relu(apply_norm(self.norm, aggregated, training)), tf.reduce_mean(weights, axis=2)
 
     def _simple_scores(self, nodes, adjacency):
         """[B, T, 1, N, N]"""
@@ -106,16 +106,16 @@ class NeighbourAttention(keras.layers.Layer):
         weights = tf.transpose(weights, [0, 1, 3, 2, 4])  # [B, T, N, heads, N]
         cast = tf.cast(weights, messages.dtype)
         # [B, T, N, heads, width]
-        sums = tf.matmul(cast, messages) if pairs is None else pairs.weighted_sum(cast, messages)
+        sums = tf.matmul(cast, messages) if pairs is None else pairs.aggregate(cast, messages)
         # α sums to 1, or to 0 where a node hears nobody: what is added to a message counts as often.
         total = tf.reduce_sum(weights, axis=-1, keepdims=True)  # [B, T, N, heads, 1]
         if message_norm is not None:
             sums = message_norm.of_weighted_sum(sums, total)
         if not self.projects_messages:
             return sums[:, :, :, 0]
-        kernels = [weight_in(sums.dtype, kernel) for kernel in self.head_kernels]
+        kernels = [cast_weight(sums.dtype, kernel) for kernel in self.head_kernels]
         heads = [tf.tensordot(part, kernel, 1) for part, kernel in zip(tf.unstack(sums, axis=3), kernels)]
-        bias = tf.repeat(total[..., 0], self.width // self.heads, axis=-1) * weight_in(tf.float32, self.head_bias)
+        bias = tf.repeat(total[..., 0], self.width // self.heads, axis=-1) * cast_weight(tf.float32, self.head_bias)
         return tf.concat(heads, axis=-1) + tf.cast(bias, sums.dtype)
 
     def get_config(self):

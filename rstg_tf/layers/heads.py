@@ -8,16 +8,16 @@ from tensorflow import keras
 from rstg_tf.common.choices import require_choice
 from rstg_tf.layers.recurrent_graph import RecurrentSpaceTimeGraph
 from rstg_tf.layers.residual_graph import AfterGraphNorm
-from rstg_tf.layers.streaming_state import entries_of, mean_shapes, mean_so_far, under
-from rstg_tf.layers.temporal_stage import TemporalStage, ThroughStep, memory_shapes, through_clip
-from rstg_tf.ops.dense import RowsDense
+from rstg_tf.layers.streaming_state import add_prefix, mean_shapes, running_mean, strip_prefix
+from rstg_tf.layers.temporal_stage import TemporalStage, ThroughStep, lstm_state_shapes, through_clip
+from rstg_tf.ops.dense import FlatDense
 
 COMBINATIONS = ("plus", "serial")
 POOL_WINDOW = 14  # pixels of the last map
 
 
-@keras.utils.register_keras_serializable("rstg")
-class FrameLSTM(keras.layers.Layer):
+@keras.utils.register_keras_serializable("rstg", name="FrameLSTM")  # the name that saved models hold
+class FrameLSTMHead(keras.layers.Layer):
     """Feature map -> one vector per frame -> LSTM over T -> mean over T: [B, T, H, W, C] -> [B, units].
 
     pooling 'mean'  the frame's vector is the mean over H·W (the paper's Mean + LSTM).
@@ -36,7 +36,7 @@ class FrameLSTM(keras.layers.Layer):
         self.convolution = None
         if pooling == "conv":
             # A convolution as large as the map is a dense layer on the flattened map.
-            self.convolution = RowsDense(units, activation="relu", name="convolution", dtype=self.dtype_policy)
+            self.convolution = FlatDense(units, activation="relu", name="convolution", dtype=self.dtype_policy)
 
     def build(self, input_shape):
         height, width, channels = input_shape[2:]
@@ -54,19 +54,19 @@ class FrameLSTM(keras.layers.Layer):
     def call(self, features, training=False):
         return tf.cast(tf.reduce_mean(self._hidden(features, through_clip), axis=1), features.dtype)
 
-    def looks_ahead(self) -> list[str]:
+    def noncausal_reasons(self) -> list[str]:
         """Nothing does; see `streaming`."""
         return []
 
     def state_shapes(self, map_shape) -> dict[str, tuple[int, ...]]:
         """Entries of the state without B: the LSTM's, and the mean so far."""
-        return {**memory_shapes("lstm", 1, self.units), **mean_shapes(self.units)}
+        return {**lstm_state_shapes("lstm", 1, self.units), **mean_shapes(self.units)}
 
     def step(self, features, state):
         """The next step of running clips: [B, H, W, C] -> (mean over the steps so far [B, units], state after it)."""
         through_step = ThroughStep(state)
         hidden = self._hidden(features[:, None], through_step)[:, 0]
-        mean, mean_state = mean_so_far(hidden, state)
+        mean, mean_state = running_mean(hidden, state)
         return tf.cast(mean, features.dtype), {**through_step.state, **mean_state}
 
     def _hidden(self, features, through_time):
@@ -83,8 +83,8 @@ class FrameLSTM(keras.layers.Layer):
         return {**super().get_config(), "units": self.units, "pooling": self.pooling, "forget_bias": self.forget_bias}
 
 
-@keras.utils.register_keras_serializable("rstg")
-class MapHead(keras.layers.Layer):
+@keras.utils.register_keras_serializable("rstg", name="MapHead")  # the name that saved models hold
+class PoolingHead(keras.layers.Layer):
     """The last map [B, T, H, W, C] -> what the classifier gets, with one step left and P×Q positions.
 
         pooled  = mean over T and over windows of 14×14 pixels, stride 1: [B, P, Q, C]; 14×14 -> 1×1, 16×16 -> 3×3;
@@ -134,27 +134,27 @@ class MapHead(keras.layers.Layer):
                 output = _pool(features) + output[:, None, None, :]
         return (output, traces) if return_traces else output
 
-    def looks_ahead(self) -> list[str]:
+    def noncausal_reasons(self) -> list[str]:
         """Why it cannot run step by step: what the graph says; the norm sees its vector alone."""
-        return [] if self.graph is None else self.graph.looks_ahead()
+        return [] if self.graph is None else self.graph.noncausal_reasons()
 
     def state_shapes(self, map_shape) -> dict[str, tuple[int, ...]]:
         """Entries of the state without B: the graph's, and the mean so far of the pooled maps."""
-        shapes = {} if self.graph is None else under("graph", self.graph.state_shapes())
+        shapes = {} if self.graph is None else add_prefix("graph", self.graph.state_shapes())
         if self.graph is None or self.combination == "plus":
-            shapes.update(under("pooled", mean_shapes(*_positions(*map_shape[2:4]), map_shape[-1])))
+            shapes.update(add_prefix("pooled", mean_shapes(*_positions(*map_shape[2:4]), map_shape[-1])))
         return shapes
 
     def step(self, features, state):
         """The next step of running clips, in inference mode: map [B, H, W, C] -> (result so far, state after it)."""
         output, after = None, {}
         if self.graph is None or self.combination == "plus":
-            pooled, pooled_state = mean_so_far(_pool(tf.cast(features[:, None], tf.float32)),
-                                               entries_of("pooled", state))
-            output, after = tf.cast(pooled, features.dtype), under("pooled", pooled_state)
+            pooled, pooled_state = running_mean(_pool(tf.cast(features[:, None], tf.float32)),
+                                               strip_prefix("pooled", state))
+            output, after = tf.cast(pooled, features.dtype), add_prefix("pooled", pooled_state)
         if self.graph is not None:
-            vector, graph_state = self.graph.step(features, entries_of("graph", state))
-            vector, after = self.norm(vector), {**after, **under("graph", graph_state)}
+            vector, graph_state = self.graph.step(features, strip_prefix("graph", state))
+            vector, after = self.norm(vector), {**after, **add_prefix("graph", graph_state)}
             output = vector if output is None else output + vector[:, None, None, :]
         return output, after
 

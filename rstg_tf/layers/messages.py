@@ -5,10 +5,10 @@ from __future__ import annotations
 import tensorflow as tf
 from tensorflow import keras
 
-from rstg_tf.layers.normalization import FactorAndShift, factored_norm, normalization_layer
-from rstg_tf.ops.cast_cache import weight_in
-from rstg_tf.ops.dense import RowsDense, multiply_rows
-from rstg_tf.ops.edge_list import Pairs
+from rstg_tf.layers.normalization import Affine, factored_norm, normalization_layer
+from rstg_tf.ops.cast_cache import cast_weight
+from rstg_tf.ops.dense import FlatDense, dense
+from rstg_tf.ops.edge_list import EdgeList
 
 
 @keras.utils.register_keras_serializable("rstg")
@@ -29,7 +29,7 @@ class PairwiseMessages(keras.layers.Layer):
         self.width = width
         self.positions_width = positions_width
         self.normalization = normalization
-        self.second = RowsDense(width, activation="relu", name="second", dtype=self.dtype_policy)
+        self.second = FlatDense(width, activation="relu", name="second", dtype=self.dtype_policy)
         self.norm = normalization_layer(normalization, trailing_axes=3, per_step=True, unbiased=True, name="norm")
 
     def build(self, input_shape):
@@ -42,29 +42,29 @@ class PairwiseMessages(keras.layers.Layer):
             self.norm.build((None, None, None, None, self.width))
         super().build(input_shape)
 
-    def call(self, nodes, positions=None, pairs: Pairs | None = None):
+    def call(self, nodes, positions=None, pairs: EdgeList | None = None):
         """`pairs`: only these messages, [B, T, E, width]. A norm would lack the others: none may be there."""
         sent, received = self._project(nodes, positions)
         if pairs is None:
             sums = tf.expand_dims(sent, 2) + tf.expand_dims(received, 3)  # [B, T, N, N, width]
         else:
-            sums = pairs.add_up(sent, received)  # [B, T, E, width]
+            sums = pairs.gather_sum(sent, received)  # [B, T, E, width]
         return self.second(tf.nn.relu(sums))
 
-    def norm_of(self, messages, training=False) -> FactorAndShift | None:
+    def norm_of(self, messages, training=False) -> Affine | None:
         """The norm of these messages; None where there is none."""
         return factored_norm(self.norm, messages, training)
 
     def _project(self, nodes, positions):
         """Both halves of W1 [x_j, p_j ; x_i, p_i] + b1: two [B, T, N, width]."""
         sizes = [nodes.shape[-1], self.positions_width] * 2
-        sender, sender_place, receiver, receiver_place = tf.split(weight_in(nodes.dtype, self.first_kernel), sizes)
-        sent = multiply_rows(nodes, sender)
+        sender, sender_place, receiver, receiver_place = tf.split(cast_weight(nodes.dtype, self.first_kernel), sizes)
+        sent = dense(nodes, sender)
         if positions is None:
-            return sent, multiply_rows(nodes, receiver, self.first_bias)
+            return sent, dense(nodes, receiver, self.first_bias)
         where = tf.cast(positions, nodes.dtype)
-        received = multiply_rows(nodes, receiver) + multiply_rows(where, receiver_place, self.first_bias)
-        return sent + multiply_rows(where, sender_place), received
+        received = dense(nodes, receiver) + dense(where, receiver_place, self.first_bias)
+        return sent + dense(where, sender_place), received
 
     def get_config(self):
         return {**super().get_config(), "width": self.width, "positions_width": self.positions_width,

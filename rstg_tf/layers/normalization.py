@@ -20,7 +20,7 @@ FIRST_REPLICA = "only_first_replica" if _KERAS_3 else tf.VariableAggregation.ONL
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # no tuple: Keras 3 would cast what a layer is given in one
-class FactorAndShift:
+class Affine:
     """A norm of given values as factor·x + shift: float32, both broadcast against the values."""
 
     factor: tf.Tensor
@@ -56,7 +56,7 @@ class JointLayerNorm(keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, inputs, factored: bool = False):
-        """With `factored` the FactorAndShift of these inputs in place of their normed values."""
+        """With `factored` the Affine of these inputs in place of their normed values."""
         if factored:
             return self._factor_and_shift(inputs)
         channels = inputs.shape[-1]
@@ -94,7 +94,7 @@ class JointLayerNorm(keras.layers.Layer):
 
         return normalize(groups, gamma, beta)
 
-    def _factor_and_shift(self, inputs) -> FactorAndShift:
+    def _factor_and_shift(self, inputs) -> Affine:
         """Each [..., 1, ..., C], with the rank of the inputs."""
         channels, shape = inputs.shape[-1], tf.shape(inputs)
         joint = tf.reduce_prod(shape[-self.trailing_axes:-1])
@@ -104,7 +104,7 @@ class JointLayerNorm(keras.layers.Layer):
             factor *= tf.convert_to_tensor(self.gamma)
         shift = tf.convert_to_tensor(self.beta) - mean * factor  # [G, 1, C]
         kept = tf.concat([shape[:-self.trailing_axes], [1] * (self.trailing_axes - 1), [-1]], axis=0)
-        return FactorAndShift(tf.reshape(factor, kept), tf.reshape(shift, kept))
+        return Affine(tf.reshape(factor, kept), tf.reshape(shift, kept))
 
     def get_config(self):
         return {**super().get_config(), "trailing_axes": self.trailing_axes, "epsilon": self.epsilon,
@@ -161,7 +161,7 @@ class BatchNorm(keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, inputs, training=False, factored: bool = False):
-        """With `factored` the FactorAndShift of these inputs in place of their normed values."""
+        """With `factored` the Affine of these inputs in place of their normed values."""
         values = tf.cast(inputs, tf.float32)
         if training:
             mean, variance = self._batch_statistics(values)
@@ -169,7 +169,7 @@ class BatchNorm(keras.layers.Layer):
             mean, variance = tf.convert_to_tensor(self.moving_mean), tf.convert_to_tensor(self.moving_variance)
         factor = tf.math.rsqrt(variance + self.epsilon) * self.gamma
         if factored:
-            return FactorAndShift(factor, self.beta - mean * factor)
+            return Affine(factor, self.beta - mean * factor)
         return tf.cast((values - mean) * factor + self.beta, inputs.dtype)
 
     def _batch_statistics(self, values):
@@ -228,7 +228,7 @@ def apply_norm(norm, inputs, training):
     return norm(inputs, training=training) if isinstance(norm, BatchNorm) else norm(inputs)
 
 
-def factored_norm(norm, inputs, training) -> FactorAndShift | None:
+def factored_norm(norm, inputs, training) -> Affine | None:
     """What `norm` does with these inputs; None where there is no norm."""
     if norm is None:
         return None

@@ -15,11 +15,11 @@ from rstg_tf.layers.normalization import JointLayerNorm, apply_norm, normalizati
 from rstg_tf.layers.readout import vector_from_nodes
 from rstg_tf.layers.schedules import SCHEDULES
 from rstg_tf.layers.spatial_stage import SpatialStage
-from rstg_tf.layers.streaming_state import check_state, check_streamable, mean_shapes, mean_so_far, zero_state
-from rstg_tf.layers.temporal_stage import TemporalStage, ThroughStep, memory_shapes, through_clip
-from rstg_tf.ops.batch_split import in_halves
+from rstg_tf.layers.streaming_state import check_state, check_streamable, mean_shapes, running_mean, zero_state
+from rstg_tf.layers.temporal_stage import TemporalStage, ThroughStep, lstm_state_shapes, through_clip
+from rstg_tf.ops.batch_split import map_halves
 from rstg_tf.ops.cast_cache import cast_once
-from rstg_tf.ops.dense import RowsDense
+from rstg_tf.ops.dense import FlatDense
 
 OUTPUTS = ("vector", "map")
 NODE_REDUCTIONS = ("sum", "mean")
@@ -172,7 +172,7 @@ class RecurrentSpaceTimeGraph(keras.layers.Layer):
         return stage
 
     def _dense(self, units: int, name: str, inputs: int):
-        layer = RowsDense(units, name=name, dtype=self.dtype_policy)
+        layer = FlatDense(units, name=name, dtype=self.dtype_policy)
         layer.build((None, inputs))
         return layer
 
@@ -210,7 +210,7 @@ class RecurrentSpaceTimeGraph(keras.layers.Layer):
         if self.output_kind == "map":
             height, width = features.shape[1:3]
             return self.map_from_nodes(nodes, height=height, width=width)[:, 0], through_step.state
-        vector, mean_state = mean_so_far(vector_from_nodes(tf.cast(nodes, tf.float32), self.node_reduction), state)
+        vector, mean_state = running_mean(vector_from_nodes(tf.cast(nodes, tf.float32), self.node_reduction), state)
         return tf.cast(vector, nodes.dtype), {**through_step.state, **mean_state}
 
     def state_shapes(self, input_shape=None) -> dict[str, tuple[int, ...]]:
@@ -218,10 +218,10 @@ class RecurrentSpaceTimeGraph(keras.layers.Layer):
         width = self.project_back.units if self.projected else self.node_width
         shapes = mean_shapes(width) if self.output_kind == "vector" else {}
         for name in SCHEDULES[self.time_stages].time_rounds(self.space_iterations):
-            shapes.update(memory_shapes(name, regions.num_nodes(self.num_scales), self.node_width))
+            shapes.update(lstm_state_shapes(name, regions.num_nodes(self.num_scales), self.node_width))
         return shapes
 
-    def looks_ahead(self) -> list[str]:
+    def noncausal_reasons(self) -> list[str]:
         """Why it cannot run step by step: a sentence for each reason, naming the part."""
         shared = self.share_stages and self.time_stages != "none"
         return [f"{self.name}: {reason}" for applies, reason in (
@@ -231,7 +231,7 @@ class RecurrentSpaceTimeGraph(keras.layers.Layer):
 
     def _infer(self, features) -> GraphTrace:
         with cast_once():
-            return in_halves(lambda clips: self._run(clips, False, through_clip), features)
+            return map_halves(lambda clips: self._run(clips, False, through_clip), features)
 
     def _run(self, features, training, through_time) -> GraphTrace:
         """`through_time(stage, nodes, name of the round)`: how nodes pass an LSTM, as whole clips or by one step."""

@@ -79,9 +79,9 @@ class ResidualGraph(keras.layers.Layer):
         joined = features + self.norm(output, training=training)
         return (joined, trace) if return_trace else joined
 
-    def looks_ahead(self) -> list[str]:
+    def noncausal_reasons(self) -> list[str]:
         """Why it cannot run step by step; see `streaming`."""
-        reasons = self.graph.looks_ahead()
+        reasons = self.graph.noncausal_reasons()
         if self.norm.kind == "LN":
             reasons.append(f"{self.name}: the norm after the graph, final_norm='LN', takes its statistics over all "
                            "steps")

@@ -11,8 +11,8 @@ from tensorflow import keras
 from rstg_tf.layers.attention import NeighbourAttention
 from rstg_tf.layers.messages import PairwiseMessages
 from rstg_tf.layers.normalization import apply_norm, normalization_layer
-from rstg_tf.ops.dense import RowsDense
-from rstg_tf.ops.edge_list import Pairs
+from rstg_tf.ops.dense import FlatDense
+from rstg_tf.ops.edge_list import EdgeList
 
 
 @keras.utils.register_keras_serializable("rstg")
@@ -31,7 +31,7 @@ class NodeUpdate(keras.layers.Layer):
         self.width, self.message_width, self.layers, self.normalization = width, message_width, layers, normalization
         self.scale_sizes = None if scale_sizes is None else list(scale_sizes)
         self.branches = [
-            [RowsDense(width, activation="relu", name=f"layer_{layer}_scale_{scale}", dtype=self.dtype_policy)
+            [FlatDense(width, activation="relu", name=f"layer_{layer}_scale_{scale}", dtype=self.dtype_policy)
              for layer in range(layers)]
             for scale in range(len(scale_sizes or [0]))]
         for layer in sum(self.branches, []):
@@ -48,9 +48,9 @@ class NodeUpdate(keras.layers.Layer):
             self.norm.build((None, None, None, self.width))
         super().build(input_shape)
 
-    def call(self, nodes, heard, training=False, region_axis: int = 2):
+    def call(self, nodes, aggregated, training=False, region_axis: int = 2):
         """`region_axis`: the axis that holds the regions, 2 in space rounds, 1 where the steps take their place."""
-        values = tf.concat([nodes, heard], axis=-1)
+        values = tf.concat([nodes, aggregated], axis=-1)
         parts = [values] if self.scale_sizes is None else tf.split(values, self.scale_sizes, axis=region_axis)
         updated = []
         for part, branch in zip(parts, self.branches):
@@ -99,11 +99,11 @@ class SpatialStage(keras.layers.Layer):
         """
         pairs = None
         if self.neighbourhood == "masked" and self.messages.norm is None and not over_time:
-            pairs = Pairs.of_neighbours(adjacency)
+            pairs = EdgeList.of_neighbours(adjacency)
         messages = self.messages(nodes, positions, pairs=pairs)
-        heard, weights = self.attention(nodes, messages, adjacency, training=training, masked=over_time, pairs=pairs,
-                                        message_norm=self.messages.norm_of(messages, training))
-        return self.update(nodes, heard, training=training, region_axis=1 if over_time else 2), weights
+        aggregated, weights = self.attention(nodes, messages, adjacency, training=training, masked=over_time,
+                                             pairs=pairs, message_norm=self.messages.norm_of(messages, training))
+        return self.update(nodes, aggregated, training=training, region_axis=1 if over_time else 2), weights
 
     def get_config(self):
         return {**super().get_config(), "node_width": self.node_width, "message_width": self.message_width,

@@ -7,7 +7,7 @@ A state is a flat dict name -> float32 tensor [B, …] whatever the model comput
 row of zeros starts a new clip, and the clips of a batch may be at different frames. Its size and the cost of a step do
 not depend on how many frames have passed. Every part of a model has
 
-    looks_ahead()          a sentence for each thing in it that needs frames still to come; none where it can run so
+    noncausal_reasons()    a sentence for each thing in it that needs frames still to come; none where it can run so
     state_shapes(shape)    name -> shape of its entries, without B
     step(features, state)  one step of `call` without its T axis: the result, and the state after it
 """
@@ -30,7 +30,7 @@ def check_streamable(part) -> None:
 
     ValueError if its weights do not exist yet.
     """
-    reasons = part.looks_ahead()
+    reasons = part.noncausal_reasons()
     if reasons:
         raise ConfigError(f"{part.name} cannot run frame by frame. {'. '.join(reasons)}. {HINT}")
     if not part.built:
@@ -53,17 +53,17 @@ def check_state(state: Mapping[str, tf.Tensor], shapes: Mapping[str, tuple[int, 
                              "hand on what step returned.")
 
 
-def under(name: str, values: Mapping) -> dict:
+def add_prefix(name: str, values: Mapping) -> dict:
     """The entries of a part, as they are called in the whole: {'steps': …} -> {'head/steps': …}."""
     return {f"{name}/{key}": value for key, value in values.items()}
 
 
-def entries_of(name: str, values: Mapping) -> dict:
+def strip_prefix(name: str, values: Mapping) -> dict:
     """Inverse of `under`: the part's own entries out of the whole."""
     return {key[len(name) + 1:]: value for key, value in values.items() if key.startswith(f"{name}/")}
 
 
-def mean_so_far(values, state: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+def running_mean(values, state: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     """Mean over all steps up to this one, mean ← mean + (values - mean) / steps: float32 [B, …], and the new state.
 
     A running mean and no sum, which would lose the digits of new values in a long clip.
@@ -75,11 +75,11 @@ def mean_so_far(values, state: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, dict
 
 
 def mean_shapes(*shape: int) -> dict[str, tuple[int, ...]]:
-    """`state_shapes` of `mean_so_far` for values [B, *shape]."""
+    """`state_shapes` of `running_mean` for values [B, *shape]."""
     return {"mean": shape, "steps": ()}
 
 
-def advance_where(arrived, advance: Callable[[dict], dict], state: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+def update_where(arrived, advance: Callable[[dict], dict], state: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     """`advance(state)` for the clips with `arrived` (bool [B]; None: all), the others' entries as they are.
 
     Does not compute `advance` when no clip has arrived.

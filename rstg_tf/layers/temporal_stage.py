@@ -9,8 +9,8 @@ from tensorflow import keras
 
 from rstg_tf.common.devices import has_gpu
 from rstg_tf.ops import lstm_recurrence
-from rstg_tf.ops.cast_cache import weight_in
-from rstg_tf.ops.dense import multiply_rows
+from rstg_tf.ops.cast_cache import cast_weight
+from rstg_tf.ops.dense import dense
 
 # Up to this many steps the recurrence is unrolled; longer ones loop, since every unrolled step makes the graph larger.
 UNROLLED_STEPS = 64
@@ -111,10 +111,10 @@ class TemporalStage(keras.layers.Layer):
         return self.compute_dtype == "float32" and has_gpu()
 
     def _project(self, rows):
-        return multiply_rows(rows, self.lstm.cell.kernel, self.lstm.cell.bias)
+        return dense(rows, self.lstm.cell.kernel, self.lstm.cell.bias)
 
     def _recurrent_kernel(self):
-        return weight_in(self.compute_dtype, self.lstm.cell.recurrent_kernel)  # [units, 4·units]
+        return cast_weight(self.compute_dtype, self.lstm.cell.recurrent_kernel)  # [units, 4·units]
 
     def _recur(self, projected, steps: int | None):
         """Hidden states of all steps: [T, B·N, 4·units] -> [T, B·N, units]."""
@@ -148,6 +148,6 @@ class ThroughStep:
         return hidden[:, None]  # [B, 1, N, units]
 
 
-def memory_shapes(name: str, count: int, units: int) -> dict[str, tuple[int, int]]:
+def lstm_state_shapes(name: str, count: int, units: int) -> dict[str, tuple[int, int]]:
     """What `ThroughStep` keeps of one round over `count` nodes, without B."""
     return {f"{name}/hidden": (count, units), f"{name}/carry": (count, units)}

@@ -7,7 +7,7 @@ import tensorflow as tf
 from rstg_tf.common.devices import has_gpu
 
 
-def in_halves(function, clips):
+def map_halves(function, clips):
     """function(clips), by way of both halves of the batch beside each other.
 
     clips [B, ...]; `function` treats every clip by itself, and returns a nest of tensors [B, ...].

@@ -17,7 +17,7 @@ _casts = _Casts()
 
 @contextlib.contextmanager
 def cast_once():
-    """Within it `weight_in` reads and casts no weight twice: K rounds of a graph need K - 1 casts less.
+    """Within it `cast_weight` reads and casts no weight twice: K rounds of a graph need K - 1 casts less.
 
     For inference. In training the uses of a weight would have their gradients added in the dtype of the product, where
     casts of their own add them in float32; it took no less time.
@@ -29,7 +29,7 @@ def cast_once():
         _casts.of_weights = outer
 
 
-def weight_in(dtype, weight):
+def cast_weight(dtype, weight):
     """`weight` (a variable, or a tensor made of one) as a tensor of this dtype."""
     casts = _casts.of_weights
     if casts is None or isinstance(weight, tf.Tensor):

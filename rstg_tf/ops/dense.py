@@ -5,19 +5,19 @@ from __future__ import annotations
 import tensorflow as tf
 from tensorflow import keras
 
-from rstg_tf.ops.cast_cache import weight_in
+from rstg_tf.ops.cast_cache import cast_weight
 
 
-def multiply_rows(values, kernel, bias=None, activation=None):
+def dense(values, kernel, bias=None, activation=None):
     """activation(values · kernel + bias), on the last axis: [..., C] × [C, D] -> [..., D], in the values' dtype.
 
     The product, the bias and the relu follow each other on a matrix, without a reshape between them: the form that
     TensorFlow turns into one kernel. A batched product with a single matrix is slower, and crashes TensorFlow 2.21.
     """
     rows = tf.reshape(values, [-1, values.shape[-1]])
-    rows = tf.matmul(rows, weight_in(values.dtype, kernel))
+    rows = tf.matmul(rows, cast_weight(values.dtype, kernel))
     if bias is not None:
-        rows = add_bias(rows, weight_in(values.dtype, bias))
+        rows = add_bias(rows, cast_weight(values.dtype, bias))
     if activation is not None:
         rows = activation(rows)
     return tf.reshape(rows, [*_sizes(values)[:-1], kernel.shape[-1]])
@@ -45,9 +45,9 @@ def _sizes(values) -> list:
     return [found[axis] if size is None else size for axis, size in enumerate(values.shape)]
 
 
-@keras.utils.register_keras_serializable("rstg")
-class RowsDense(keras.layers.Dense):
-    """`keras.layers.Dense`, computed by `multiply_rows`: [..., C] -> [..., units]."""
+@keras.utils.register_keras_serializable("rstg", name="RowsDense")  # the name that saved models hold
+class FlatDense(keras.layers.Dense):
+    """`keras.layers.Dense`, computed by `dense`: [..., C] -> [..., units]."""
 
     def call(self, inputs):
-        return multiply_rows(inputs, self.kernel, self.bias, self.activation)
+        return dense(inputs, self.kernel, self.bias, self.activation)

@@ -13,11 +13,11 @@ import tensorflow as tf
 
 def step(projected, state, kernel):
     """One step: W x_t + b [R, 4·units], (h, c) before it, U [units, 4·units] -> (h, c) after it."""
-    hidden, carry = state
+    hidden, cell = state
     sums = tf.cast(projected, tf.float32) + tf.cast(tf.matmul(hidden, kernel), tf.float32)
-    take, keep, candidate, show = _gates(sums)
-    carry = keep * carry + take * candidate
-    return tf.cast(show * tf.tanh(carry), hidden.dtype), carry
+    input_gate, forget_gate, candidate, output_gate = _gates(sums)
+    cell = forget_gate * cell + input_gate * candidate
+    return tf.cast(output_gate * tf.tanh(cell), hidden.dtype), cell
 
 
 def loop(projected, kernel):
@@ -34,22 +34,22 @@ def unrolled(projected, kernel):
     Plain differentiation takes some thirty small ops for every step back. Here all factors of the chain rule are
     computed for all steps at once; what is left in the recurrence are seven ops a step.
     """
-    hidden, gates, carries, squashed = [], [], [], []
+    hidden, gates, cells, cell_tanh = [], [], [], []
     for sums in tf.unstack(tf.cast(projected, tf.float32)):
         if hidden:
             sums += tf.cast(tf.matmul(hidden[-1], kernel), tf.float32)
-        take, keep, candidate, show = _gates(sums)
-        carry = take * candidate
+        input_gate, forget_gate, candidate, output_gate = _gates(sums)
+        cell = input_gate * candidate
         if hidden:
-            carry += keep * carries[-1]
-        gates.append((take, keep, candidate, show))
-        carries.append(carry)
-        squashed.append(tf.tanh(carry))
-        hidden.append(tf.cast(show * squashed[-1], projected.dtype))
+            cell += forget_gate * cells[-1]
+        gates.append((input_gate, forget_gate, candidate, output_gate))
+        cells.append(cell)
+        cell_tanh.append(tf.tanh(cell))
+        hidden.append(tf.cast(output_gate * cell_tanh[-1], projected.dtype))
     stacked = tf.stack(hidden)
 
     def gradient(upstream):
-        of_sums = _gradient_of_sums(upstream, kernel, gates, carries, squashed)
+        of_sums = _gradient_of_sums(upstream, kernel, gates, cells, cell_tanh)
         # s = W x_t + b + U h_{t-1}, so ∂/∂U = Σ_t h_{t-1}ᵀ · ∂/∂s_t: one product over all steps.
         before = tf.reshape(stacked[:-1], [-1, kernel.shape[0]])  # [(T-1)·R, units]
         after = tf.reshape(of_sums[1:], [-1, kernel.shape[1]])  # [(T-1)·R, 4·units]
@@ -60,29 +60,30 @@ def unrolled(projected, kernel):
 
 def _gates(sums):
     """i, f, j, o: four [R, units]."""
-    take, keep, candidate, show = tf.split(sums, 4, axis=-1)
-    return tf.sigmoid(take), tf.sigmoid(keep), tf.tanh(candidate), tf.sigmoid(show)
+    input_gate, forget_gate, candidate, output_gate = tf.split(sums, 4, axis=-1)
+    return tf.sigmoid(input_gate), tf.sigmoid(forget_gate), tf.tanh(candidate), tf.sigmoid(output_gate)
 
 
-def _gradient_of_sums(upstream, kernel, gates, carries, squashed):
+def _gradient_of_sums(upstream, kernel, gates, cells, cell_tanh):
     """∂/∂s of all steps from ∂/∂h of all steps: [T, R, units] -> [T, R, 4·units], in the upstream's dtype."""
-    take, keep, candidate, show = (tf.stack(values) for values in zip(*gates))  # [T, R, units]
-    earlier = tf.stack([tf.zeros_like(carries[0]), *carries[:-1]])
-    shown = tf.stack(squashed)
+    input_gate, forget_gate, candidate, output_gate = (tf.stack(values) for values in zip(*gates))  # [T, R, units]
+    earlier = tf.stack([tf.zeros_like(cells[0]), *cells[:-1]])
+    cell_tanh = tf.stack(cell_tanh)
     # i, f and j act through c, o through h.
-    factors = tf.unstack(tf.concat([candidate * take * (1.0 - take), earlier * keep * (1.0 - keep),
-                                    take * (1.0 - candidate * candidate), shown * show * (1.0 - show)], axis=-1))
-    carry_per_hidden = tf.unstack(show * (1.0 - shown * shown))
+    factors = tf.unstack(tf.concat([
+        candidate * input_gate * (1.0 - input_gate), earlier * forget_gate * (1.0 - forget_gate),
+        input_gate * (1.0 - candidate * candidate), cell_tanh * output_gate * (1.0 - output_gate)], axis=-1))
+    cell_per_hidden = tf.unstack(output_gate * (1.0 - cell_tanh * cell_tanh))
     backwards = kernel.dtype != tf.float32
     transposed = kernel if backwards else _transposed(kernel)
     of_hidden = tf.unstack(tf.cast(upstream, tf.float32))
-    of_sums, of_carry = [], None
+    of_sums, of_cell = [], None
     for now in reversed(range(len(gates))):
         if of_sums:
             of_hidden[now] += tf.cast(tf.matmul(of_sums[-1], transposed, transpose_b=backwards), tf.float32)
-        direct = of_hidden[now] * carry_per_hidden[now]
-        of_carry = direct if of_carry is None else direct + of_carry * gates[now + 1][1]
-        joined = tf.concat([of_carry, of_carry, of_carry, of_hidden[now]], axis=-1)  # [R, 4·units]
+        direct = of_hidden[now] * cell_per_hidden[now]
+        of_cell = direct if of_cell is None else direct + of_cell * gates[now + 1][1]
+        joined = tf.concat([of_cell, of_cell, of_cell, of_hidden[now]], axis=-1)  # [R, 4·units]
         of_sums.append(tf.cast(joined * factors[now], upstream.dtype))
     return tf.stack(of_sums[::-1])
 

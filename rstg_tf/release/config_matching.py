@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rstg_tf import flags
-from rstg_tf.common.choices import STAGES
+from rstg_tf.common.choices import RESNET_STAGES
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.config import ExperimentConfig, ModelConfig
 from rstg_tf.release.name_parts import LSTM_CELL, kind_of
@@ -92,8 +92,8 @@ def _small_convnet(weights: Shapes) -> dict[str, tuple]:
 
 def _resnet(weights: Shapes, variant: str) -> dict[str, tuple]:
     text = "\n".join(weights)
-    graphs = tuple(place for place in (*STAGES, "final") if f"/whole_graph_model_{place}/" in text)
-    blocks = tuple(stage for stage in STAGES if f"/nonlocal_conv{stage[-1]}_" in text)
+    graphs = tuple(place for place in (*RESNET_STAGES, "final") if f"/whole_graph_model_{place}/" in text)
+    blocks = tuple(stage for stage in RESNET_STAGES if f"/nonlocal_conv{stage[-1]}_" in text)
     backbone = ("non-local", "i3d") if variant == "i3d" and blocks else (variant,)
     settings = {"backbone_model": backbone, "num_chan": (weights[f"tower/resnet_{variant}/backbone/conv1/kernel"][3],),
                 "place_graph": (graphs,), "place_nonlocal": (blocks,)}

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from rstg_tf import flags
-from rstg_tf.common.choices import STAGES
+from rstg_tf.common.choices import RESNET_STAGES
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.config import DataConfig, ExperimentConfig, GraphConfig, ModelConfig, TrainConfig
 
@@ -106,7 +106,7 @@ def _special_model_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     graph_places = _places(values.get("place_graph", "final"))
     nonlocal_places = _places(values.get("place_nonlocal", "none"))
     if backbone == "non-local" and not graph_places:
-        nonlocal_places = tuple(place for place in STAGES if place in ("res3", "res4", *nonlocal_places))
+        nonlocal_places = tuple(place for place in RESNET_STAGES if place in ("res3", "res4", *nonlocal_places))
     elif backbone == "c2d":
         nonlocal_places = ()
     norm = values.get("use_norm" if backbone == "c2d" else "final_norm", "LN")

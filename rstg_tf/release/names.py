@@ -16,7 +16,7 @@ import numpy as np
 
 from rstg_tf.backbones.nonlocal_block import NonLocalBlock
 from rstg_tf.backbones.resnet50 import STAGES, Bottleneck, ResNet50
-from rstg_tf.layers.heads import FrameLSTM
+from rstg_tf.layers.heads import FrameLSTMHead
 from rstg_tf.layers.normalization import BatchNorm
 from rstg_tf.release.name_parts import LSTM_CELL
 
@@ -194,7 +194,7 @@ def _resnet_model(model) -> Iterator[Entry]:
     yield from _dense(f"{prefix}pred", model.classifier.dense, leading=3)
 
 
-def _baseline(head: FrameLSTM) -> Iterator[Entry]:
+def _baseline(head: FrameLSTMHead) -> Iterator[Entry]:
     """Rows of a baseline, which the release does not have; the names follow its manner."""
     prefix = f"tower/{head.name}/"
     if head.convolution is not None:
@@ -209,7 +209,7 @@ def weight_entries(model) -> list[Entry]:
     entries = []
     for index, convolution in enumerate(model.backbone.convolutions):
         entries += _dense(f"tower/conv{index}/conv2d", convolution)
-    if isinstance(model.head, FrameLSTM):
+    if isinstance(model.head, FrameLSTMHead):
         entries += _baseline(model.head)
     else:
         entries += graph_entries("tower/whole_graph_model_final/", model.head)
@@ -219,6 +219,6 @@ def weight_entries(model) -> list[Entry]:
 
 def model_entries(model) -> list[Entry]:
     """The same for a model that the release has. Raises ValueError for the LSTM baselines."""
-    if isinstance(model.head, FrameLSTM):
+    if isinstance(model.head, FrameLSTMHead):
         raise ValueError(f"{model.head.name}: the release has no such model, hence no checkpoints of it.")
     return weight_entries(model)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from rstg_tf.video.clip_spec import ServedClip
+from rstg_tf.video.clip_spec import ClipSpec
 from rstg_tf.video.transforms import centre_crop_window, decode_each, frame_indices, resize_and_crop, short_side_size
 
 _MARKS = ((b"\xff\xd8\xff", b"\xff\xd9"), (b"\x89PNG\r\n\x1a\n", b"IEND"))  # how JPEG and PNG begin, what ends them
 
 
-def checked_video(video: tf.Tensor, clip: ServedClip) -> tf.Tensor:
+def checked_video(video: tf.Tensor, clip: ClipSpec) -> tf.Tensor:
     """The video itself. Raises InvalidArgumentError for another shape than the clip's, or no clip."""
     video = tf.ensure_shape(video, clip.shape)
     with tf.control_dependencies([require(tf.shape(video)[0] > 0, "video holds no clip, expected at least one")]):
         return tf.identity(video)
 
 
-def clips_from_frames(frames: tf.Tensor, clip: ServedClip) -> tf.Tensor:
+def clips_from_frames(frames: tf.Tensor, clip: ClipSpec) -> tf.Tensor:
     """Encoded frames string [B, D] -> uint8 [B, T, H, W, C], as evaluation makes its single view of a video.
 
     T of the D frames at even distances; decoded, grey or RGB as the model has it; resized, and the centre cut out. Each
@@ -37,7 +37,7 @@ def clips_from_frames(frames: tf.Tensor, clip: ServedClip) -> tf.Tensor:
                      fn_output_signature=tf.TensorSpec(clip.shape[1:], tf.uint8))
 
 
-def _clip_from_frames(number: tf.Tensor, encoded: tf.Tensor, clip: ServedClip) -> tf.Tensor:
+def _clip_from_frames(number: tf.Tensor, encoded: tf.Tensor, clip: ClipSpec) -> tf.Tensor:
     indices = frame_indices(tf.size(encoded), num_frames=clip.num_frames)
     whole = _are_whole_pictures(encoded)
     first = _first_false(whole)
@@ -60,7 +60,7 @@ def _clip_from_frames(number: tf.Tensor, encoded: tf.Tensor, clip: ServedClip) -
     return tf.ensure_shape(video, clip.shape[1:])
 
 
-def _resized(video: tf.Tensor, clip: ServedClip) -> tf.Tensor:
+def _resized(video: tf.Tensor, clip: ClipSpec) -> tf.Tensor:
     """[T, h, w, C] -> [T, H, W, C]: the centre of the resized frames, which are never too small for it."""
     height, width = tf.unstack(tf.shape(video)[1:3])
     shorter = tf.cast(tf.minimum(height, width), tf.float64)

@@ -52,7 +52,7 @@ def export_model(model, *, base: str, config: ExperimentConfig, class_names: Seq
                  version: int | None = None, clip=None) -> str:
     """Writes `base`/<version>/ with the signatures that the model can have and returns its path.
 
-    `version`: None for the next after the largest integer there. `clip`: a ServedClip; None for the config's. The
+    `version`: None for the next after the largest integer there. `clip`: a ClipSpec; None for the config's. The
     folder is built under a hidden name beside `base`, which a server that watches `base` does not see, forced to the
     disk, and renamed.
 

@@ -20,7 +20,7 @@ from rstg_tf.layers.recurrent_graph import RecurrentSpaceTimeGraph
 from rstg_tf.layers.streaming_state import check_streamable, pack_state, packed_size, unpack_state
 from rstg_tf.layers.temporal_stage import TemporalStage
 from rstg_tf.serving.request_clips import checked_video, clips_from_frames, require
-from rstg_tf.video.clip_spec import ServedClip
+from rstg_tf.video.clip_spec import ClipSpec
 
 NAMED_CLASSES = 5  # at most so many names come with an answer of serving_bytes
 
@@ -36,7 +36,7 @@ class Signature(NamedTuple):
     obstacle: Callable = lambda model, clip: None
 
 
-def classify_clips(model, clip: ServedClip, class_names: Sequence[str]):
+def classify_clips(model, clip: ClipSpec, class_names: Sequence[str]):
     """uint8 `video` [B, T, H, W, C] -> `logits`, `probabilities` [B, classes], `class_index` int32 [B].
 
     Numbers only and no control flow, so that converters for other runtimes take it.
@@ -49,7 +49,7 @@ def classify_clips(model, clip: ServedClip, class_names: Sequence[str]):
     return serving_default
 
 
-def classify_frames(model, clip: ServedClip, class_names: Sequence[str]):
+def classify_frames(model, clip: ClipSpec, class_names: Sequence[str]):
     """string `frames` [B, D], JPEG or PNG, D ≥ T -> the answer of `classify_clips`, and the best classes by name.
 
     `classes` string [B, k], best first, and their probabilities `scores` [B, k]. No name ends in _bytes: REST would
@@ -66,7 +66,7 @@ def classify_frames(model, clip: ServedClip, class_names: Sequence[str]):
     return serving_bytes
 
 
-def describe_clips(model, clip: ServedClip, class_names: Sequence[str]):
+def describe_clips(model, clip: ClipSpec, class_names: Sequence[str]):
     """uint8 `video` -> `vector` [B, C], and for graphs inside stages what they add there: `map` [B, T', H', W', C'].
 
     The vector is that of the graph at the end; without one there what the classifier reads, mean over its positions.
@@ -88,14 +88,14 @@ def describe_clips(model, clip: ServedClip, class_names: Sequence[str]):
     return features
 
 
-def _graph_maps(backbone: ResNet50, traces: Mapping, clip: ServedClip) -> dict[str, tf.Tensor]:
+def _graph_maps(backbone: ResNet50, traces: Mapping, clip: ClipSpec) -> dict[str, tf.Tensor]:
     """Place -> the output of the graph there, from its final nodes: [B, T', H', W', C']."""
     shapes = dict(zip((stage.name for stage in STAGES), backbone.stage_shapes(clip.shape)))
     return {place: backbone.graphs[place].graph.map_from_nodes(
         trace.output_nodes, height=shapes[place][2], width=shapes[place][3]) for place, trace in traces.items()}
 
 
-def show_attention(model, clip: ServedClip, class_names: Sequence[str]):
+def show_attention(model, clip: ClipSpec, class_names: Sequence[str]):
     """uint8 `video` -> `attention` [B, K, T', N, N]: row i receives, column j sends, by space stage and step.
 
     With graphs at several places: attention_res2, …, attention_final.
@@ -108,7 +108,7 @@ def show_attention(model, clip: ServedClip, class_names: Sequence[str]):
     return attention
 
 
-def continue_clips(model, clip: ServedClip, class_names: Sequence[str]):
+def continue_clips(model, clip: ClipSpec, class_names: Sequence[str]):
     """uint8 `frame` [B, H, W, C] and float32 `state` [B, D] -> the answer so far, and the `state` after the frame.
 
     A state of zeros starts a clip.
@@ -129,14 +129,14 @@ def continue_clips(model, clip: ServedClip, class_names: Sequence[str]):
     return stream
 
 
-def _no_attention(model, clip: ServedClip) -> str | None:
+def _no_attention(model, clip: ClipSpec) -> str | None:
     graphs = _graphs(model)
     if not graphs:
         return "the model has no graph"
     return None if graphs[0].space_iterations else "the graph has no space stage"
 
 
-def _cannot_stream(model, clip: ServedClip) -> str | None:
+def _cannot_stream(model, clip: ClipSpec) -> str | None:
     if clip.shape[2:] != list(model.video_shape[1:]):
         return f"a state is laid out for the frames of the training, not for {clip.height}×{clip.width} pixels"
     try:
@@ -170,7 +170,7 @@ TENSORS: Mapping[str, str] = {
 }
 
 
-def build_signatures(model, clip: ServedClip, class_names: Sequence[str]) -> tuple[dict, dict[str, str]]:
+def build_signatures(model, clip: ClipSpec, class_names: Sequence[str]) -> tuple[dict, dict[str, str]]:
     """The rows of SIGNATURES for a model: name -> traced tf.function, and name -> why the model cannot have that one.
 
     Raises ValueError when the model cannot take such clips.
@@ -216,7 +216,7 @@ def _explain_tensor(name: str, spec) -> dict:
             "about": TENSORS.get(name) or TENSORS[name.rpartition("_")[0]]}
 
 
-def _video_spec(clip: ServedClip) -> tf.TensorSpec:
+def _video_spec(clip: ClipSpec) -> tf.TensorSpec:
     return tf.TensorSpec(clip.shape, tf.uint8, name="video")
 
 

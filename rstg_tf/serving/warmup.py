@@ -20,7 +20,7 @@ from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from rstg_tf.serving.request_clips import clips_from_frames
-from rstg_tf.video.clip_spec import ServedClip
+from rstg_tf.video.clip_spec import ClipSpec
 
 WARMUP_FILE = os.path.join("assets.extra", "tf_serving_warmup_requests")
 
@@ -32,7 +32,7 @@ class EncodedClip(NamedTuple):
     source: str
 
 
-def example_clip(directories: Iterable[str], clip: ServedClip) -> EncodedClip:
+def example_clip(directories: Iterable[str], clip: ClipSpec) -> EncodedClip:
     """The first clip of the first of these data sets that has one which the model can take; else a drawn one."""
     told = []
     for directory in filter(None, directories):
@@ -51,7 +51,7 @@ def _in_a_line(error: Exception) -> str:
     return (told if is_check else str(error)).splitlines()[0]
 
 
-def recorded_clip(directory: str, clip: ServedClip) -> EncodedClip:
+def recorded_clip(directory: str, clip: ClipSpec) -> EncodedClip:
     """The first clip in the TFRecord shards of `directory`, of which T frames at even distances.
 
     The records are MediaSequence's: feature list image/encoded, context clip/media_id.
@@ -71,7 +71,7 @@ def recorded_clip(directory: str, clip: ServedClip) -> EncodedClip:
     raise ValueError(f"{shards[0]} begins with no clip")
 
 
-def drawn_clip(clip: ServedClip, *, because: str) -> EncodedClip:
+def drawn_clip(clip: ClipSpec, *, because: str) -> EncodedClip:
     """A bright square that moves over noise, as PNG."""
     generator = np.random.default_rng(0)
     side = max(1, min(clip.height, clip.width) // 4)

@@ -23,9 +23,9 @@ from rstg_tf.runs.checkpoints import Checkpoints, restore_for_inference
 from rstg_tf.runs.run_folder import RunFolder
 from rstg_tf.runs.weight_average import WeightAverage, swapped
 from rstg_tf.training.optimizers import build_optimizer
-from rstg_tf.training.progress import Meter, Progress, Report, clock, duration, say
-from rstg_tf.training.tensorboard import AttentionProbe, Board
-from rstg_tf.training.train_step import NonFiniteError, StepSums, TrainStep
+from rstg_tf.training.progress import Meter, Progress, TrainingMetrics, clock, duration, say
+from rstg_tf.training.tensorboard import AttentionProbe, TensorBoardWriter
+from rstg_tf.training.train_step import NonFiniteError, StepMetrics, TrainStep
 
 __all__ = ["train", "TrainStep", "TrainingResult", "NonFiniteError", "restore_for_inference"]
 FROM_RANDOM_WEIGHTS = (
@@ -78,7 +78,7 @@ def train(config: ExperimentConfig, run_dir: str, *, clips: Callable[[int], tf.d
             f"{strategy.num_replicas_in_sync} replica(s), {settings.precision}")
         loop = _Loop(settings, step=step, model=model, optimizer=optimizer, average=average, checkpoints=checkpoints,
                      signals=signals, total_steps=total_steps, evaluate=evaluate, sample_video=sample_video,
-                     board=Board(folder.tensorboard_dir))
+                     board=TensorBoardWriter(folder.tensorboard_dir))
         first_step = int(optimizer.iterations.numpy())
         return loop.run(iter(strategy.experimental_distribute_dataset(clips(first_step))))
 
@@ -109,14 +109,14 @@ class _Loop:
     """Calls of the step, each up to the moment when something else is due: a report, an evaluation, a checkpoint."""
 
     def __init__(self, settings: TrainConfig, *, step: TrainStep, model, optimizer, average, checkpoints: Checkpoints,
-                 signals: StopSignals, total_steps: int, evaluate, sample_video, board: Board):
+                 signals: StopSignals, total_steps: int, evaluate, sample_video, board: TensorBoardWriter):
         self.settings, self.step, self.model, self.optimizer, self.average = settings, step, model, optimizer, average
         self.checkpoints, self.signals, self.total_steps = checkpoints, signals, total_steps
         self.evaluate = evaluate if settings.eval_every else None
         self.board = board
         self.entropy = AttentionProbe(model, sample_video and sample_video())
         self.done = int(optimizer.iterations.numpy())
-        self.last: Report | None = None
+        self.last: TrainingMetrics | None = None
         self.meter = Meter(total_steps=total_steps, batch_size=settings.batch_size)
         self.progress = Progress(total_steps=total_steps, first_step=self.done)
         self.saved_at = clock()
@@ -158,7 +158,7 @@ class _Loop:
                                                          settings.eval_every) if every]
         steps = min(settings.steps_per_call, self.total_steps - self.done, *marks)
         started = clock()
-        sums = StepSums(*(value.numpy() for value in self.step(batches, tf.constant(steps))))
+        sums = StepMetrics(*(value.numpy() for value in self.step(batches, tf.constant(steps))))
         self.done += int(sums.steps)
         if not sums.finite:
             raise NonFiniteError(

@@ -10,7 +10,7 @@ from rstg_tf.common.progress_bar import Bar
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class TrainingMetrics:
     """Means over the steps since the last report. `loss` is the cross-entropy per clip, whatever is summed."""
 
     step: int
@@ -50,11 +50,11 @@ class Meter:
         self._seconds += seconds
         self._gradient_norm = gradient_norm
 
-    def report(self, *, step: int, rate: float) -> Report:
+    def report(self, *, step: int, rate: float) -> TrainingMetrics:
         """The means so far; starts anew."""
         clips = max(1, self.steps * self._batch_size)
         seconds_per_step = self._seconds / max(1, self.steps)
-        report = Report(
+        report = TrainingMetrics(
             step=step, loss=self._loss / clips, accuracy=self._correct / clips, rate=rate,
             gradient_norm=self._gradient_norm, clips_per_second=clips / max(self._seconds, 1e-9),
             waiting_share=min(1.0, self._waited / max(self._seconds, 1e-9)),
@@ -76,7 +76,7 @@ class Progress:
     def advance(self, steps: int) -> None:
         self._bar.update(steps)
 
-    def show(self, report: Report) -> None:
+    def show(self, report: TrainingMetrics) -> None:
         if self._bar.disable:
             say(report.as_line(self._total_steps))
         else:

@@ -6,10 +6,10 @@ import dataclasses
 
 import tensorflow as tf
 
-from rstg_tf.training.progress import Report
+from rstg_tf.training.progress import TrainingMetrics
 
 
-class Board:
+class TensorBoardWriter:
     """TensorBoard's files of a run: scalars, and how sharp the graph's attention is."""
 
     def __init__(self, directory: str):
@@ -21,7 +21,7 @@ class Board:
                 tf.summary.scalar(name, value)
         self._writer.flush()
 
-    def report(self, report: Report) -> None:
+    def report(self, report: TrainingMetrics) -> None:
         values = dataclasses.asdict(report)
         step = values.pop("step")
         values.pop("seconds_left")

@@ -17,7 +17,7 @@ class NonFiniteError(RuntimeError):
     """NaN or Inf in the loss or in a gradient. The weights are those of the step before."""
 
 
-class StepSums(NamedTuple):
+class StepMetrics(NamedTuple):
     """What the steps of one call found; scalars."""
 
     steps: tf.Tensor  # int32, steps done
@@ -30,7 +30,7 @@ class StepSums(NamedTuple):
 
 
 class TrainStep:
-    """`step(iterator, steps)` takes up to `steps` steps in one call of TensorFlow and returns StepSums.
+    """`step(iterator, steps)` takes up to `steps` steps in one call of TensorFlow and returns StepMetrics.
 
     A step, with the clips b of a global batch of B and the weights w:
       L = Σ_b cross-entropy_b   (loss_reduction 'sum', as in the release; 'mean': / B)
@@ -55,19 +55,19 @@ class TrainStep:
                                    else self._gradients)
 
     @tf.function(autograph=False)
-    def __call__(self, iterator, steps) -> StepSums:
+    def __call__(self, iterator, steps) -> StepMetrics:
         """`steps`: an int32 tensor, not a Python number, so that every call runs the same trace."""
-        nothing = StepSums(tf.constant(0), tf.constant(True), tf.constant(0.0), tf.constant(0.0), tf.constant(0),
+        nothing = StepMetrics(tf.constant(0), tf.constant(True), tf.constant(0.0), tf.constant(0.0), tf.constant(0),
                            tf.constant(0.0), tf.constant(0.0, tf.float64))
 
         def wanted(*sums):
             return (sums[0] < steps) & sums[1] & ~self.stop.read_value()
 
         # One iteration at a time: the next batch is asked for when the step is done, which makes waiting measurable.
-        return StepSums(*tf.while_loop(wanted, lambda *sums: self._one_step(iterator, StepSums(*sums)), nothing,
+        return StepMetrics(*tf.while_loop(wanted, lambda *sums: self._one_step(iterator, StepMetrics(*sums)), nothing,
                                        parallel_iterations=1))
 
-    def _one_step(self, iterator, sums: StepSums) -> StepSums:
+    def _one_step(self, iterator, sums: StepMetrics) -> StepMetrics:
         with tf.control_dependencies([sums.loss]):
             asked = _now()
         with tf.control_dependencies([asked]):
@@ -82,7 +82,7 @@ class TrainStep:
         loss = cross_entropy * self._scale
         finite = tf.math.is_finite(loss) & tf.math.is_finite(norm)
         tf.cond(finite, lambda: self._update(per_replica), lambda: self._put_back(statistics))
-        return StepSums(
+        return StepMetrics(
             steps=sums.steps + tf.cast(finite, tf.int32), finite=finite, loss=loss,
             cross_entropy=sums.cross_entropy + cross_entropy, correct=sums.correct + correct, gradient_norm=norm,
             waited=sums.waited + waited)

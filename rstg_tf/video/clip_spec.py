@@ -36,7 +36,8 @@ def with_channels(frames: np.ndarray, channels: int) -> np.ndarray:
     return ((luma + 2**15) >> 16).astype(np.uint8)[..., None]
 
 
-def taken_whole(*, image_format: str, stored_size: tuple[int | None, int | None], model_size: tuple[int, int]) -> bool:
+def frames_used_as_stored(*, image_format: str, stored_size: tuple[int | None, int | None],
+                          model_size: tuple[int, int]) -> bool:
     """Whether a model sees the frames (height, width in pixels) of a data set as they are, none resized or cropped.
 
     Drawn frames (PNG, lossless) are made at the model's size. Those of real video (JPEG) are resized to the short side
@@ -45,7 +46,7 @@ def taken_whole(*, image_format: str, stored_size: tuple[int | None, int | None]
     return image_format == "PNG" or tuple(stored_size) == tuple(model_size)
 
 
-def crop_window(frame_height: int, frame_width: int, *, height: int, width: int, channels: int,
+def centre_crop(frame_height: int, frame_width: int, *, height: int, width: int, channels: int,
                 short_side: int | None = None) -> CropWindow:
     """What evaluation sees of frames of this size: the centre, `height`×`width` pixels, after a bicubic resize.
 
@@ -77,18 +78,18 @@ def model_clip(frames: Sequence[np.ndarray], *, num_frames: int, height: int, wi
     """The clip that a model sees of these frames, as evaluation makes it: uint8 [T, H, W, C].
 
     Of the D given frames uint8 [h, w, C'] (a list or an array), T at linspace(0, D-1, T) truncated, so a single frame
-    is repeated; each resized and cropped as `crop_window` tells; grey or RGB as the model has it.
+    is repeated; each resized and cropped as `centre_crop` tells; grey or RGB as the model has it.
     """
 
     chosen = np.stack([frames[index] for index in frame_indices(len(frames), num_frames=num_frames).numpy()])
     chosen = with_channels(chosen, channels)
-    window = crop_window(*chosen.shape[1:3], height=height, width=width, channels=channels, short_side=short_side)
+    window = centre_crop(*chosen.shape[1:3], height=height, width=width, channels=channels, short_side=short_side)
     return resize_and_crop(chosen, short_side=window.short_side, top=window.top, left=window.left, crop_height=height,
                            crop_width=width).numpy()
 
 
 @dataclasses.dataclass(frozen=True)
-class ServedClip:
+class ClipSpec:
     """The clips that a served model takes, and how encoded frames become such a clip.
 
     num_frames, height, width, channels: T, H, W (pixels), C. short_side: in pixels, to which frames are resized

@@ -18,7 +18,7 @@ from rstg_tf import RecurrentSpaceTimeGraph, build_model
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.config import GraphConfig
 from rstg_tf.inference.streaming import packed_step, stream_clip
-from rstg_tf.layers.heads import MapHead
+from rstg_tf.layers.heads import PoolingHead
 from rstg_tf.layers.streaming_state import check_streamable, pack_state, packed_size, unpack_state, zero_state
 
 LENGTHS = (1, 2, 3, 7, 16)
@@ -144,7 +144,7 @@ def test_a_c2d_gives_the_clip_s_logits_after_every_second_frame(changes):
 @pytest.mark.parametrize("combination", ["plus", "serial"])
 def test_a_map_of_several_windows_keeps_them_apart(combination):
     features = random_inputs(2, 3, 15, 16, 6)  # 2×3 windows of 14×14
-    head = MapHead(graph=RecurrentSpaceTimeGraph(project_features=True, **SMALL_GRAPH), combination=combination)
+    head = PoolingHead(graph=RecurrentSpaceTimeGraph(project_features=True, **SMALL_GRAPH), combination=combination)
     head(features)
     randomise(head)
     shapes = head.state_shapes(features.shape)
@@ -286,7 +286,7 @@ def test_a_model_that_looks_ahead_is_refused_by_the_name_of_the_part(changes, me
 
 def test_nothing_else_is_named_where_one_part_alone_looks_ahead():
     model = build_model(dataclasses.replace(SMALL, backbone="c2d", final_norm="LN", graph_places=("res3", "final")))
-    assert model.looks_ahead() == [
+    assert model.noncausal_reasons() == [
         "res3: the norm after the graph, final_norm='LN', takes its statistics over all steps"]
 
 

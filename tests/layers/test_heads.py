@@ -11,7 +11,7 @@ from small_resnet import SMALL, SMALL_GRAPH, VIDEO, build_with_recipe_weights, r
 
 from rstg_tf import build_model, release
 from rstg_tf.config import GraphConfig
-from rstg_tf.layers.heads import MapHead
+from rstg_tf.layers.heads import PoolingHead
 from rstg_tf.layers.recurrent_graph import RecurrentSpaceTimeGraph
 from rstg_tf.layers.residual_graph import AfterGraphNorm, ResidualGraph
 
@@ -73,22 +73,22 @@ def test_pooling_takes_14_by_14_windows_or_the_whole_map(height, width, position
     window = (14, 14) if min(height, width) >= 14 else (height, width)
     expected = [[features[:, :, row:row + window[0], column:column + window[1]].mean(axis=(1, 2, 3))
                  for column in range(positions[1])] for row in range(positions[0])]
-    pooled = MapHead()(features)
+    pooled = PoolingHead()(features)
     np.testing.assert_allclose(pooled, np.transpose(expected, (2, 0, 1, 3)), rtol=1e-4, atol=1e-5)
 
 
 def test_the_final_graph_is_added_at_every_position_or_stands_alone():
     features = random_inputs(2, 2, 15, 15, 6)
     graph = RecurrentSpaceTimeGraph(project_features=True, **SMALL_GRAPH)
-    pooled = MapHead()(features)
+    pooled = PoolingHead()(features)
     for combination in ("plus", "serial"):
-        head = MapHead(graph=graph, final_norm="LN", combination=combination)
+        head = PoolingHead(graph=graph, final_norm="LN", combination=combination)
         head(features)
         randomise(head)
         vector = head.norm(graph(features)).numpy()
         expected = vector if combination == "serial" else pooled + vector[:, None, None]
         np.testing.assert_allclose(head(features), expected, rtol=1e-5, atol=1e-5)
-        assert MapHead.from_config(head.get_config()).combination == combination
+        assert PoolingHead.from_config(head.get_config()).combination == combination
 
 
 @pytest.mark.parametrize("backbone", ["c2d", "i3d", "non-local"])

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from rstg_tf import RecurrentSpaceTimeGraph
 from rstg_tf.common.devices import cpu_strategy
-from rstg_tf.ops.batch_split import in_halves
+from rstg_tf.ops.batch_split import map_halves
 
 
 def graph(**settings):
@@ -35,7 +35,7 @@ def test_a_known_batch_of_two_and_more_is_halved_when_traced(clips, sizes):
         seen.append(part.shape[0])
         return {"twice": 2 * part, "rows": [part]}
 
-    function = tf.function(lambda values: in_halves(double, values), autograph=False)
+    function = tf.function(lambda values: map_halves(double, values), autograph=False)
     concrete = function.get_concrete_function(tf.TensorSpec([clips, 3]))
     assert seen == sizes
     values = np.arange(3 * (clips or 4), dtype=np.float32).reshape(-1, 3)
@@ -52,14 +52,14 @@ def test_in_each_of_several_replicas_a_batch_stays_whole():
         return part
 
     strategy = cpu_strategy(2)
-    run = tf.function(lambda: strategy.run(lambda: in_halves(note, tf.zeros([4, 3]))), autograph=False)
+    run = tf.function(lambda: strategy.run(lambda: map_halves(note, tf.zeros([4, 3]))), autograph=False)
     run.get_concrete_function()
     assert seen == [4, 4]
 
 
 def test_op_by_op_a_batch_stays_whole():
     seen = []
-    in_halves(lambda part: seen.append(part.shape[0]) or part, tf.zeros([4, 3]))
+    map_halves(lambda part: seen.append(part.shape[0]) or part, tf.zeros([4, 3]))
     assert seen == [4]
 
 

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from rstg_tf import RecurrentSpaceTimeGraph
-from rstg_tf.ops.cast_cache import cast_once, weight_in
+from rstg_tf.ops.cast_cache import cast_once, cast_weight
 
 
 def read_and_cast(layer, training):
@@ -32,16 +32,16 @@ def test_inference_reads_and_casts_each_weight_of_a_product_once_and_training_on
 
 def test_a_cast_is_shared_within_one_block_and_by_dtype():
     weight = tf.Variable([1.0, 1 + 2**-12])
-    assert weight_in("bfloat16", weight) is not weight_in("bfloat16", weight)
+    assert cast_weight("bfloat16", weight) is not cast_weight("bfloat16", weight)
     with cast_once():
-        once = weight_in("bfloat16", weight)
-        assert weight_in(tf.bfloat16, weight) is once
+        once = cast_weight("bfloat16", weight)
+        assert cast_weight(tf.bfloat16, weight) is once
         np.testing.assert_array_equal(tf.cast(once, tf.float32), [1, 1])
-        np.testing.assert_array_equal(weight_in("float32", weight), [1, 1 + 2**-12])
+        np.testing.assert_array_equal(cast_weight("float32", weight), [1, 1 + 2**-12])
         weight.assign([3.0, 4.0])
     with cast_once():
-        np.testing.assert_array_equal(tf.cast(weight_in("bfloat16", weight), tf.float32), [3, 4])
-    assert weight_in("bfloat16", weight) is not once
+        np.testing.assert_array_equal(tf.cast(cast_weight("bfloat16", weight), tf.float32), [3, 4])
+    assert cast_weight("bfloat16", weight) is not once
 
 
 def test_what_is_cast_in_a_branch_stays_in_it():
@@ -50,7 +50,7 @@ def test_what_is_cast_in_a_branch_stays_in_it():
     @tf.function(autograph=False)
     def twice(first):
         with cast_once():
-            inner = tf.cond(first, lambda: weight_in("bfloat16", weight), lambda: -weight_in("bfloat16", weight))
-            return inner + weight_in("bfloat16", weight)
+            inner = tf.cond(first, lambda: cast_weight("bfloat16", weight), lambda: -cast_weight("bfloat16", weight))
+            return inner + cast_weight("bfloat16", weight)
 
     assert (float(twice(tf.constant(True))[0]), float(twice(tf.constant(False))[0])) == (4, 0)

@@ -8,13 +8,13 @@ import tensorflow as tf
 from layer_checks import check_layer
 from tensorflow import keras
 
-from rstg_tf.ops.dense import RowsDense, add_bias, multiply_rows
+from rstg_tf.ops.dense import FlatDense, add_bias, dense
 
 
 def test_rows_dense_is_a_dense_layer():
     values = np.random.default_rng(0).standard_normal((2, 3, 4, 5)).astype(np.float32)
-    check_layer(RowsDense, {"units": 6, "activation": "relu"}, values, output_shape=(2, 3, 4, 6), weights=2)
-    ours, keras_layer = RowsDense(6, activation="relu"), keras.layers.Dense(6, activation="relu")
+    check_layer(FlatDense, {"units": 6, "activation": "relu"}, values, output_shape=(2, 3, 4, 6), weights=2)
+    ours, keras_layer = FlatDense(6, activation="relu"), keras.layers.Dense(6, activation="relu")
     for layer in (ours, keras_layer):
         layer.build((None, 5))
     ours.set_weights([keras_layer.get_weights()[0], np.arange(6, dtype=np.float32) - 3])
@@ -24,13 +24,13 @@ def test_rows_dense_is_a_dense_layer():
 
 def test_rows_keep_their_places_and_known_sizes_stay_known():
     values = tf.constant([[[1.0, 2.0]], [[3.0, 4.0]], [[5.0, 6.0]]])  # [3, 1, 2]
-    np.testing.assert_array_equal(multiply_rows(values, tf.constant([[10.0], [1.0]]), tf.constant([0.5])),
+    np.testing.assert_array_equal(dense(values, tf.constant([[10.0], [1.0]]), tf.constant([0.5])),
                                   [[[12.5]], [[34.5]], [[56.5]]])
     shapes = []
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, 4, 2])], autograph=False)
     def traced(values):
-        shapes.append(multiply_rows(values, tf.ones([2, 7])).shape.as_list())
+        shapes.append(dense(values, tf.ones([2, 7])).shape.as_list())
         return values
 
     traced(tf.zeros([1, 1, 4, 2]))

@@ -36,9 +36,9 @@ class Trainer:
     average: WeightAverage | None
     step: train_step.TrainStep
 
-    def run(self, clips, steps: int) -> train_step.StepSums:
+    def run(self, clips, steps: int) -> train_step.StepMetrics:
         batches = iter(self.strategy.experimental_distribute_dataset(clips))
-        return train_step.StepSums(*(value.numpy() for value in self.step(batches, tf.constant(steps))))
+        return train_step.StepMetrics(*(value.numpy() for value in self.step(batches, tf.constant(steps))))
 
     def state(self) -> list[np.ndarray]:
         """Everything that a step changes."""

@@ -55,7 +55,7 @@ def test_frames_are_taken_at_even_distances_first_and_last_included():
     ((64, 128), (64, 128), 73, (73, 4, 9)),  # resized, as evaluation resizes every frame to the run's short side
     ((64, 128), (64, 128), None, (64, 0, 0))])
 def test_the_window_is_the_centre_after_the_resize(frame, crop, short_side, expected):
-    found = clip_spec.crop_window(*frame, height=crop[0], width=crop[1], channels=3, short_side=short_side)
+    found = clip_spec.centre_crop(*frame, height=crop[0], width=crop[1], channels=3, short_side=short_side)
     assert (found.short_side, found.top, found.left) == expected
 
 
