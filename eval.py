@@ -62,7 +62,7 @@ def evaluate(run: Run, directory: str, manifest: Manifest, reading: dict[str, An
     """Evaluates, writes what the flags ask for into the run's folder, and returns the result."""
     from datasets.input_pipeline.pipeline import evaluation_clips
     from rstg_tf.common import devices
-    from rstg_tf.common.files import write_atomically
+    from rstg_tf.common.files import write_json
     from rstg_tf.evaluation.metrics import RESULT_FILE, SCORES_FILE, write_scores
     from rstg_tf.evaluation.scoring import evaluate_clips
 
@@ -84,7 +84,7 @@ def evaluate(run: Run, directory: str, manifest: Manifest, reading: dict[str, An
         "confused_pairs": _most_confused(evaluation, manifest.classes)}
     check_interrupts()
     write_scores(os.path.join(run.path, SCORES_FILE), evaluation)
-    write_atomically(os.path.join(run.path, RESULT_FILE), json.dumps(result, indent=2) + "\n")
+    write_json(os.path.join(run.path, RESULT_FILE), result, indent=2)
     print(_in_words(result))
     if flags.report:
         from rstg_tf.viz.evaluation_report import write_report

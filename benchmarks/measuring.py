@@ -14,7 +14,7 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from rstg_tf.common.command_line import failed
+from rstg_tf.common.command_line import failed, parse_flags
 from rstg_tf.common.errors import ConfigError
 
 RUNS = 7
@@ -141,9 +141,7 @@ def run_command(name: str, doc: str, arguments: Sequence[str], *,
         absl_flags.DEFINE_integer("runs", runs, "measured runs of each row", 1, flag_values=values)
     define_flags(values)
     try:
-        rest = values(["", *arguments])[1:]
-        if rest and not takes_files:
-            raise ConfigError(f"{rest[0]!r} is no flag: settings are given as --name=value.")
+        rest = parse_flags(values, arguments, takes_files=takes_files)
         if values.help:
             print(doc + values.get_help())
             return 0
@@ -152,7 +150,7 @@ def run_command(name: str, doc: str, arguments: Sequence[str], *,
         before = {"load": load()}
         found = measure(values, rest) if takes_files else measure(values)
         result = {"machine": {**machine(), **before}, **({} if runs is None else {"runs": values.runs}), **found}
-    except (ConfigError, absl_flags.Error, *mistakes) as error:
+    except (ConfigError, *mistakes) as error:
         return failed(f"benchmarks.{name}", error, code=2)
     show(result)
     if values.json:
@@ -163,6 +161,6 @@ def run_command(name: str, doc: str, arguments: Sequence[str], *,
 
 
 def _write(path: str, result: Mapping[str, Any]) -> None:
-    from rstg_tf.common.files import write_atomically
+    from rstg_tf.common.files import write_json
 
-    write_atomically(path, json.dumps(result, indent=1) + "\n")
+    write_json(path, result, indent=1)

@@ -61,7 +61,7 @@ def _where(result: Mapping[str, Any]) -> str:
 
 def refresh(page: str, files: Sequence[str]) -> list[str]:
     """Writes the page with the tables of `files`; returns the names. Nothing is written unless all have a place."""
-    from rstg_tf.common.files import write_atomically
+    from rstg_tf.common.files import write_text
 
     if not files:
         raise ConfigError("give the JSON files that the benchmarks wrote.")
@@ -73,7 +73,7 @@ def refresh(page: str, files: Sequence[str]) -> list[str]:
         except (ImportError, KeyError, json.JSONDecodeError) as error:
             raise ConfigError(f"{file}: expected what benchmarks.NAME --json=NAME.json writes, found "
                               f"{type(error).__name__}: {error}.") from error
-    write_atomically(page, text)
+    write_text(page, text)
     return [Path(file).stem for file in files]
 
 

@@ -30,6 +30,7 @@ from benchmarks import experiments
 from benchmarks import graph as graph_benchmark
 from benchmarks.measuring import markdown, milliseconds, run_command, time_side_by_side
 from rstg_tf.common.errors import ConfigError
+from rstg_tf.common.files import whole_path
 from rstg_tf.config import ExperimentConfig
 
 BASE = "4x10x128x3"
@@ -149,9 +150,8 @@ def plot(axes: Mapping[str, Any], path: str) -> None:
         panel.loglog([1.0, longest], [1.0, longest], color="0.7", linewidth=1, zorder=0)
         panel.set(xlabel="size, relative to the smallest", ylabel=f"{what}, relative to the smallest's")
         panel.legend(title=f"exponents of {what}", frameon=False)
-    temporary = f"{path}.tmp-{os.getpid()}"
-    figure.savefig(temporary, format="png", dpi=100)
-    os.replace(temporary, path)
+    with whole_path(path) as building:
+        figure.savefig(building, format="png", dpi=100)
 
 
 def show(result: Mapping[str, Any]) -> None:

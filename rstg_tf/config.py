@@ -25,6 +25,7 @@ from rstg_tf.common.choices import (
     RESNET_STAGES,
     RESTORE_SCOPES,
     TIME_SCHEDULES,
+    require_choice,
 )
 from rstg_tf.common.errors import ConfigError
 
@@ -35,7 +36,7 @@ def _require(condition: bool, message: str) -> None:
 
 
 def _require_choice(flag: str, value: Any, choices: tuple[str, ...]) -> None:
-    _require(value in choices, f"--{flag}={value}: expected one of {', '.join(choices)}.")
+    require_choice(f"--{flag}", value, choices, error=ConfigError)
 
 
 def _require_at_least(minimum: float, **values: float) -> None:

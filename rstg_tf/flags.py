@@ -13,6 +13,7 @@ from typing import Any
 
 from absl import flags as absl_flags
 
+from rstg_tf.common.command_line import parse_flags
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.config import DataConfig, ExperimentConfig, GraphConfig, ModelConfig, TrainConfig
 
@@ -168,12 +169,7 @@ def parse(arguments: Sequence[str]) -> absl_flags.FlagValues:
     """
     flag_values = absl_flags.FlagValues()
     define_flags(flag_values)
-    try:
-        rest = flag_values(["", *arguments])[1:]
-    except absl_flags.Error as error:
-        raise ConfigError(str(error).replace("\n", " ").replace("ERROR:: ", "")) from error
-    if rest:
-        raise ConfigError(f"{rest[0]!r} is no flag: settings are given as --name=value.")
+    parse_flags(flag_values, arguments)
     return flag_values
 
 
@@ -203,11 +199,6 @@ def config_from_settings(settings: Mapping[str, Any]) -> ExperimentConfig:
     config.check()
     _refuse_contradictions(settings, config)
     return config
-
-
-def flag_of(section: str, field: str) -> str:
-    """The flag that sets a field: ('model', 'channels') -> 'num_chan'."""
-    return next(row.flag for row in FIELDS if (row.section, row.field) == (section, field))
 
 
 def _apply_switches(settings: Mapping[str, Any], graph: dict[str, Any]) -> None:

@@ -63,7 +63,8 @@ def test_what_cannot_work_is_refused_by_its_flag(section, changes, message):
 
 
 def test_settings_and_data_tools_start_without_tensorflow():
-    script = ("import sys, rstg_tf, rstg_tf.config, rstg_tf.flags, rstg_tf.pickles, rstg_tf.regions, datasets.manifest;"
+    script = ("import sys, rstg_tf, rstg_tf.config, rstg_tf.flags, rstg_tf.common.safe_pickle, rstg_tf.layers.regions, "
+              "datasets.records.manifest;"
               "sys.exit('tensorflow' in sys.modules)")
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 

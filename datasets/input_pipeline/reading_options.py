@@ -109,7 +109,7 @@ def open_dataset(run: Run, directory: str, split: str) -> tuple[str, Manifest]:
 
 
 def model_sizes(run: Run) -> dict[str, int]:
-    """What `datasets.views` needs to know of a run."""
+    """What `this module` needs to know of a run."""
     model = run.config.model
     return {"num_frames": model.num_frames, "height": model.height, "width": model.width,
             "short_side": run.config.data.short_side}

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rstg_tf.common.files import rename_durably
+from rstg_tf.common.files import write_json
 
 IMAGE_FORMATS = ("PNG", "JPEG")
 MANIFEST_FILE = "dataset.json"
@@ -81,14 +81,7 @@ class Manifest:
         """Writes `directory/dataset.json` so that a crash leaves the old file or the new one, never a part."""
         values = {"format_version": FORMAT_VERSION, **dataclasses.asdict(self), "num_clips": self.num_clips}
         _manifest_from_json(json.loads(json.dumps(values)), Path(directory) / MANIFEST_FILE)
-        path = Path(directory) / MANIFEST_FILE
-        temporary = path.with_name(f".tmp-{path.name}")
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump(values, file, indent=1)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        rename_durably(temporary, path)
+        write_json(Path(directory) / MANIFEST_FILE, values, indent=1)
 
 
 def shard_file(name: str, index: int, num_shards: int) -> str:

@@ -1,4 +1,4 @@
-"""The records: one `SequenceExample` per clip, in TFRecord shards; the manifest beside them is `datasets.manifest`'s.
+"""The records: one `SequenceExample` per clip, in TFRecord shards; the manifest beside them is in `manifest`.
 
 The schema is MediaSequence's (https://github.com/google-ai-edge/mediapipe/tree/master/mediapipe/util/sequence), which
 TensorFlow Model Garden and DMVR read. It is written (`encode_clip`) and read (`parse_clip`, `decode_clip`) here alone:
@@ -15,6 +15,7 @@ a faulty manifest answers at once instead of after the seconds that the import t
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from collections.abc import Mapping, Sequence
@@ -25,7 +26,7 @@ import numpy as np
 from PIL import Image
 
 from datasets.records.manifest import IMAGE_FORMATS, DatasetError, Manifest, ShardInfo, check_shards, shard_file
-from rstg_tf.common.files import hash_file, rename_durably
+from rstg_tf.common.files import hash_file, whole_path
 
 __all__ = [
     "DatasetError", "Manifest", "ShardInfo", "ShardWriter", "check_shards", "decode_clip", "encode_clip", "parse_clip",
@@ -223,8 +224,8 @@ class ShardWriter:
     """Writes one shard under a temporary name; it gets its own name only when it is complete and on the disk.
 
     `with ShardWriter(path) as shard: shard.write(serialized)`, then `shard.info` is the shard's `ShardInfo`. When the
-    block ends by an exception the shard is given up and no file is left; after a crash at most a file `.tmp-NAME` is,
-    which the next attempt overwrites. A file that had the shard's name before stays until the new one replaces it.
+    block ends by an exception the shard is given up and no file is left; what a crash left, the next attempt removes. A
+    file that had the shard's name before stays until the new one replaces it.
 
     Raises:
       OSError: naming the shard, when it cannot be written (no such folder, disk full).
@@ -233,7 +234,7 @@ class ShardWriter:
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
         self.info: ShardInfo | None = None
-        self._temporary = self.path.with_name(f".tmp-{self.path.name}")
+        self._stack = contextlib.ExitStack()
         self._records = 0
         self._writer: Any = None
 
@@ -241,8 +242,9 @@ class ShardWriter:
         import tensorflow as tf
 
         self._tensorflow_error = tf.errors.OpError
+        self._building = self._stack.enter_context(whole_path(self.path))
         try:
-            self._writer = tf.io.TFRecordWriter(os.fspath(self._temporary))
+            self._writer = tf.io.TFRecordWriter(os.fspath(self._building))
         except tf.errors.OpError as error:
             raise OSError(f"{self.path}: cannot be written ({error.message}).") from error
         return self
@@ -254,22 +256,16 @@ class ShardWriter:
             raise OSError(f"{self.path}: cannot be written ({error.message}).") from error
         self._records += 1
 
-    def __exit__(self, kind: Any, value: Any, traceback: Any) -> None:
-        try:
-            self._close()
-            if kind is None:
-                size, digest = hash_file(self._temporary, sync=True)
-                rename_durably(self._temporary, self.path)
-                self.info = ShardInfo(file=self.path.name, records=self._records, bytes=size, sha256=digest)
-        except OSError:
-            # The block's own exception says more than the failure to close behind it.
-            if kind is None:
-                raise
-        finally:
-            self._temporary.unlink(missing_ok=True)
-
-    def _close(self) -> None:
-        try:
-            self._writer.close()
-        except self._tensorflow_error as error:
-            raise OSError(f"{self.path}: cannot be written ({error.message}).") from error
+    def __exit__(self, kind: Any, value: Any, traceback: Any) -> bool | None:
+        if kind is not None:
+            with contextlib.suppress(self._tensorflow_error):  # the block's own exception says more
+                self._writer.close()
+            return self._stack.__exit__(kind, value, traceback)
+        with self._stack:
+            try:
+                self._writer.close()
+            except self._tensorflow_error as error:
+                raise OSError(f"{self.path}: cannot be written ({error.message}).") from error
+            size, digest = hash_file(self._building)
+        self.info = ShardInfo(file=self.path.name, records=self._records, bytes=size, sha256=digest)
+        return None

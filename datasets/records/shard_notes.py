@@ -21,7 +21,7 @@ from typing import Any
 from datasets.records.manifest import MANIFEST_FILE, ShardInfo, shard_file
 from datasets.records.parallel_shards import changed_settings, is_intact
 from rstg_tf.common.errors import ConfigError
-from rstg_tf.common.files import remove_abandoned, write_json_durably, write_text_durably
+from rstg_tf.common.files import remove_abandoned, write_json, write_text
 
 REJECTED_FILE = "rejected.csv"
 NOTES_FOLDER = "shard_notes"
@@ -67,7 +67,7 @@ class NotedFolder:
                     self._lock(locks.enter_context(open(path, "a", encoding="utf-8")))
             for directory in (self.path, self._notes):
                 remove_abandoned(directory)
-            write_json_durably(settings_file, self.settings)
+            write_json(settings_file, self.settings)
             yield
             mine.unlink(missing_ok=True)
 
@@ -82,7 +82,7 @@ class NotedFolder:
 
     def write_note(self, file: str, note: Mapping[str, Any]) -> None:
         """Writes down that a shard is finished: `shard` (ShardInfo's fields), `rejected` and what the caller adds."""
-        write_json_durably(self._notes / f"{file}.json", note)
+        write_json(self._notes / f"{file}.json", note)
 
     def notes(self, files: Iterable[str]) -> dict[str, dict[str, Any]]:
         """The notes that are there, by the shard's file."""
@@ -90,7 +90,7 @@ class NotedFolder:
         return {file: json.loads(path.read_text(encoding="utf-8")) for file, path in paths.items() if path.exists()}
 
     def forget(self, files: Iterable[str]) -> None:
-        """Before these shards are written again: nobody shall take the data set for finished."""
+        """Before these shards are written again: until then the data set counts as unfinished."""
         for file in files:
             (self._notes / f"{file}.json").unlink(missing_ok=True)
             (self.path / MANIFEST_FILE).unlink(missing_ok=True)
@@ -107,7 +107,7 @@ class NotedFolder:
                       for note in notes.values() for rejected in note["rejected"])  # fmt: skip
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([("media_id", "path", "reason"), *rows])
-        write_text_durably(self.path / REJECTED_FILE, text.getvalue())
+        write_text(self.path / REJECTED_FILE, text.getvalue())
         if len(rows) > allowed:
             (self.path / MANIFEST_FILE).unlink(missing_ok=True)  # of an earlier command that allowed more
             total, so_far = self.settings["num_videos"], "" if len(notes) == len(self.shard_files) else " so far"

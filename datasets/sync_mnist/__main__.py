@@ -24,7 +24,7 @@ from datasets.sync_mnist.digits import SPLITS
 from datasets.sync_mnist.plans import SyncMnistSettings
 from datasets.sync_mnist.presets import PRESETS
 from datasets.sync_mnist.writing import CLIPS_PER_SHARD, write_dataset
-from rstg_tf.common.command_line import failed, run_program
+from rstg_tf.common.command_line import failed, parse_flags, run_program
 from rstg_tf.common.errors import ConfigError
 
 NAME = "datasets.sync_mnist"
@@ -89,15 +89,13 @@ def main(arguments: Sequence[str]) -> int:
     values = absl_flags.FlagValues()
     _define_flags(values)
     try:
-        rest = values(["", *arguments])[1:]
-        if rest:
-            raise ConfigError(f"{rest[0]!r} is no flag: settings are given as --name=value.")
+        parse_flags(values, arguments)
         if values.help:
             print(__doc__ + values.get_help())
             return 0
         chosen = _arguments_from_flags(values)
         manifest = write_dataset(**chosen)
-    except (ConfigError, DatasetError, absl_flags.Error) as error:
+    except (ConfigError, DatasetError) as error:
         return failed(NAME, error, code=2)
     except OSError as error:
         return failed(NAME, error, code=1, mending=f"{KEPT.capitalize()}.")

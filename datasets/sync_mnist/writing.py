@@ -30,7 +30,7 @@ from datasets.sync_mnist.plans import (
 )
 from datasets.sync_mnist.released_paths import ReleasedPlans
 from rstg_tf.common.errors import ConfigError
-from rstg_tf.common.files import remove_abandoned, write_json_durably
+from rstg_tf.common.files import remove_abandoned, write_json
 from rstg_tf.common.progress_bar import Bar
 
 NAME = "sync_mnist"
@@ -184,7 +184,7 @@ def _write_shards(
 def _note_finished(directory: Path, made_by: Mapping[str, Any], finished: Mapping[str, ShardInfo]) -> None:
     """Writes down which shards are finished and what they are made by, for the next call if this one is interrupted."""
     shards = [dataclasses.asdict(shard) for shard in finished.values()]
-    write_json_durably(directory / UNFINISHED_FILE, {"made_by": made_by, "shards": shards})
+    write_json(directory / UNFINISHED_FILE, {"made_by": made_by, "shards": shards})
 
 
 def _pieces(start: int, stop: int) -> list[tuple[int, int]]:

@@ -14,7 +14,7 @@ from datasets.records.manifest import DatasetError
 from datasets.records.parallel_shards import KEPT
 from datasets.records.shard_notes import REJECTED_FILE, TooManyRejectedError
 from datasets.videos.writing import VIDEOS_PER_SHARD, Written
-from rstg_tf.common.command_line import failed
+from rstg_tf.common.command_line import failed, parse_flags
 from rstg_tf.common.errors import ConfigError, VideoError
 
 _WRITING_FLAGS = ("videos_per_shard", "num_processes", "worker_index", "num_workers", "max_bad_fraction", "seed")
@@ -63,14 +63,12 @@ def run_command(
     values = absl_flags.FlagValues()
     define_flags(values)
     try:
-        rest = values(["", *arguments])[1:]
-        if rest:
-            raise ConfigError(f"{rest[0]!r} is no flag: settings are given as --name=value.")
+        parse_flags(values, arguments)
         if values.help:
             print(description + values.get_help())
             return 0
         summary = run(values)
-    except (ConfigError, DatasetError, VideoError, absl_flags.Error) as error:
+    except (ConfigError, DatasetError, VideoError) as error:
         return failed(name, error, code=2)
     except TooManyRejectedError as error:
         return failed(name, error, code=1)

@@ -17,14 +17,13 @@ import dataclasses
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import joblib
 
-from datasets.records.manifest import MANIFEST_FILE, Manifest, ShardInfo
+from datasets.records.manifest import Manifest, ShardInfo
 from datasets.records.parallel_shards import in_processes
 from datasets.records.sequence_examples import ShardWriter, encode_clip
 from datasets.records.shard_notes import REJECTED_FILE, NotedFolder, TooManyRejectedError, stamp
@@ -40,7 +39,6 @@ from datasets.videos.sources import (
     uniform_hash,
 )
 from rstg_tf.common.errors import ConfigError, VideoError
-from rstg_tf.common.files import write_text_durably
 from rstg_tf.common.progress_bar import Bar
 
 WRITER_VERSION = 1  # to be raised whenever the same videos and settings would give other bytes
@@ -224,10 +222,7 @@ def _finish(folder: NotedFolder, name: str, split: str, classes: Sequence[str], 
         name=name, split=split, shards=shards, num_frames=num_frames, height=height, width=width, channels=3,
         image_format="JPEG", classes=tuple(classes),
         made_by={**folder.settings, "num_rejected": num_rejected})  # fmt: skip
-    # Another machine may do the same at this moment, and the manifest's own temporary name is one for all.
-    with tempfile.TemporaryDirectory() as private:
-        manifest.write(private)
-        write_text_durably(folder.path / MANIFEST_FILE, (Path(private) / MANIFEST_FILE).read_text(encoding="utf-8"))
+    manifest.write(folder.path)
     return Written(manifest, num_rejected)
 
 

@@ -18,7 +18,7 @@ PIXEL_SCALINGS = ("none", "centred")
 RESTORE_SCOPES = ("all", "backbone", "except_head")
 
 
-def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raises ValueError that names the argument, what it was and what it may be."""
+def require_choice(name: str, value: str, choices: tuple[str, ...], *, error: type[ValueError] = ValueError) -> None:
+    """Raises `error` that names the argument or the flag, what it was and what it may be."""
     if value not in choices:
-        raise ValueError(f"{name}={value!r}: expected one of {', '.join(map(repr, choices))}.")
+        raise error(f"{name}={value}: expected one of {', '.join(choices)}.")

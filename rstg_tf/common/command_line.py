@@ -8,7 +8,24 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
+from absl import flags as absl_flags
+
+from rstg_tf.common.errors import ConfigError
 from rstg_tf.common.interrupts import kept_interrupts
+
+
+def parse_flags(values: absl_flags.FlagValues, arguments: Sequence[str], *, takes_files: bool = False) -> list[str]:
+    """Reads a command line, the program's name excluded, into `values`; returns what is no flag, if it `takes_files`.
+
+    Raises ConfigError naming the flag for unknown flags, values of another type and arguments that are no flag.
+    """
+    try:
+        rest = values(["", *arguments])[1:]
+    except absl_flags.Error as error:
+        raise ConfigError(str(error).replace("\n", " ").replace("ERROR:: ", "")) from error
+    if rest and not takes_files:
+        raise ConfigError(f"{rest[0]!r} is no flag: settings are given as --name=value.")
+    return rest
 
 
 def failed(name: str, error: Exception, *, code: int, mending: str = "") -> int:

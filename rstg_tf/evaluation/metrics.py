@@ -12,6 +12,8 @@ import numpy as np
 from scipy.special import logsumexp, softmax
 from sklearn import metrics
 
+from rstg_tf.common.files import whole_file
+
 NORMAL_QUANTILE = 1.959963984540054  # of 97.5 %: a 95 % interval leaves 2.5 % on either side
 RESULT_FILE = "result.json"
 SCORES_FILE = "scores.npz"
@@ -110,13 +112,9 @@ def wilson_interval(right: int, total: int) -> tuple[float, float]:
 
 def write_scores(path: str | os.PathLike, evaluation: Evaluation) -> None:
     """An .npz of `logits`, `labels` and `media_ids` (strings), for ensembles; whole or not at all."""
-    temporary = f"{os.fspath(path)}.tmp-{os.getpid()}"
-    with open(temporary, "wb") as file:
+    with whole_file(path, "wb") as file:
         np.savez_compressed(file, logits=evaluation.logits, labels=evaluation.labels,
                             media_ids=np.array(evaluation.media_ids, dtype=np.str_))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def ranking(logits: np.ndarray, class_names: Sequence[str], top: int) -> list[dict]:

@@ -18,7 +18,7 @@ import tensorflow as tf
 from rstg_tf import release
 from rstg_tf.backbones.resnet50 import STAGES, ResNet50
 from rstg_tf.common.errors import ConfigError
-from rstg_tf.common.files import sync_folder, sync_path, write_atomically
+from rstg_tf.common.files import sync_folder, write_text
 from rstg_tf.config import GraphConfig, ModelConfig
 from rstg_tf.layers import regions
 from rstg_tf.release.checkpoint_files import owning_run
@@ -102,8 +102,7 @@ def _name_as_newest(folder: str, name: str) -> None:
     present = [other for other in others if os.path.exists(os.path.join(folder, f"{other}.index"))]
     lines = [f"model_checkpoint_path: {_quoted(name)}",
              *(f"all_model_checkpoint_paths: {_quoted(path)}" for path in [*present, name])]
-    write_atomically(os.path.join(folder, "checkpoint"), "\n".join(lines) + "\n")
-    sync_path(folder)
+    write_text(os.path.join(folder, "checkpoint"), "\n".join(lines) + "\n")
 
 
 def _quoted(text: str) -> str:

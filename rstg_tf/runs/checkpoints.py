@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from rstg_tf.common.errors import ConfigError
-from rstg_tf.common.files import sync_paths
+from rstg_tf.common.files import sync_path
 from rstg_tf.runs.weight_average import WeightAverage, optimizer_variables
 
 CHECKPOINT_PREFIX = "ckpt"
@@ -117,7 +117,8 @@ class Checkpoints:
                                   f"{', '.join(faults[:5])}{' …' if len(faults) > 5 else ''}.")
         try:
             manager.save(checkpoint_number=step)
-            sync_paths([*glob.glob(f"{prefix}.*"), os.path.join(manager.directory, "checkpoint"), manager.directory])
+            for path in (*glob.glob(f"{prefix}.*"), os.path.join(manager.directory, "checkpoint"), manager.directory):
+                sync_path(path)
         except (tf.errors.OpError, OSError) as error:
             sweep_stale(manager.directory)  # free what the half checkpoint takes
             before = [path for path in manager.checkpoints if path != prefix and os.path.exists(f"{path}.index")]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from absl import flags as absl_flags
 
-from rstg_tf.common.errors import ConfigError
+from rstg_tf.common.command_line import parse_flags
 
 
 def parse_run_flags(arguments: Sequence[str], define: Callable[[absl_flags.FlagValues], None], *,
@@ -26,12 +26,7 @@ def parse_run_flags(arguments: Sequence[str], define: Callable[[absl_flags.FlagV
                            flag_values=flags)
     absl_flags.DEFINE_boolean("help", False, "show the flags", short_name="h", flag_values=flags)
     define(flags)
-    try:
-        rest = flags(["", *arguments])[1:]
-    except absl_flags.Error as error:
-        raise ConfigError(str(error).replace("\n", " ")) from error
-    if rest:
-        raise ConfigError(f"{rest[0]!r} is no flag: settings are given as --name=value.")
+    parse_flags(flags, arguments)
     if flags.help:
         print(description, flags.get_help(), sep="\n")
         return None

@@ -11,9 +11,10 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from pathlib import Path
 
 from rstg_tf.common.errors import ConfigError
-from rstg_tf.common.files import read_text, write_atomically
+from rstg_tf.common.files import read_text, remove_abandoned, write_text
 from rstg_tf.config import ExperimentConfig
 from rstg_tf.flags import FIELDS
 from rstg_tf.runs.checkpoints import CHECKPOINT_PREFIX, sweep_stale
@@ -52,9 +53,10 @@ class RunFolder:
         try:
             check_same_experiment(self.path, self._config)
             self._keep_manifests()
-            write_atomically(os.path.join(self.path, "config.json"), self._config.to_json())
+            write_text(os.path.join(self.path, "config.json"), self._config.to_json())
             for directory in (self.checkpoint_dir, self.best_dir):
                 sweep_stale(directory)
+            remove_abandoned(Path(self.path))
         except BaseException:
             self._lock.close()
             raise
@@ -70,7 +72,7 @@ class RunFolder:
         for name, text in self._manifests.items():
             path = os.path.join(self.path, f"{name}.json")
             if not os.path.exists(path):
-                write_atomically(path, text)
+                write_text(path, text)
             elif _shards(read_text(path)) != _shards(text):
                 raise ConfigError(f"--{name}: its shards are not those that the run in {self.path} has begun with "
                                   f"({path}); start a new run with another --model_dir.")

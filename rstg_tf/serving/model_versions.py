@@ -5,11 +5,10 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import shutil
-import socket
+from pathlib import Path
 
 from rstg_tf.common.errors import ConfigError
-from rstg_tf.common.files import sync_path
+from rstg_tf.common.files import remove_abandoned, sync_path, temporary_path
 
 LARGEST_VERSION = 2**63 - 1  # a server ignores folders whose number is no int64
 
@@ -43,25 +42,11 @@ def _next_version(base: str) -> int:
 
 def building_folder(base: str) -> str:
     """A new hidden name beside `base`, or inside it where its parent is another file system or closed to us."""
-    base = os.path.abspath(base)
-    parent, name = os.path.split(base)
-    if os.stat(parent).st_dev != os.stat(base).st_dev or not os.access(parent, os.W_OK | os.X_OK):
-        parent = base
-    prefix = f".{name}.exporting-{socket.gethostname()}-"
-    for stale in os.listdir(parent):
-        if stale.startswith(prefix) and not _is_running(stale[len(prefix):]):
-            shutil.rmtree(os.path.join(parent, stale))
-    return os.path.join(parent, f"{prefix}{os.getpid()}")
-
-
-def _is_running(process: str) -> bool:
-    try:
-        os.kill(int(process), 0)
-    except (ProcessLookupError, ValueError):
-        return False
-    except PermissionError:
-        return True  # somebody else's
-    return int(process) != os.getpid()
+    target = Path(base).absolute()
+    if target.parent.stat().st_dev != target.stat().st_dev or not os.access(target.parent, os.W_OK | os.X_OK):
+        target = target / target.name
+    remove_abandoned(target.parent, target.name)
+    return os.fspath(temporary_path(target))
 
 
 def load_signatures(folder: str):

@@ -1,6 +1,6 @@
 """Frames of a video -> what the network sees: which of them, how large, which part. TensorFlow graph functions.
 
-Training and evaluation (`datasets.clip_reader`), export and prediction share them, so that they cannot differ. The
+Training and evaluation (`datasets.input_pipeline`), export and prediction share them, so that they cannot differ. The
 rules are those by which the authors' release made its data (https://github.com/IuliaDuta/RSTG): uniform sampling in
 time, bicubic to a short side, crops at even distances.
 """

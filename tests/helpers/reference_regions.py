@@ -1,4 +1,4 @@
-"""Regions in plain NumPy, by loops over cells and rectangles: what `rstg_tf.regions` and `rstg_tf.nodes` must equal.
+"""Regions in plain NumPy, by loops over cells and rectangles: what `layers.regions` and `layers.nodes` must equal.
 
 Letters: B clips, T steps, N nodes, H×W map, C channels. Scales S, S-1, …, 1 in that order, each grid row-major.
 """

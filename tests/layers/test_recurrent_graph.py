@@ -215,7 +215,7 @@ def test_a_graph_with_per_step_norms_comes_back_from_its_config():
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    ({"output": "scalar"}, "output='scalar': expected one of 'vector', 'map'"),
+    ({"output": "scalar"}, "output=scalar: expected one of vector, map"),
     ({"time_stages": "some"}, "time_stages='some'"),
     ({"node_reduction": "max"}, "node_reduction='max'"),
     ({"space_iterations": 0, "time_stages": "none"}, "leaves no stage"),

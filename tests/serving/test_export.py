@@ -230,7 +230,7 @@ def test_what_a_killed_export_left_is_swept_and_a_running_ones_is_not(tmp_path):
     base = tmp_path / "base"
     base.mkdir()
     ours = pathlib.Path(model_versions.building_folder(str(base)))
-    assert ours.parent == tmp_path and ours.name.startswith(".base.exporting-")
+    assert ours.parent == tmp_path and ours.name.startswith(".base.tmp-")
     prefix = ours.name[:-len(str(os.getpid()))]
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     with child:
@@ -268,7 +268,7 @@ def test_an_interrupted_export_ends_with_130_and_leaves_nothing(small_run, tmp_p
         [sys.executable, "-m", "rstg_tf.export", f"--model_dir={small_run.path}", f"--out={base}"], cwd=ROOT,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 200
-    while not list(tmp_path.glob(".served.exporting-*/saved_model.pb")):
+    while not list(tmp_path.glob(".served.tmp-*/saved_model.pb")):
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)

@@ -384,7 +384,7 @@ def test_a_killed_command_leaves_what_the_next_one_needs(tmp_path):
     write(sources, reference, videos_per_shard=1)
     script = (
         "import sys, json, time\n"
-        "import datasets.video_writing as writing\nfrom datasets.video_sources import VideoSource\n"
+        "import datasets.videos.writing as writing\nfrom datasets.videos.sources import VideoSource\n"
         "encode = writing.encode_clip\n"
         "writing.encode_clip = lambda **arguments: (time.sleep(0.1), encode(**arguments))[1]\n"
         "sources = [VideoSource(*source) for source in json.loads(sys.argv[1])]\n"
