@@ -79,20 +79,20 @@ def evaluate(run: Run, directory: str, manifest: Manifest, reading: dict[str, An
                                 views=views, progress=True)
     result = {
         "dataset": manifest.name, "split": manifest.split, **evaluation.figures(), **_protocol(run, reading),
-        "step": step, "checkpoint": "best" if run.checkpoint == "best" else f"ckpt-{step}", "model_dir": run.path,
+        "step": step, "checkpoint": "best" if run.checkpoint == "best" else f"ckpt-{step}", "model_dir": str(run.path),
         "dataset_dir": directory, "precision": precision,
         "confused_pairs": _most_confused(evaluation, manifest.classes)}
     check_interrupts()
-    write_scores(os.path.join(run.path, SCORES_FILE), evaluation)
-    write_json(os.path.join(run.path, RESULT_FILE), result, indent=2)
+    write_scores(run.path / SCORES_FILE, evaluation)
+    write_json(run.path / RESULT_FILE, result, indent=2)
     print(_in_words(result))
     if flags.report:
         from rstg_tf.viz.evaluation_report import write_report
 
         centres = evaluation_clips(**records, **training_reading(manifest, **model_sizes(run)))
-        write_report(os.path.join(run.path, "report"), model=model, evaluation=evaluation,
+        write_report(run.path / "report", model=model, evaluation=evaluation,
                      class_names=manifest.classes, result=result, load_clips=_clip_loader(centres))
-        print(f"report: {os.path.join(run.path, 'report', 'index.html')}")
+        print(f"report: {run.path / 'report' / 'index.html'}")
     return result
 
 

@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
     except (ConfigError, ExportError, OSError) as error:
         return failed("export", error, code=2 if isinstance(error, ConfigError) else 1)
     with ignored_interrupts():
-        print(json.dumps({"export": path, "model_dir": run.path, **_published(path)}))
+        print(json.dumps({"export": path, "model_dir": str(run.path), **_published(path)}))
     return 0
 
 

@@ -76,7 +76,7 @@ def check_flags(flags: absl_flags.FlagValues, run: Run) -> str:
     if model.head != "graph" or not model.graph_places or not model.graph.space_iterations:
         raise ConfigError(f"the run {run.path} has no attention to show: its model has no graph with a space stage "
                           "(--head=graph, --place_graph, --num_process_iter of at least 1).")
-    out = os.path.normpath(flags.out or os.path.join(run.path, "visualize"))
+    out = os.path.normpath(flags.out or run.path / "visualize")
     if os.path.isdir(out) and os.listdir(out) and not os.path.exists(os.path.join(out, "scales.json")):
         raise ConfigError(f"--out={out} holds other files, and would be replaced: give a new folder or an empty one.")
     if os.path.exists(out) and not os.path.isdir(out):
@@ -130,8 +130,8 @@ def visualize(run: Run, clips: Clips, *, out: str, precision: str) -> dict:
         summary = write_graph_pictures(folder, model=model, clips=clips.videos, drawn=clips.drawn, labels=clips.labels,
                                        averaged=clips.averaged, class_names=run.class_names())
         check_interrupts()
-    return {"out": out, "model_dir": run.path, "step": step, "drawn": list(clips.drawn), "mean_over": summary["clips"],
-            "places": list(summary["places"])}
+    return {"out": out, "model_dir": str(run.path), "step": step, "drawn": list(clips.drawn),
+            "mean_over": summary["clips"], "places": list(summary["places"])}
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -67,7 +67,7 @@ def run_classifier(run: Run, *, precision: str = "float32") -> Classifier:
 
         return Network(answer=answer, clip=dataclasses.asdict(run_clip(run)))
 
-    return Classifier(name=run.path, class_names=run.class_names(), load=load)
+    return Classifier(name=str(run.path), class_names=run.class_names(), load=load)
 
 
 def exported_classifier(path: str) -> Classifier:

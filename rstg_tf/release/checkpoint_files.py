@@ -9,6 +9,7 @@ import dataclasses
 import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -42,11 +43,11 @@ def find_weights(path: str) -> WeightFile:
 
     Raises ConfigError saying what was looked for and what is there.
     """
-    plain = os.path.normpath(_FILE_ENDING.sub("", path))
+    plain = Path(_FILE_ENDING.sub("", path))
     owner = owning_run(plain)
     if owner is not None:
         return WeightFile(path, run=open_run(*owner))
-    if os.path.isfile(os.path.join(plain, CONFIG_FILE)):
+    if (plain / CONFIG_FILE).is_file():
         return WeightFile(path, run=open_run(plain))
     return WeightFile(path, prefix=checkpoint_prefix(path))
 
@@ -59,14 +60,14 @@ def weights_to_restore(path: str) -> WeightFile:
         raise ConfigError(f"--restore_dir={path}: {error}") from error
 
 
-def owning_run(path: str) -> tuple[str, str] | None:
+def owning_run(path: str | os.PathLike) -> tuple[Path, str] | None:
     """(folder of the run, checkpoint) if `path` is RUN/checkpoints, …/ckpt-7, …/best or …/best/ckpt-7; else None."""
-    parts = os.path.abspath(path).split(os.sep)
+    parts = Path(path).absolute().parts
     for depth in (1, 2, 3):
-        run, rest = os.sep.join(parts[:-depth]), parts[-depth:]
-        if rest[0] == "checkpoints" and os.path.isfile(os.path.join(run, CONFIG_FILE)):
-            run = os.path.normpath(os.path.join(path, *[os.pardir] * depth))
-            return run, rest[1] if rest[1:] else ""
+        run, rest = Path(*parts[:-depth]), parts[-depth:]
+        if rest[0] == "checkpoints" and (run / CONFIG_FILE).is_file():
+            as_given = Path(os.path.normpath(Path(path, *[os.pardir] * depth)))
+            return as_given, rest[1] if rest[1:] else ""
     return None
 
 
@@ -76,33 +77,34 @@ def checkpoint_prefix(path: str) -> str:
     In a folder it is the one that the file `checkpoint` names, also where the folder has been moved since; without that
     file the only one there. Raises ConfigError for anything else.
     """
-    if not os.path.isdir(path):
+    folder = Path(path)
+    if not folder.is_dir():
         prefix = _FILE_ENDING.sub("", path)
-        if os.path.isfile(f"{prefix}.index"):
+        if Path(f"{prefix}.index").is_file():
             return prefix
         raise ConfigError(f"{path}: no checkpoint there; expected the folder of a run, a checkpoint in one, a prefix "
                           "PREFIX with PREFIX.index beside it, or a folder with such a checkpoint.")
-    present = sorted(name[:-len(".index")] for name in os.listdir(path) if name.endswith(".index"))
-    named = _named_by_state_file(path)
-    if named is not None and os.path.basename(named) in present:
-        return os.path.join(path, os.path.basename(named))
-    if named is not None and os.path.isfile(f"{named}.index"):
-        return named
+    present = sorted(index.name.removesuffix(".index") for index in folder.glob("*.index"))
+    named = _named_by_state_file(folder)
+    if named is not None and named.name in present:
+        return str(folder / named.name)
+    if named is not None and Path(f"{named}.index").is_file():
+        return str(named)
     if named is None and len(present) == 1:
-        return os.path.join(path, present[0])
+        return str(folder / present[0])
     shown = f"{', '.join(present[:5])}{' …' if len(present) > 5 else ''}" or "none"
     why = f"its file `{_STATE_FILE}` names {named}, which is not there" if named else f"it has no file `{_STATE_FILE}`"
     raise ConfigError(f"{path}: no checkpoint there; it is no run (no {CONFIG_FILE}), and {why}; checkpoints in it: "
                       f"{shown}. Give the prefix of one.")
 
 
-def _named_by_state_file(folder: str) -> str | None:
-    path = os.path.join(folder, _STATE_FILE)
-    if not os.path.isfile(path):
+def _named_by_state_file(folder: Path) -> Path | None:
+    path = folder / _STATE_FILE
+    if not path.is_file():
         return None
-    with open(path, encoding="utf-8", errors="replace") as file:
-        match = re.search(r'^model_checkpoint_path: *"(.*)"', file.read(), re.MULTILINE)
-    return os.path.join(folder, match.group(1)) if match else None
+    text = path.read_text(encoding="utf-8", errors="replace")
+    match = re.search(r'^model_checkpoint_path: *"(.*)"', text, re.MULTILINE)
+    return folder / match.group(1) if match else None
 
 
 def read_shapes(prefix: str) -> dict[str, tuple[tuple[int, ...], np.dtype]]:

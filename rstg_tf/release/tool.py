@@ -172,8 +172,8 @@ def export_tf1(arguments: Sequence[str]) -> int:
     ours = unlike_the_release(run.config.model)
     if ours:
         print(f"the release computes something else with these weights: it has no {', '.join(ours)}")
-    print(json.dumps({"checkpoint": written.prefix, "model_dir": run.path, "step": step, "weights": written.weights,
-                      "values": written.values, "constants": written.constants,
+    print(json.dumps({"checkpoint": written.prefix, "model_dir": str(run.path), "step": step,
+                      "weights": written.weights, "values": written.values, "constants": written.constants,
                       "cudnn_buffers": written.cudnn_buffers, "unlike_the_release": ours}))
     return 0
 

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -18,7 +19,7 @@ import tensorflow as tf
 from rstg_tf import release
 from rstg_tf.backbones.resnet50 import STAGES, ResNet50
 from rstg_tf.common.errors import ConfigError
-from rstg_tf.common.files import sync_folder, write_text
+from rstg_tf.common.files import remove_abandoned, sync_folder, temporary_path, write_text
 from rstg_tf.config import GraphConfig, ModelConfig
 from rstg_tf.layers import regions
 from rstg_tf.release.checkpoint_files import owning_run
@@ -48,7 +49,7 @@ def write_checkpoint(model, prefix: str, *, step: int = 0) -> Written:
     the model was built with. Raises ConfigError if the prefix is taken or lies among a run's own checkpoints, and for
     the LSTM baselines, which the release does not have.
     """
-    folder, name = os.path.split(os.path.abspath(prefix))
+    folder, name = Path(prefix).absolute().parent, Path(prefix).name
     _check_target(prefix, folder, name)
     try:
         entries = model_entries(model)
@@ -57,15 +58,16 @@ def write_checkpoint(model, prefix: str, *, step: int = 0) -> Written:
     weights = release.entry_tensors(entries)
     buffers, constants = release.opaque_kernels(entries, weights), dict(graph_constants(model))
     tensors = {**weights, **buffers, **constants, "global_step": np.int32(step)}
-    os.makedirs(folder, exist_ok=True)
-    building = os.path.join(folder, f".{name}.tmp-{os.getpid()}")
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(folder, name)
+    building = temporary_path(folder / name)
     try:
-        os.makedirs(building)
-        _write_and_compare(os.path.join(building, name), tensors)
+        building.mkdir()
+        _write_and_compare(str(building / name), tensors)
         sync_folder(building)
         # The index last: a checkpoint is there when its index is.
-        for file in sorted(os.listdir(building), key=lambda file: file.endswith(".index")):
-            os.rename(os.path.join(building, file), os.path.join(folder, file))
+        for file in sorted(building.iterdir(), key=lambda file: file.suffix == ".index"):
+            file.rename(folder / file.name)
     finally:
         shutil.rmtree(building, ignore_errors=True)
     _name_as_newest(folder, name)
@@ -73,10 +75,10 @@ def write_checkpoint(model, prefix: str, *, step: int = 0) -> Written:
                    constants=len(constants), cudnn_buffers=len(buffers))
 
 
-def _check_target(prefix: str, folder: str, name: str) -> None:
-    if not name or os.path.isdir(prefix):
+def _check_target(prefix: str, folder: Path, name: str) -> None:
+    if not name or prefix.endswith(os.sep) or Path(prefix).is_dir():
         raise ConfigError(f"--out={prefix}: expected a prefix such as DIR/model.ckpt, not a folder.")
-    if os.path.exists(f"{prefix}.index"):
+    if Path(f"{prefix}.index").exists():
         raise ConfigError(f"--out={prefix}: {prefix}.index exists; give another prefix, or remove that checkpoint.")
     if owning_run(prefix) is not None:
         raise ConfigError(f"--out={prefix} lies among a run's own checkpoints; give another folder.")
@@ -95,14 +97,14 @@ def _write_and_compare(prefix: str, tensors: Mapping[str, np.ndarray]) -> None:
                       "was written.")
 
 
-def _name_as_newest(folder: str, name: str) -> None:
+def _name_as_newest(folder: Path, name: str) -> None:
     """By names without a folder, so that it may be moved."""
     state = tf.train.get_checkpoint_state(folder)
     others = [os.path.relpath(path, folder) for path in state.all_model_checkpoint_paths] if state else []
-    present = [other for other in others if os.path.exists(os.path.join(folder, f"{other}.index"))]
+    present = [other for other in others if (folder / f"{other}.index").exists()]
     lines = [f"model_checkpoint_path: {_quoted(name)}",
              *(f"all_model_checkpoint_paths: {_quoted(path)}" for path in [*present, name])]
-    write_text(os.path.join(folder, "checkpoint"), "\n".join(lines) + "\n")
+    write_text(folder / "checkpoint", "\n".join(lines) + "\n")
 
 
 def _quoted(text: str) -> str:

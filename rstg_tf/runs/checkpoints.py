@@ -7,17 +7,16 @@ writes to temporary names and renames. What a kill leaves between the two is swe
 from __future__ import annotations
 
 import dataclasses
-import glob
 import os
 import re
-import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from rstg_tf.common.errors import ConfigError
-from rstg_tf.common.files import sync_path
+from rstg_tf.common.files import remove, sync_path
 from rstg_tf.runs.weight_average import WeightAverage, optimizer_variables
 
 CHECKPOINT_PREFIX = "ckpt"
@@ -29,21 +28,30 @@ class CheckpointError(RuntimeError):
     """A checkpoint that could not be written. The run stops; the previous checkpoint is whole."""
 
 
-def sweep_stale(directory: str) -> list[str]:
+def check_state_file(directory: Path) -> None:
+    """Raises ConfigError if the state file names checkpoints of other folders: they would be aged away with ours."""
+    state = tf.train.get_checkpoint_state(str(directory))
+    elsewhere = [path for path in state.all_model_checkpoint_paths if Path(path).parent != directory] if state else []
+    if elsewhere:
+        raise ConfigError(f"{directory / 'checkpoint'} names {elsewhere[0]}: expected checkpoints of this folder alone. "
+                          "If they are to be kept, move the file `checkpoint` away, or give another --model_dir.")
+
+
+def sweep_stale(directory: Path) -> list[str]:
     """Removes what an interrupted save left, and returns the names removed.
 
     That is: temporary files, and parts of checkpoints that the state file does not name. Without a state file nothing
     but temporary files goes: the checkpoints may have been put there by hand.
     """
-    state = tf.train.get_checkpoint_state(directory)
-    kept = {os.path.basename(path) for path in state.all_model_checkpoint_paths} if state else None
+    state = tf.train.get_checkpoint_state(str(directory))
+    kept = {Path(path).name for path in state.all_model_checkpoint_paths} if state else None
     removed = []
-    for name in sorted(os.listdir(directory)):
+    for path in sorted(directory.iterdir()):
+        name = path.name
         match = re.fullmatch(rf"({CHECKPOINT_PREFIX}-\d+)\.(index|data-\d+-of-\d+)", name)
         temporary = re.match(rf"{CHECKPOINT_PREFIX}-\d+_temp|checkpoint\.tmp|.*\.tmp-\d+$", name)
         if temporary or (match and kept is not None and match.group(1) not in kept):
-            path = os.path.join(directory, name)
-            shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
+            remove(path)
             removed.append(name)
     return removed
 
@@ -58,10 +66,10 @@ class Checkpoints:
         self._step = optimizer.iterations
         parts = {"model": model, "average": average} if average else {"model": model}
         self._checkpoint = tf.train.Checkpoint(optimizer=optimizer, **parts)
-        self._manager = tf.train.CheckpointManager(self._checkpoint, folder.checkpoint_dir, max_to_keep=keep,
+        self._manager = tf.train.CheckpointManager(self._checkpoint, str(folder.checkpoint_dir), max_to_keep=keep,
                                                    checkpoint_name=CHECKPOINT_PREFIX)
         self._top1 = tf.Variable(-1.0, trainable=False)
-        self._best = tf.train.CheckpointManager(tf.train.Checkpoint(top1=self._top1, **parts), folder.best_dir,
+        self._best = tf.train.CheckpointManager(tf.train.Checkpoint(top1=self._top1, **parts), str(folder.best_dir),
                                                 max_to_keep=1, checkpoint_name=CHECKPOINT_PREFIX)
         self._present: set[str] = set()  # written or read by this process, so known to be whole
         self._variables = [*model.variables, *optimizer_variables(optimizer), *(average.values if average else ())]
@@ -81,7 +89,7 @@ class Checkpoints:
             except _UNREADABLE as error:
                 say(f"{prefix} cannot be restored ({_first_line(error)}); trying the one before it.")
         if prefixes:
-            raise ConfigError(f"none of the {len(prefixes)} checkpoints in {os.path.dirname(prefixes[0])} can be "
+            raise ConfigError(f"none of the {len(prefixes)} checkpoints in {Path(prefixes[0]).parent} can be "
                               "restored: move the folder away to start anew.")
         return None
 
@@ -108,7 +116,8 @@ class Checkpoints:
         return float(reader.get_tensor("top1/.ATTRIBUTES/VARIABLE_VALUE"))
 
     def _save(self, manager: tf.train.CheckpointManager, step: int) -> str:
-        prefix = os.path.join(manager.directory, f"{CHECKPOINT_PREFIX}-{step}")
+        directory = Path(manager.directory)
+        prefix = str(directory / f"{CHECKPOINT_PREFIX}-{step}")
         if prefix in self._present:
             return prefix
         faults = [variable.name for variable in self._variables if not np.isfinite(_float_values(variable)).all()]
@@ -117,12 +126,12 @@ class Checkpoints:
                                   f"{', '.join(faults[:5])}{' …' if len(faults) > 5 else ''}.")
         try:
             manager.save(checkpoint_number=step)
-            for path in (*glob.glob(f"{prefix}.*"), os.path.join(manager.directory, "checkpoint"), manager.directory):
+            for path in (*directory.glob(f"{CHECKPOINT_PREFIX}-{step}.*"), directory / "checkpoint", directory):
                 sync_path(path)
         except (tf.errors.OpError, OSError) as error:
-            sweep_stale(manager.directory)  # free what the half checkpoint takes
-            before = [path for path in manager.checkpoints if path != prefix and os.path.exists(f"{path}.index")]
-            raise CheckpointError(f"step {step}: the checkpoint could not be written to {manager.directory} "
+            sweep_stale(directory)  # free what the half checkpoint takes
+            before = [path for path in manager.checkpoints if path != prefix and Path(f"{path}.index").exists()]
+            raise CheckpointError(f"step {step}: the checkpoint could not be written to {directory} "
                                   f"({_first_line(error)}); the last good one is {before[-1] if before else 'none'}."
                                   ) from error
         self._present.add(prefix)
@@ -145,11 +154,11 @@ class _Found:
     prefix: str
 
 
-def _find(run_dir: str, checkpoint: str | None) -> _Found:
+def _find(run_dir: Path, checkpoint: str | None) -> _Found:
     """The newest checkpoint, the one of a step ('1200' or 'ckpt-1200'), or 'best'."""
-    directory = os.path.join(run_dir, "checkpoints")
+    directory = run_dir / "checkpoints"
     present = _complete(directory)
-    best = _complete(os.path.join(directory, "best"))
+    best = _complete(directory / "best")
     if checkpoint == "best" and best:
         return best[-1]
     wanted = re.fullmatch(rf"(?:{CHECKPOINT_PREFIX}-)?(\d+)", checkpoint or "")
@@ -160,25 +169,21 @@ def _find(run_dir: str, checkpoint: str | None) -> _Found:
     return matching[-1]
 
 
-def _complete(directory: str) -> list[_Found]:
+def _complete(directory: Path) -> list[_Found]:
     """Checkpoints in order of their steps; one whose index is there has all of its parts."""
-    matches = [re.fullmatch(rf"{CHECKPOINT_PREFIX}-(\d+)\.index", name) for name in _names(directory)]
-    found = [_Found(int(match.group(1)), os.path.join(directory, match.group(0)[:-len(".index")]))
-             for match in matches if match]
+    indices = directory.glob(f"{CHECKPOINT_PREFIX}-*.index")
+    found = [_Found(int(path.stem.partition("-")[2]), str(path.with_suffix(""))) for path in indices
+             if re.fullmatch(rf"{CHECKPOINT_PREFIX}-\d+", path.stem)]
     return sorted(found, key=lambda entry: entry.step)
 
 
-def _names(directory: str) -> list[str]:
-    return os.listdir(directory) if os.path.isdir(directory) else []
-
-
-def restore_for_inference(model, run_dir: str, checkpoint: str | None = None) -> int:
+def restore_for_inference(model, run_dir: str | os.PathLike, checkpoint: str | None = None) -> int:
     """Loads the weights of a run into `model`, averaged ones where the run keeps an average, and returns their step.
 
     `checkpoint`: None for the newest, a step ('1200'), or 'best'. Raises ConfigError, with what is there, when there is
     no such checkpoint or when it does not fit the model.
     """
-    found = _find(run_dir, checkpoint)
+    found = _find(Path(run_dir), checkpoint)
     try:
         averaged = any(name.startswith("average/") for name, _ in tf.train.list_variables(found.prefix))
         average = WeightAverage(model.trainable_variables, momentum=0.0) if averaged else None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 
 from rstg_tf.common.errors import ConfigError
+from rstg_tf.common.files import read_text
 from rstg_tf.config import ExperimentConfig
 from rstg_tf.runs.run import Run
 
@@ -47,11 +47,10 @@ def _takes_whole_frames(run: Run) -> bool | None:
     """Whether the run's clips were taken as they were stored, none resized; None if it kept no manifest."""
     from rstg_tf.video.clip_spec import frames_used_as_stored
 
-    path = os.path.join(run.path, "train_dataset.json")
-    if not os.path.exists(path):
+    path = run.path / "train_dataset.json"
+    if not path.exists():
         return None
-    with open(path, encoding="utf-8") as file:
-        manifest = json.load(file)
+    manifest = json.loads(read_text(path))
     return frames_used_as_stored(image_format=manifest.get("image_format", ""),
                        stored_size=(manifest.get("height"), manifest.get("width")),
                        model_size=(run.config.model.height, run.config.model.width))

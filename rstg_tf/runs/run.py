@@ -6,9 +6,9 @@ Needs no TensorFlow until weights are loaded, so that a command with a wrong fol
 from __future__ import annotations
 
 import dataclasses
-import glob
 import json
 import os
+from pathlib import Path
 
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.common.files import read_text
@@ -23,15 +23,15 @@ CONFIG_FILE = "config.json"
 class Run:
     """The folder of a run, its settings, and the checkpoint that was asked for: None (newest), a step, or 'best'."""
 
-    path: str
+    path: Path
     config: ExperimentConfig
     checkpoint: str | None = None
 
     def class_names(self) -> tuple[str, ...]:
         """The names of the classes 0, 1, … as the run's data set had them; 'class 0', … where it has kept none."""
         for split in ("train", "test"):
-            path = os.path.join(self.path, f"{split}_dataset.json")
-            if os.path.exists(path):
+            path = self.path / f"{split}_dataset.json"
+            if path.exists():
                 return tuple(json.loads(read_text(path))["classes"])
         return tuple(f"class {label}" for label in range(self.config.model.num_classes))
 
@@ -54,60 +54,53 @@ class Run:
         return model, step
 
 
-def open_run(model_dir: str = "", checkpoint: str = "", *, runs_dir: str = RUNS_DIR) -> Run:
+def open_run(model_dir: str | os.PathLike = "", checkpoint: str = "", *, runs_dir: str | os.PathLike = RUNS_DIR) -> Run:
     """The run in `model_dir`; without it the one that `checkpoint` lies in if that is a path, else the newest.
 
     `checkpoint`: '' for the newest, a step, 'best', or a path such as runs/demo/checkpoints/ckpt-1200.
     Raises ConfigError saying what was looked for and where.
     """
+    folder = Path(model_dir) if model_dir else None
     if os.sep in checkpoint:
-        owner, checkpoint = _split_checkpoint_path(checkpoint)
-        if model_dir and os.path.realpath(model_dir) != os.path.realpath(owner):
+        owner, checkpoint = _split_checkpoint_path(Path(checkpoint))
+        if folder is not None and folder.resolve() != owner.resolve():
             raise ConfigError(f"--checkpoint lies in the run {owner}, but --model_dir={model_dir} names another.")
-        model_dir = owner
-    model_dir = os.path.normpath(model_dir) if model_dir else newest_run(runs_dir)
-    path = os.path.join(model_dir, CONFIG_FILE)
-    if not os.path.isfile(path):
-        raise ConfigError(f"--model_dir={model_dir}: no run there ({path} is missing); give the folder that train.py "
+        folder = owner
+    folder = newest_run(runs_dir) if folder is None else folder
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise ConfigError(f"--model_dir={folder}: no run there ({path} is missing); give the folder that train.py "
                           "wrote.")
-    if not _has_checkpoint(model_dir):
-        raise ConfigError(f"--model_dir={model_dir}: no checkpoint in {os.path.join(model_dir, 'checkpoints')} yet; "
-                          "let train.py write one (see --save_every).")
+    if not _checkpoints(folder):
+        raise ConfigError(f"--model_dir={folder}: no checkpoint in {folder / 'checkpoints'} yet; let train.py write "
+                          "one (see --save_every).")
     try:
         config = ExperimentConfig.from_json(read_text(path))
     except (json.JSONDecodeError, TypeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}.") from error
-    return Run(path=model_dir, config=config, checkpoint=checkpoint or None)
+    return Run(path=folder, config=config, checkpoint=checkpoint or None)
 
 
-def newest_run(runs_dir: str = RUNS_DIR) -> str:
+def newest_run(runs_dir: str | os.PathLike = RUNS_DIR) -> Path:
     """The folder in `runs_dir` whose checkpoints changed last. Raises ConfigError where no run has a checkpoint."""
-    runs = [os.path.dirname(path) for path in glob.glob(os.path.join(glob.escape(runs_dir), "*", CONFIG_FILE))]
-    ready = [run for run in runs if _has_checkpoint(run)]
+    runs = [path.parent for path in Path(runs_dir).glob(f"*/{CONFIG_FILE}")]
+    ready = [run for run in runs if _checkpoints(run)]
     if not ready:
         found = f"{len(runs)} run(s) without a checkpoint" if runs else "no run"
         raise ConfigError(f"{found} under {runs_dir}{os.sep}: train one first (python train.py), or give --model_dir.")
-    return max(ready, key=lambda run: (max(map(os.path.getmtime, _checkpoints(run))), run))
+    return max(ready, key=lambda run: (max(path.stat().st_mtime for path in _checkpoints(run)), run))
 
 
-def _split_checkpoint_path(path: str) -> tuple[str, str]:
+def _split_checkpoint_path(path: Path) -> tuple[Path, str]:
     """runs/demo/checkpoints/ckpt-1200 -> (runs/demo, ckpt-1200); …/checkpoints/best/ckpt-1200 -> (runs/demo, best)."""
-    directory, name = os.path.split(os.path.normpath(path))
-    name = name[:-len(".index")] if name.endswith(".index") else name
-    if os.path.basename(directory) == "best":
-        directory, name = os.path.dirname(directory), "best"
-    if os.path.basename(directory) != "checkpoints":
+    directory, name = path.parent, path.name.removesuffix(".index")
+    if directory.name == "best":
+        directory, name = directory.parent, "best"
+    if directory.name != "checkpoints":
         raise ConfigError(f"--checkpoint={path}: expected a step, 'best', or a path RUN/checkpoints/ckpt-STEP.")
-    return os.path.dirname(directory) or ".", name
+    return directory.parent, name
 
 
-def _checkpoints(run: str) -> list[str]:
-    directory = os.path.join(glob.escape(run), "checkpoints")
-    return [*glob.glob(os.path.join(directory, "ckpt-*.index")), *glob.glob(os.path.join(directory, "best", "*.index"))]
-
-
-def _has_checkpoint(run: str) -> bool:
-    return bool(_checkpoints(run))
-
-
-
+def _checkpoints(run: Path) -> list[Path]:
+    directory = run / "checkpoints"
+    return [*directory.glob("ckpt-*.index"), *directory.glob("best/*.index")]

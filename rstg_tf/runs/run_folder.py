@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import fcntl
-import glob
 import json
 import os
 import shutil
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from rstg_tf.common.errors import ConfigError
 from rstg_tf.common.files import read_text, remove_abandoned, write_text
 from rstg_tf.config import ExperimentConfig
 from rstg_tf.flags import FIELDS
-from rstg_tf.runs.checkpoints import CHECKPOINT_PREFIX, sweep_stale
+from rstg_tf.runs.checkpoints import CHECKPOINT_PREFIX, check_state_file, sweep_stale
 
 # Settings that a run may change when it goes on: none of them changes what a step computes.
 CHANGEABLE = frozenset("""num_steps num_epochs print_every save_every save_minutes keep_checkpoints eval_every
@@ -33,55 +33,56 @@ class RunFolder:
     Raises ConfigError when another process trains in it, or when a setting differs that a run cannot change.
     """
 
-    def __init__(self, path: str, config: ExperimentConfig, manifests: Mapping[str, str] | None = None):
-        self.path = path
-        self.checkpoint_dir = os.path.join(path, "checkpoints")
-        self.best_dir = os.path.join(self.checkpoint_dir, "best")
-        self.tensorboard_dir = os.path.join(path, "tensorboard")
+    def __init__(self, path: str | os.PathLike, config: ExperimentConfig, manifests: Mapping[str, str] | None = None):
+        self.path = Path(path)
+        self.checkpoint_dir = self.path / "checkpoints"
+        self.best_dir = self.checkpoint_dir / "best"
+        self.tensorboard_dir = self.path / "tensorboard"
         self._config = config
         self._manifests = dict(manifests or {})
         self._lock = None
 
     def __enter__(self) -> RunFolder:
         check_same_experiment(self.path, self._config)  # before anything is made or changed
-        self._is_new = not os.path.exists(self.path)
+        self._is_new = not self.path.exists()
         try:
-            os.makedirs(self.best_dir, exist_ok=True)
+            self.best_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"--model_dir={self.path}: cannot be made ({error.strerror}).") from error
         self._lock = _take_lock(self.path)
         try:
             check_same_experiment(self.path, self._config)
             self._keep_manifests()
-            write_text(os.path.join(self.path, "config.json"), self._config.to_json())
+            write_text(self.path / "config.json", self._config.to_json())
             for directory in (self.checkpoint_dir, self.best_dir):
+                check_state_file(directory)
                 sweep_stale(directory)
-            remove_abandoned(Path(self.path))
+            remove_abandoned(self.path)
         except BaseException:
             self._lock.close()
             raise
         return self
 
     def __exit__(self, kind, *rest) -> None:
-        is_empty = not glob.glob(os.path.join(self.checkpoint_dir, f"**/{CHECKPOINT_PREFIX}-*"), recursive=True)
+        is_empty = not any(self.checkpoint_dir.rglob(f"{CHECKPOINT_PREFIX}-*"))
         if self._is_new and is_empty and kind is not None and issubclass(kind, ConfigError):
             shutil.rmtree(self.path, ignore_errors=True)  # a refused command leaves nothing that blocks the next one
         self._lock.close()  # the lock goes with the descriptor, also when the process is killed
 
     def _keep_manifests(self) -> None:
         for name, text in self._manifests.items():
-            path = os.path.join(self.path, f"{name}.json")
-            if not os.path.exists(path):
+            path = self.path / f"{name}.json"
+            if not path.exists():
                 write_text(path, text)
             elif _shards(read_text(path)) != _shards(text):
                 raise ConfigError(f"--{name}: its shards are not those that the run in {self.path} has begun with "
                                   f"({path}); start a new run with another --model_dir.")
 
 
-def check_same_experiment(path: str, config: ExperimentConfig) -> None:
+def check_same_experiment(path: Path, config: ExperimentConfig) -> None:
     """Raises ConfigError naming the flags in which `config` differs from the run in `path`, where there is a run."""
-    config_path = os.path.join(path, "config.json")
-    if not os.path.exists(config_path):
+    config_path = path / "config.json"
+    if not config_path.exists():
         return
     begun, wanted = _flag_values(ExperimentConfig.from_json(read_text(config_path))), _flag_values(config)
     # A schedule stretches over the run, so its length is part of it.
@@ -106,8 +107,17 @@ def _shards(manifest: str):
     return json.loads(manifest).get("shards")
 
 
-def _take_lock(path: str):
-    lock = open(os.path.join(path, "lock"), "a+", encoding="utf-8")  # noqa: SIM115 - held as long as the run
+def _take_lock(path: Path):
+    try:
+        # A lock that is a link would be written through, and a FIFO would never open.
+        descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        raise ConfigError(f"{path / 'lock'} cannot be opened as a file of its own ({error.strerror}): remove it, or "
+                          "give another --model_dir.") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ConfigError(f"{path / 'lock'} is no regular file: remove it, or give another --model_dir.")
+    lock = open(descriptor, "r+", encoding="utf-8")  # noqa: SIM115 - held as long as the run
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -116,7 +126,8 @@ def _take_lock(path: str):
         lock.close()
         raise ConfigError(f"{path}: another trainer works in this folder (process {holder}); wait for it, stop it, or "
                           "give another --model_dir.") from error
-    lock.truncate(0)
+    lock.seek(0)
+    lock.truncate()
     lock.write(f"{os.getpid()}\n")
     lock.flush()
     return lock

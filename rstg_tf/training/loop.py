@@ -78,7 +78,7 @@ def train(config: ExperimentConfig, run_dir: str, *, clips: Callable[[int], tf.d
             f"{strategy.num_replicas_in_sync} replica(s), {settings.precision}")
         loop = _Loop(settings, step=step, model=model, optimizer=optimizer, average=average, checkpoints=checkpoints,
                      signals=signals, total_steps=total_steps, evaluate=evaluate, sample_video=sample_video,
-                     board=TensorBoardWriter(folder.tensorboard_dir))
+                     board=TensorBoardWriter(str(folder.tensorboard_dir)))
         first_step = int(optimizer.iterations.numpy())
         return loop.run(iter(strategy.experimental_distribute_dataset(clips(first_step))))
 

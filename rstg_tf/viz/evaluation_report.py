@@ -5,22 +5,22 @@
     per_class.csv      clips, accuracy and precision of each class
     confused_pairs.csv which class is taken for which, most often first
     clips/*.gif        the most confident mistakes with the graph's attention drawn over them; clips.json: their numbers
-    graph/             who listens to whom: scales.png/json, and the surest mistakes in detail, see `graph_pictures`
+    graph/             who listens to whom: scales.png/json, and the surest mistakes in detail, see `graph_report`
 """
 
 from __future__ import annotations
 
 import csv
 import dataclasses
-import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from rstg_tf.common.files import whole_folder
+from rstg_tf.common.files import whole_folder, write_json
 from rstg_tf.evaluation.metrics import Evaluation
 from rstg_tf.viz import frame_overlay
 from rstg_tf.viz.attention_stats import steps_in_json
@@ -48,7 +48,7 @@ class Example:
         return f"clips/{self.kind}-clip{self.index}.gif"
 
 
-def write_report(directory: str, *, model, evaluation: Evaluation, class_names: Sequence[str],
+def write_report(directory: str | os.PathLike, *, model, evaluation: Evaluation, class_names: Sequence[str],
                  result: Mapping[str, Any], load_clips: Callable[[Iterable[int]], Mapping[int, np.ndarray]],
                  num_examples: int = 6, num_detailed: int = 2, num_described: int = 64) -> None:
     """Writes the folder anew; the old one stays until the new one is whole.
@@ -62,13 +62,13 @@ def write_report(directory: str, *, model, evaluation: Evaluation, class_names: 
       num_described: clips, spread evenly over the data set, in the mean attention.
     """
     with whole_folder(directory) as building:
-        os.makedirs(os.path.join(building, "clips"))
+        (building / "clips").mkdir()
         _fill(building, model=model, evaluation=evaluation, class_names=class_names, result=result,
               load_clips=load_clips, num_examples=num_examples, num_detailed=num_detailed,
               num_described=num_described)
 
 
-def _fill(folder: str, *, model, evaluation: Evaluation, class_names: Sequence[str], result: Mapping[str, Any],
+def _fill(folder: Path, *, model, evaluation: Evaluation, class_names: Sequence[str], result: Mapping[str, Any],
           load_clips: Callable, num_examples: int, num_detailed: int, num_described: int) -> None:
     examples = choose_examples(evaluation, num_examples)
     spread = np.unique(np.linspace(0, evaluation.num_clips - 1, min(num_described, evaluation.num_clips)).astype(int))
@@ -79,15 +79,15 @@ def _fill(folder: str, *, model, evaluation: Evaluation, class_names: Sequence[s
     summary = {"places": {}}
     if hasattr(model, "describe"):
         summary = write_graph_pictures(
-            os.path.join(folder, "graph"), model=model, class_names=class_names,
+            folder / "graph", model=model, class_names=class_names,
             clips={_clip_name(index): video for index, video in clips.items()},
             labels={_clip_name(index): int(evaluation.labels[index]) for index in clips},
             drawn=[_clip_name(example.index) for example in examples[:num_detailed]],
             averaged=[_clip_name(index) for index in spread.tolist()])
-    with open(os.path.join(folder, "index.html"), "w", encoding="utf-8") as file:
-        file.write(page(result=_single_figures(result), examples=examples, attention=summary["places"],
-                        per_class=(PER_CLASS_COLUMNS, per_class_rows(evaluation, class_names)),
-                        pairs=(PAIR_COLUMNS, confused_pairs(evaluation, class_names))))
+    text = page(result=_single_figures(result), examples=examples, attention=summary["places"],
+                per_class=(PER_CLASS_COLUMNS, per_class_rows(evaluation, class_names)),
+                pairs=(PAIR_COLUMNS, confused_pairs(evaluation, class_names)))
+    (folder / "index.html").write_text(text, encoding="utf-8")
 
 
 def _single_figures(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,18 +143,18 @@ def _attention_of(model, clips: Mapping[int, np.ndarray]) -> dict[int, dict[str,
     return described
 
 
-def _write_confusion(folder: str, evaluation: Evaluation, class_names: Sequence[str],
+def _write_confusion(folder: Path, evaluation: Evaluation, class_names: Sequence[str],
                      result: Mapping[str, Any]) -> None:
     confusion = evaluation.confusion()
-    _write_csv(os.path.join(folder, "confusion.csv"), ("true \\ predicted", *class_names),
+    _write_csv(folder / "confusion.csv", ("true \\ predicted", *class_names),
                [(name, *row) for name, row in zip(class_names, confusion.tolist())])
-    _write_csv(os.path.join(folder, "per_class.csv"), PER_CLASS_COLUMNS, per_class_rows(evaluation, class_names))
-    _write_csv(os.path.join(folder, "confused_pairs.csv"), PAIR_COLUMNS, confused_pairs(evaluation, class_names))
+    _write_csv(folder / "per_class.csv", PER_CLASS_COLUMNS, per_class_rows(evaluation, class_names))
+    _write_csv(folder / "confused_pairs.csv", PAIR_COLUMNS, confused_pairs(evaluation, class_names))
     title = f"{result.get('dataset', 'clips')}: {evaluation.num_clips} clips, top-1 {evaluation.top1:.3f}"
-    save_confusion(os.path.join(folder, "confusion.png"), confusion, class_names, title=title)
+    save_confusion(folder / "confusion.png", confusion, class_names, title=title)
 
 
-def _write_examples(folder: str, examples: Sequence[Example], clips: Mapping[int, np.ndarray],
+def _write_examples(folder: Path, examples: Sequence[Example], clips: Mapping[int, np.ndarray],
                     attention: Mapping[int, Mapping[str, np.ndarray]], class_names: Sequence[str]) -> None:
     records = []
     for example in examples:
@@ -163,12 +163,12 @@ def _write_examples(folder: str, examples: Sequence[Example], clips: Mapping[int
         heading = [f"true: {class_names[example.label]}",
                    f"predicted: {class_names[example.prediction]}   (probability {example.probability:.3f})",
                    f"{example.media_id}{_stage_text(weights)}"]
-        frame_overlay.save_gif(os.path.join(folder, example.file),
-                         frame_overlay.clip_frames(clips[example.index], last_stage, heading=heading))
+        frame_overlay.save_gif(folder / example.file,
+                               frame_overlay.clip_frames(clips[example.index], last_stage, heading=heading))
         records.append({**dataclasses.asdict(example), "file": example.file, "true": class_names[example.label],
                         "predicted": class_names[example.prediction],
                         "attention": {place: steps_in_json(alpha) for place, alpha in last_stage.items()}})
-    _write_json(os.path.join(folder, "clips.json"), records)
+    write_json(folder / "clips.json", records, indent=1, ensure_ascii=False)
 
 
 def _stage_text(weights: Mapping[str, np.ndarray]) -> str:
@@ -176,12 +176,6 @@ def _stage_text(weights: Mapping[str, np.ndarray]) -> str:
     return f"   attention of the last of {' and '.join(map(str, counts))} space stages" if counts else ""
 
 
-def _write_csv(path: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     with open(path, "w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([columns, *rows])
-
-
-def _write_json(path: str, values: Any) -> None:
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump(values, file, indent=1, ensure_ascii=False)
-        file.write("\n")

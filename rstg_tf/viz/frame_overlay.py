@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -255,4 +256,4 @@ def enlarged(frame: np.ndarray, pixels: int = PANEL_PIXELS) -> Image.Image:
 @functools.cache
 def font(size: int) -> ImageFont.FreeTypeFont:
     """matplotlib's DejaVu Sans: always installed with it, and it knows ×, → and most alphabets."""
-    return ImageFont.truetype(os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)
+    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)

@@ -10,15 +10,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from rstg_tf.common.files import folder_name
+from rstg_tf.common.files import folder_name, write_json
 from rstg_tf.evaluation.metrics import ranking
 from rstg_tf.viz import attention_plots, attention_stats, frame_overlay, overlay_panels
 from rstg_tf.viz.html_page import _page, coarse_to_fine
@@ -60,16 +60,16 @@ def see_clips(model, clips: Mapping[str, np.ndarray], labels: Mapping[str, int])
     return seen
 
 
-def write_graph_pictures(directory: str, *, model, clips: Mapping[str, np.ndarray], drawn: Sequence[str],
+def write_graph_pictures(directory: str | os.PathLike, *, model, clips: Mapping[str, np.ndarray], drawn: Sequence[str],
                          class_names: Sequence[str], labels: Mapping[str, int] | None = None,
                          averaged: Sequence[str] | None = None) -> dict[str, Any]:
     """Writes the folder's files and returns what scales.json holds; without a graph it has no places, and no file.
 
-    Not atomic: give a folder that is itself put in place as a whole, see `folders.whole_folder`.
+    Not atomic: give a folder that is itself put in place as a whole, see `files.whole_folder`.
 
     Args:
       model: asked `describe(video)`: 'logits' [B, classes] and 'attention', place -> α [B, K, T', N, N].
-      clips: name -> uint8 [T, H, W, C], as the model takes them; no two of one `folders.folder_name`.
+      clips: name -> uint8 [T, H, W, C], as the model takes them; no two of one `files.folder_name`.
       drawn: names of those to draw one by one.
       labels: name -> true class, of the clips for which it is known.
       averaged: names of those that scales.png and scales.json are about; None: all.
@@ -79,10 +79,11 @@ def write_graph_pictures(directory: str, *, model, clips: Mapping[str, np.ndarra
         [clip.attention for clip in seen if averaged is None or clip.name in averaged])
     if not summary["places"]:
         return summary
-    os.makedirs(directory, exist_ok=True)
-    _write_json(os.path.join(directory, "scales.json"), summary)
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    write_json(directory / "scales.json", summary, ensure_ascii=False)
     attention_plots.save_scale_pairs(
-        os.path.join(directory, "scales.png"), summary["places"],
+        directory / "scales.png", summary["places"],
         title="\n".join(["Does the coarse node listen to the fine ones? "
                          f"Mean over {summary['clips']} clip{'s' if summary['clips'] > 1 else ''} and their frames",
                          *map(coarse_to_fine, summary["places"], summary["places"].values())]))
@@ -90,13 +91,12 @@ def write_graph_pictures(directory: str, *, model, clips: Mapping[str, np.ndarra
     for clip in seen:
         if clip.name in drawn:
             sections.append((f"{clip.name}: {_verdict(clip, class_names)}", _write_clip(directory, clip, class_names)))
-    with open(os.path.join(directory, "index.html"), "w", encoding="utf-8") as file:
-        file.write(_page(sections))
+    (directory / "index.html").write_text(_page(sections), encoding="utf-8")
     return summary
 
 
 def clip_facts(clip: SeenClip, class_names: Sequence[str]) -> dict[str, Any]:
-    """What clip.json holds: the classes, likeliest first, and each graph's numbers, see `attention_numbers`."""
+    """What clip.json holds: the classes, likeliest first, and each graph's numbers, see `attention_stats`."""
     frames, height, width, channels = clip.video.shape
     return {
         "clip": clip.name, "frames": frames, "height": height, "width": width, "channels": channels,
@@ -112,26 +112,26 @@ def _verdict(clip: SeenClip, class_names: Sequence[str]) -> str:
     return answer if clip.label is None else f"true: {class_names[clip.label]}   {answer}"
 
 
-def _write_clip(directory: str, clip: SeenClip, class_names: Sequence[str]) -> dict[str, str]:
+def _write_clip(directory: Path, clip: SeenClip, class_names: Sequence[str]) -> dict[str, str]:
     """Writes the folder of one clip and returns file -> caption, paths relative to `directory`."""
     folder = folder_name(clip.name)
-    os.makedirs(os.path.join(directory, folder))
+    (directory / folder).mkdir()
     files = {f"{folder}/regions.png": "Which node is which region"}
     places = list(clip.attention)
     middle = clip.video[len(clip.video) // 2]
-    overlay_panels.save_region_key(os.path.join(directory, folder, "regions.png"), middle,
-                                 max(map(attention_stats.count_scales, clip.attention.values())),
-                                 heading=["The regions, and the names of their nodes: scale (row, column)"])
+    overlay_panels.save_region_key(directory / folder / "regions.png", middle,
+                                   max(map(attention_stats.count_scales, clip.attention.values())),
+                                   heading=["The regions, and the names of their nodes: scale (row, column)"])
     for place in places:
         where = f", graph at {place}" if len(places) > 1 else ""
-        _write_place(os.path.join(directory, folder, place), clip, place,
+        _write_place(directory / folder / place, clip, place,
                      heading=f"{clip.name}{where}:   {_verdict(clip, class_names)}")
         files.update({f"{folder}/{place}-{name}": f"{caption}{where}" for name, caption in PICTURES.items()})
-    _write_json(os.path.join(directory, folder, "clip.json"), clip_facts(clip, class_names))
+    write_json(directory / folder / "clip.json", clip_facts(clip, class_names), ensure_ascii=False)
     return {**files, f"{folder}/clip.json": "All of it in numbers"}
 
 
-def _write_place(prefix: str, clip: SeenClip, place: str, *, heading: str) -> None:
+def _write_place(prefix: Path, clip: SeenClip, place: str, *, heading: str) -> None:
     attention, video = clip.attention[place], clip.video
     num_steps = attention.shape[1]
     steps = np.unique(np.linspace(0, num_steps - 1, min(MOST_STEPS, num_steps)).astype(int)).tolist()
@@ -139,16 +139,10 @@ def _write_place(prefix: str, clip: SeenClip, place: str, *, heading: str) -> No
     headings = {name: (caption, heading) for name, caption in PICTURES.items()}
     titles = {name: "\n".join(lines) for name, lines in headings.items()}
     frame_overlay.save_gif(f"{prefix}-animation.gif",
-                     overlay_panels.animation(video, attention, heading=headings["animation.gif"]))
+                           overlay_panels.animation(video, attention, heading=headings["animation.gif"]))
     overlay_panels.save_overlays(f"{prefix}-overlays.png", video, attention, steps=steps,
-                               heading=headings["overlays.png"])
+                                 heading=headings["overlays.png"])
     attention_plots.save_matrices(f"{prefix}-matrices.png", attention, steps=steps,
                                   step_names=[f"frame {names[step]}" for step in steps], title=titles["matrices.png"])
     attention_plots.save_mean_matrices(f"{prefix}-mean.png", attention, title=titles["mean.png"])
     attention_plots.save_curves(f"{prefix}-curves.png", attention, step_names=names, title=titles["curves.png"])
-
-
-def _write_json(path: str, values: Any) -> None:
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump(values, file, ensure_ascii=False)
-        file.write("\n")

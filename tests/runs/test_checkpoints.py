@@ -104,13 +104,13 @@ def test_what_a_killed_save_leaves_is_swept_and_nothing_else(folder):
     parts.step()
     parts.in_folder(folder).save()
     good = _names(folder)
-    directory = pathlib.Path(folder.checkpoint_dir)
+    directory = folder.checkpoint_dir
     (directory / "ckpt-2_temp").mkdir()
     (directory / "ckpt-2_temp" / "part-00000-of-00001.data-00000-of-00001").write_bytes(b"half")
     (directory / "checkpoint.tmp0123456789abcdef").write_text("half")
     (directory / "ckpt-2.data-00000-of-00001").write_bytes(b"renamed, but without its index")
     (directory / "notes.txt").write_text("mine")
-    removed = checkpoints.sweep_stale(str(directory))
+    removed = checkpoints.sweep_stale(directory)
     assert removed == ["checkpoint.tmp0123456789abcdef", "ckpt-2.data-00000-of-00001", "ckpt-2_temp"]
     assert _names(folder) == good | {"notes.txt"}
 
@@ -201,6 +201,37 @@ def test_a_second_trainer_in_the_folder_is_refused_until_the_first_has_gone(tmp_
         with pytest.raises(ConfigError, match=f"another trainer .*process {os.getpid()}"), RunFolder(path, _config()):
             pass
     with RunFolder(path, _config()):
+        pass
+
+
+def test_a_state_file_that_names_checkpoints_elsewhere_is_refused_and_those_stay(tmp_path):
+    victim = tmp_path / "other" / "checkpoints"
+    victim.mkdir(parents=True)
+    for name in ("ckpt-1.index", "ckpt-1.data-00000-of-00001"):
+        (victim / name).write_text("precious")
+    path = tmp_path / "run"
+    with RunFolder(path, _config()) as folder:
+        pass
+    (folder.checkpoint_dir / "checkpoint").write_text(
+        f'model_checkpoint_path: "{victim}/ckpt-1"\nall_model_checkpoint_paths: "{victim}/ckpt-1"\n')
+    with pytest.raises(ConfigError, match="expected checkpoints of this folder alone"), RunFolder(path, _config()):
+        pass
+    assert sorted(os.listdir(victim)) == ["ckpt-1.data-00000-of-00001", "ckpt-1.index"]
+
+
+def test_a_lock_that_is_a_link_or_a_pipe_is_refused_and_what_it_points_to_stays(tmp_path):
+    path = tmp_path / "run"
+    with RunFolder(path, _config()):
+        pass
+    (tmp_path / "victim").write_text("precious")
+    (path / "lock").unlink()
+    (path / "lock").symlink_to(tmp_path / "victim")
+    with pytest.raises(ConfigError, match="lock cannot be opened as a file of its own"), RunFolder(path, _config()):
+        pass
+    assert (tmp_path / "victim").read_text() == "precious"
+    (path / "lock").unlink()
+    os.mkfifo(path / "lock")
+    with pytest.raises(ConfigError, match="lock is no regular file"), RunFolder(path, _config()):
         pass
 
 
