@@ -18,7 +18,8 @@ import tensorflow as tf
 
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.common.files import sync_path
-from rstg_tf.runs.weight_average import WeightAverage, optimizer_variables
+from rstg_tf.common.keras_compat import optimizer_variables
+from rstg_tf.runs.weight_average import WeightAverage
 
 CHECKPOINT_PREFIX = "ckpt"
 # What TensorFlow raises for a checkpoint of another model, and for a damaged or shortened file.
@@ -64,7 +65,7 @@ class Checkpoints:
         self._best = tf.train.CheckpointManager(tf.train.Checkpoint(top1=self._top1, **parts), folder.best_dir,
                                                 max_to_keep=1, checkpoint_name=CHECKPOINT_PREFIX)
         self._present: set[str] = set()  # written or read by this process, so known to be whole
-        self._variables = [*model.variables, *optimizer_variables(optimizer), *(average.values if average else ())]
+        self._variables = [*model.weights, *optimizer_variables(optimizer), *(average.values if average else ())]
 
     def restore(self, say: Callable[[str], None] = print) -> int | None:
         """Everything from the newest checkpoint that can be read; returns its step, or None where there is none.

@@ -8,7 +8,6 @@ variable in a set of whole variables. Where it does decay, both take the same st
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Sequence
 
@@ -86,16 +85,6 @@ def build_optimizer(config: TrainConfig, *, total_steps: int, variables: Sequenc
     optimizer.exclude_from_weight_decay(var_list=[variable for variable in variables if len(variable.shape) < 2])
     optimizer.build(variables)
     return optimizer
-
-
-def apply_summed_gradients(optimizer, gradients: Sequence, variables: Sequence) -> None:
-    """One update in a replica, with gradients that are summed over the replicas already, so equal in all of them."""
-    if "skip_gradients_aggregation" in inspect.signature(optimizer.apply_gradients).parameters:
-        optimizer.apply_gradients(zip(gradients, variables), skip_gradients_aggregation=True)
-        return
-    # Keras 3 always sums over the replicas: each hands in its share.
-    replicas = tf.distribute.get_replica_context().num_replicas_in_sync
-    optimizer.apply_gradients(zip([gradient / replicas for gradient in gradients], variables))
 
 
 def clip_by_global_norm(gradients: Sequence, clip_norm: float):
