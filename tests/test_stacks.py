@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import recorded_runs
 import tensorflow as tf
+from keras_stack import HERE
 from tensorflow import keras
 
 from rstg_tf import build_model, flags, runs
@@ -23,7 +24,6 @@ pytestmark = pytest.mark.both_stacks
 
 ROOT = pathlib.Path(__file__).parents[1]
 FLAG_FILES = sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.flags"), *ROOT.glob("configs/*.flags")])
-HERE = "new" if hasattr(keras, "ops") else "old"
 OTHER = {"new": "old", "old": "new"}[HERE]
 # What other numerics change in the logits, whose values are about 1; see docs/stacks.md.
 ALLOWED = 2e-6

@@ -76,12 +76,15 @@ OPTIMIZERS = {
 }
 
 
+def rate_schedule(config: TrainConfig, total_steps: int) -> RateSchedule:
+    """The learning rate of each step of a run."""
+    return RateSchedule(rate=config.learning_rate, schedule=config.schedule, total_steps=total_steps,
+                        warmup_steps=config.warmup_steps, decay_at=config.decay_at, decay_factor=config.decay_factor)
+
+
 def build_optimizer(config: TrainConfig, *, total_steps: int, variables: Sequence) -> keras.optimizers.Optimizer:
     """The optimiser with its slots for `variables`; call it in the strategy's scope. Clipping is not part of it."""
-    schedule = RateSchedule(rate=config.learning_rate, schedule=config.schedule, total_steps=total_steps,
-                            warmup_steps=config.warmup_steps, decay_at=config.decay_at,
-                            decay_factor=config.decay_factor)
-    optimizer = OPTIMIZERS[config.optimizer](schedule, config)
+    optimizer = OPTIMIZERS[config.optimizer](rate_schedule(config, total_steps), config)
     optimizer.exclude_from_weight_decay(var_list=[variable for variable in variables if len(variable.shape) < 2])
     optimizer.build(variables)
     return optimizer
