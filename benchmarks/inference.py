@@ -90,7 +90,7 @@ def _model_works(config: ExperimentConfig, clips: int, precision: str) -> dict[t
         tf.TensorSpec(video.shape, tf.uint8))
     with tempfile.TemporaryDirectory() as folder:
         holder = tf.Module()
-        holder.weights = model.variables
+        holder.weights = model.weights
         path = os.path.join(folder, "model")
         tf.saved_model.save(holder, path, signatures=classify_clips(model, served_clip(config), ()),
                             options=tf.saved_model.SaveOptions(experimental_custom_gradients=False))

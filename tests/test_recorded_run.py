@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from golden_vectors import GOLDEN, assert_equals_golden
+from keras_stack import old_stack_alone
 
 import eval as eval_script
 import train
@@ -18,6 +19,7 @@ from rstg_tf import predict
 from rstg_tf.runs import open_run
 from rstg_tf.serving import saved_model
 
+pytestmark = pytest.mark.both_stacks
 RECORDED = GOLDEN / "recorded_run"
 
 
@@ -39,6 +41,7 @@ def test_its_checkpoint_evaluates_to_the_recorded_logits(recorded):
     assert found["media_ids"].tolist() == expected["media_ids"].tolist()
 
 
+@old_stack_alone
 def test_it_goes_on_from_the_middle_and_ends_with_the_recorded_logits(recorded, capsys):
     assert train.main(["--flagfile=run.flags", "--model_dir=run"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["step"] == 10

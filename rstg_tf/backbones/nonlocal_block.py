@@ -6,6 +6,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from rstg_tf.backbones.frozen_norm import FrozenNormConvolution
+from rstg_tf.common.keras_compat import track_kernel
 from rstg_tf.ops.dense import dense
 
 
@@ -34,6 +35,7 @@ class NonLocalBlock(keras.layers.Layer):
         self.out = FrozenNormConvolution(filters=channels, use_bias=True, gamma_initializer="zeros", name="out")
         for layer in (self.theta, self.phi, self.g):
             layer.build((None, None, None, None, channels))
+            track_kernel(layer)
         self.out.build((None, None, None, None, inner))
         super().build(input_shape)
 

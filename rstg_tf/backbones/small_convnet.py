@@ -5,6 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 from tensorflow import keras
 
+from rstg_tf.common.keras_compat import track_kernel
 from rstg_tf.ops.conv3x3 import SIDE, convolve
 
 
@@ -42,6 +43,7 @@ class SmallConvnet(keras.layers.Layer):
         channels = input_shape[-1]
         for convolution in self.convolutions:
             convolution.build((None, None, None, channels))
+            track_kernel(convolution)
             channels = self.filters
         super().build(input_shape)
 

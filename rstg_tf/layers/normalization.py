@@ -12,11 +12,10 @@ import dataclasses
 import tensorflow as tf
 from tensorflow import keras
 
-# Keras 3 takes the aggregation of a variable's replicas by name, Keras 2 as TensorFlow's enumeration.
-_KERAS_3 = hasattr(keras, "ops")
+from rstg_tf.common.keras_compat import FIRST_REPLICA
+
 # Whatever the policy, inputs arrive as they are and weights are read as float32; the output has the inputs' dtype.
 _FLOAT32_INSIDE = {"dtype": "float32", "autocast": False}
-FIRST_REPLICA = "only_first_replica" if _KERAS_3 else tf.VariableAggregation.ONLY_FIRST_REPLICA
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # no tuple: Keras 3 would cast what a layer is given in one

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 from tensorflow import keras
 
-from rstg_tf.layers.normalization import FIRST_REPLICA
+from rstg_tf.common.keras_compat import FIRST_REPLICA, track_kernel
 
 
 def vector_from_nodes(nodes, node_reduction: str = "sum"):
@@ -68,6 +68,7 @@ class Classifier(keras.layers.Layer):
     def build(self, input_shape):
         self.dropout.build(input_shape)
         self.dense.build((None, input_shape[-1]))
+        track_kernel(self.dense)
         super().build(input_shape)
 
     def call(self, features, training=False):

@@ -159,12 +159,13 @@ class RecurrentSpaceTimeGraph(keras.layers.Layer):
                 self.time_stage = self._temporal_stage("time", shape)
             if schedule.time_last:
                 self.last_time_stage = self._temporal_stage("last_time", shape)
-        self.stage_norms = {}
-        if self.stage_norm:
-            for name in ("space_stage", "time_stage", "last_time_stage"):
-                if getattr(self, name) is not None:
-                    self.stage_norms[name] = JointLayerNorm(trailing_axes=1, epsilon=1e-6, name=f"{name}_norm")
-                    self.stage_norms[name].build(shape)
+        # A layer holds them under the names of their stages: a checkpoint of Keras 3 does not find layers in dicts.
+        self.stage_norms = keras.layers.Layer(name="stage_norms", dtype=self.dtype_policy)
+        for name in ("last_time_stage", "space_stage", "time_stage"):  # the order of the weights in older checkpoints
+            if self.stage_norm and getattr(self, name) is not None:
+                norm = JointLayerNorm(trailing_axes=1, epsilon=1e-6, name=f"{name}_norm")
+                norm.build(shape)
+                setattr(self.stage_norms, name, norm)
 
     def _temporal_stage(self, name: str, shape):
         stage = TemporalStage(units=self.node_width, forget_bias=self.forget_bias, name=name, dtype=self.dtype_policy)
@@ -279,8 +280,12 @@ class RecurrentSpaceTimeGraph(keras.layers.Layer):
         updated, _ = self.space_stage(series, earlier, positions=positions, training=training, over_time=True)
         return self._joined(nodes, tf.transpose(updated, [0, 2, 1, 3]))
 
+    def norm_of_stage(self, name: str) -> JointLayerNorm | None:
+        """The norm at the entrance of 'space_stage', 'time_stage' or 'last_time_stage'; None where it has none."""
+        return getattr(self.stage_norms, name, None)
+
     def _normed(self, name: str, nodes):
-        return apply_norm(self.stage_norms.get(name), nodes, False)
+        return apply_norm(self.norm_of_stage(name), nodes, False)
 
     def _joined(self, nodes, updated):
         return nodes + updated if self.residual_stages else updated

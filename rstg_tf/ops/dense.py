@@ -5,6 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 from tensorflow import keras
 
+from rstg_tf.common.keras_compat import track_kernel
 from rstg_tf.ops.cast_cache import cast_weight
 
 
@@ -48,6 +49,10 @@ def _sizes(values) -> list:
 @keras.utils.register_keras_serializable("rstg", name="RowsDense")  # the name that saved models hold
 class FlatDense(keras.layers.Dense):
     """`keras.layers.Dense`, computed by `dense`: [..., C] -> [..., units]."""
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        track_kernel(self)
 
     def call(self, inputs):
         return dense(inputs, self.kernel, self.bias, self.activation)

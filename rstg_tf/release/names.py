@@ -130,10 +130,11 @@ def graph_entries(prefix: str, graph) -> Iterator[Entry]:
     if graph.resize is not None:
         yield from _dense(f"{prefix}conv2d", graph.resize, leading=2)
         yield from norm_entries(f"{prefix}before_graf2", graph.resize_norm)
-    for stage, norm in graph.stage_norms.items():
-        role = {"time_stage": "intern", "space_stage": "space", "last_time_stage": "extern"}[stage]
-        yield _whole(f"{prefix}{role}_stage_norm/gamma", norm.gamma)
-        yield _whole(f"{prefix}{role}_stage_norm/beta", norm.beta)
+    for stage, role in (("space_stage", "space"), ("time_stage", "intern"), ("last_time_stage", "extern")):
+        norm = graph.norm_of_stage(stage)
+        if norm is not None:
+            yield _whole(f"{prefix}{role}_stage_norm/gamma", norm.gamma)
+            yield _whole(f"{prefix}{role}_stage_norm/beta", norm.beta)
     if graph.time_stage is not None:
         yield from _lstm(prefix, graph.time_stage)
     if graph.space_stage is not None:

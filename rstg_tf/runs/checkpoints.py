@@ -17,7 +17,8 @@ import tensorflow as tf
 
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.common.files import remove, sync_path
-from rstg_tf.runs.weight_average import WeightAverage, optimizer_variables
+from rstg_tf.common.keras_compat import optimizer_variables
+from rstg_tf.runs.weight_average import WeightAverage
 
 CHECKPOINT_PREFIX = "ckpt"
 # What TensorFlow raises for a checkpoint of another model, and for a damaged or shortened file.
@@ -33,8 +34,8 @@ def check_state_file(directory: Path) -> None:
     state = tf.train.get_checkpoint_state(str(directory))
     elsewhere = [path for path in state.all_model_checkpoint_paths if Path(path).parent != directory] if state else []
     if elsewhere:
-        raise ConfigError(f"{directory / 'checkpoint'} names {elsewhere[0]}: expected checkpoints of this folder alone. "
-                          "If they are to be kept, move the file `checkpoint` away, or give another --model_dir.")
+        raise ConfigError(f"{directory / 'checkpoint'} names {elsewhere[0]}: expected checkpoints of this folder "
+                          "alone. Move the file `checkpoint` away, or give another --model_dir.")
 
 
 def sweep_stale(directory: Path) -> list[str]:
@@ -72,7 +73,7 @@ class Checkpoints:
         self._best = tf.train.CheckpointManager(tf.train.Checkpoint(top1=self._top1, **parts), str(folder.best_dir),
                                                 max_to_keep=1, checkpoint_name=CHECKPOINT_PREFIX)
         self._present: set[str] = set()  # written or read by this process, so known to be whole
-        self._variables = [*model.variables, *optimizer_variables(optimizer), *(average.values if average else ())]
+        self._variables = [*model.weights, *optimizer_variables(optimizer), *(average.values if average else ())]
 
     def restore(self, say: Callable[[str], None] = print) -> int | None:
         """Everything from the newest checkpoint that can be read; returns its step, or None where there is none.

@@ -1,6 +1,7 @@
 """The folder of a run: one trainer at a time, one experiment, one set of records.
 
-    config.json  train_dataset.json  test_dataset.json  checkpoints/ckpt-STEP.*  checkpoints/best/  tensorboard/  lock
+    config.json  stack.json  train_dataset.json  test_dataset.json  checkpoints/ckpt-STEP.*  checkpoints/best/
+    tensorboard/  lock
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from rstg_tf.common.files import read_text, remove_abandoned, write_text
 from rstg_tf.config import ExperimentConfig
 from rstg_tf.flags import FIELDS
 from rstg_tf.runs.checkpoints import CHECKPOINT_PREFIX, check_state_file, sweep_stale
+from rstg_tf.runs.stack import STACK_FILE, check_same_stack, stack_record
 
 # Settings that a run may change when it goes on: none of them changes what a step computes.
 CHANGEABLE = frozenset("""num_steps num_epochs print_every save_every save_minutes keep_checkpoints eval_every
@@ -30,7 +32,8 @@ class RunFolder:
     On entry: makes the folder, takes its lock, compares `config` and `manifests` (name -> text of a data set's
     dataset.json) with those that the run has begun with, writes them where they are new, sweeps what a kill left.
 
-    Raises ConfigError when another process trains in it, or when a setting differs that a run cannot change.
+    Raises ConfigError when another process trains in it, when a setting differs that a run cannot change, or when its
+    checkpoints are of the other stack.
     """
 
     def __init__(self, path: str | os.PathLike, config: ExperimentConfig, manifests: Mapping[str, str] | None = None):
@@ -43,7 +46,7 @@ class RunFolder:
         self._lock = None
 
     def __enter__(self) -> RunFolder:
-        check_same_experiment(self.path, self._config)  # before anything is made or changed
+        self._check_same_run()  # before anything is made or changed
         self._is_new = not self.path.exists()
         try:
             self.best_dir.mkdir(parents=True, exist_ok=True)
@@ -51,8 +54,9 @@ class RunFolder:
             raise ConfigError(f"--model_dir={self.path}: cannot be made ({error.strerror}).") from error
         self._lock = _take_lock(self.path)
         try:
-            check_same_experiment(self.path, self._config)
+            self._check_same_run()
             self._keep_manifests()
+            self._keep_stack()
             write_text(self.path / "config.json", self._config.to_json())
             for directory in (self.checkpoint_dir, self.best_dir):
                 check_state_file(directory)
@@ -68,6 +72,15 @@ class RunFolder:
         if self._is_new and is_empty and kind is not None and issubclass(kind, ConfigError):
             shutil.rmtree(self.path, ignore_errors=True)  # a refused command leaves nothing that blocks the next one
         self._lock.close()  # the lock goes with the descriptor, also when the process is killed
+
+    def _check_same_run(self) -> None:
+        check_same_experiment(self.path, self._config)
+        check_same_stack(self.path)
+
+    def _keep_stack(self) -> None:
+        record = stack_record(self.path)
+        if record is not None:
+            write_text(self.path / STACK_FILE, record)
 
     def _keep_manifests(self) -> None:
         for name, text in self._manifests.items():

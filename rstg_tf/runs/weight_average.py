@@ -7,11 +7,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-
-def optimizer_variables(optimizer) -> list:
-    """Its step and slots."""
-    variables = optimizer.variables
-    return list(variables() if callable(variables) else variables)  # a method in Keras 2, a property in Keras 3
+from rstg_tf.common.keras_compat import tensorflow_variable
 
 
 class WeightAverage(tf.Module):
@@ -32,7 +28,8 @@ class WeightAverage(tf.Module):
         count = tf.cast(step, tf.float32)
         kept = tf.minimum(self.momentum, (1.0 + count) / (10.0 + count))
         for value, variable in zip(self.values, variables):
-            self._strategy.extended.update(value, _move_towards, args=(_raw(variable), kept), group=False)
+            weight = tensorflow_variable(variable)
+            self._strategy.extended.update(value, _move_towards, args=(weight, kept), group=False)
 
     def swap(self, variables: Sequence) -> None:
         """Exchanges averages and weights; a second call puts both back to the same bits."""
@@ -61,8 +58,3 @@ def swapped(average: WeightAverage | None, variables: Sequence):
 
 def _move_towards(average, weight, kept) -> None:
     average.assign(kept * average + (1.0 - kept) * tf.convert_to_tensor(weight))
-
-
-def _raw(variable):
-    """The tf.Variable of a Keras 3 variable; Keras 2's is one."""
-    return getattr(variable, "value", variable) if not isinstance(variable, tf.Variable) else variable

@@ -115,8 +115,10 @@ def _weights(model):
     """The variables alone: a tracked Keras model would be saved layer by layer, which no signature needs."""
     import tensorflow as tf
 
+    from rstg_tf.common.keras_compat import tensorflow_variable
+
     holder = tf.Module(name="rstg")
-    holder.weights = [weight if isinstance(weight, tf.Variable) else weight.value for weight in model.variables]
+    holder.weights = [tensorflow_variable(weight) for weight in model.weights]
     return holder
 
 

@@ -22,7 +22,7 @@ from rstg_tf.release.warm_start import restore_weights
 from rstg_tf.runs.checkpoints import Checkpoints, restore_for_inference
 from rstg_tf.runs.run_folder import RunFolder
 from rstg_tf.runs.weight_average import WeightAverage, swapped
-from rstg_tf.training.optimizers import build_optimizer
+from rstg_tf.training.optimizers import build_optimizer, rate_schedule
 from rstg_tf.training.progress import Meter, Progress, TrainingMetrics, clock, duration, say
 from rstg_tf.training.tensorboard import AttentionProbe, TensorBoardWriter
 from rstg_tf.training.train_step import NonFiniteError, StepMetrics, TrainStep
@@ -110,12 +110,13 @@ class _Loop:
 
     def __init__(self, settings: TrainConfig, *, step: TrainStep, model, optimizer, average, checkpoints: Checkpoints,
                  signals: StopSignals, total_steps: int, evaluate, sample_video, board: TensorBoardWriter):
-        self.settings, self.step, self.model, self.optimizer, self.average = settings, step, model, optimizer, average
+        self.settings, self.step, self.model, self.average = settings, step, model, average
         self.checkpoints, self.signals, self.total_steps = checkpoints, signals, total_steps
         self.evaluate = evaluate if settings.eval_every else None
         self.board = board
         self.entropy = AttentionProbe(model, sample_video and sample_video())
         self.done = int(optimizer.iterations.numpy())
+        self.rate = rate_schedule(settings, total_steps)
         self.last: TrainingMetrics | None = None
         self.meter = Meter(total_steps=total_steps, batch_size=settings.batch_size)
         self.progress = Progress(total_steps=total_steps, first_step=self.done)
@@ -170,7 +171,8 @@ class _Loop:
         self.progress.advance(int(sums.steps))
 
     def _report(self) -> None:
-        rate = float(self.optimizer.learning_rate.numpy())
+        # The last step's: that of `optimizer.learning_rate` is with Keras 3 the next step's.
+        rate = float(self.rate(self.done - 1))
         self.last = self.meter.report(step=self.done, rate=rate)
         self.progress.show(self.last)
         self.board.report(self.last)

@@ -8,7 +8,6 @@ variable in a set of whole variables. Where it does decay, both take the same st
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Sequence
 
@@ -77,25 +76,18 @@ OPTIMIZERS = {
 }
 
 
+def rate_schedule(config: TrainConfig, total_steps: int) -> RateSchedule:
+    """The learning rate of each step of a run."""
+    return RateSchedule(rate=config.learning_rate, schedule=config.schedule, total_steps=total_steps,
+                        warmup_steps=config.warmup_steps, decay_at=config.decay_at, decay_factor=config.decay_factor)
+
+
 def build_optimizer(config: TrainConfig, *, total_steps: int, variables: Sequence) -> keras.optimizers.Optimizer:
     """The optimiser with its slots for `variables`; call it in the strategy's scope. Clipping is not part of it."""
-    schedule = RateSchedule(rate=config.learning_rate, schedule=config.schedule, total_steps=total_steps,
-                            warmup_steps=config.warmup_steps, decay_at=config.decay_at,
-                            decay_factor=config.decay_factor)
-    optimizer = OPTIMIZERS[config.optimizer](schedule, config)
+    optimizer = OPTIMIZERS[config.optimizer](rate_schedule(config, total_steps), config)
     optimizer.exclude_from_weight_decay(var_list=[variable for variable in variables if len(variable.shape) < 2])
     optimizer.build(variables)
     return optimizer
-
-
-def apply_summed_gradients(optimizer, gradients: Sequence, variables: Sequence) -> None:
-    """One update in a replica, with gradients that are summed over the replicas already, so equal in all of them."""
-    if "skip_gradients_aggregation" in inspect.signature(optimizer.apply_gradients).parameters:
-        optimizer.apply_gradients(zip(gradients, variables), skip_gradients_aggregation=True)
-        return
-    # Keras 3 always sums over the replicas: each hands in its share.
-    replicas = tf.distribute.get_replica_context().num_replicas_in_sync
-    optimizer.apply_gradients(zip([gradient / replicas for gradient in gradients], variables))
 
 
 def clip_by_global_norm(gradients: Sequence, clip_norm: float):

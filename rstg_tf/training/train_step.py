@@ -8,9 +8,10 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from rstg_tf.common.errors import ConfigError
+from rstg_tf.common.keras_compat import apply_summed_gradients
 from rstg_tf.config import TrainConfig
 from rstg_tf.runs.weight_average import WeightAverage
-from rstg_tf.training.optimizers import apply_summed_gradients, clip_by_global_norm
+from rstg_tf.training.optimizers import clip_by_global_norm
 
 
 class NonFiniteError(RuntimeError):

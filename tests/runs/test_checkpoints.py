@@ -13,10 +13,11 @@ from tensorflow import keras
 
 from rstg_tf import config, flags
 from rstg_tf.common.errors import ConfigError
+from rstg_tf.common.keras_compat import optimizer_variables
 from rstg_tf.runs import checkpoints
 from rstg_tf.runs.checkpoints import CheckpointError, Checkpoints, restore_for_inference
 from rstg_tf.runs.run_folder import RunFolder
-from rstg_tf.runs.weight_average import WeightAverage, optimizer_variables
+from rstg_tf.runs.weight_average import WeightAverage
 
 
 class Parts:
@@ -39,7 +40,7 @@ class Parts:
             self.average.update(variables, self.optimizer.iterations)
 
     def state(self) -> list[np.ndarray]:
-        variables = [*self.model.variables, *optimizer_variables(self.optimizer),
+        variables = [*self.model.weights, *optimizer_variables(self.optimizer),
                      *(self.average.values if self.average else ())]
         return [variable.numpy() for variable in variables]
 

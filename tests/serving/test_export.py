@@ -102,7 +102,7 @@ def test_names_settings_and_what_every_signature_takes_travel_with_the_model(ser
 def test_the_saved_model_holds_the_networks_variables_once_and_no_layers(served):
     names = [name for name, _ in tf.train.list_variables(os.path.join(served.path, "variables", "variables"))
              if name.startswith("weights")]
-    assert len(names) == len(served.model.variables)
+    assert len(names) == len(served.model.weights)
 
 
 def test_a_server_finds_a_request_for_clips_and_one_for_frames_to_warm_up_with(served):

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from rstg_tf.common import devices
 from rstg_tf.common.choices import OPTIMIZERS
+from rstg_tf.common.keras_compat import apply_summed_gradients
 from rstg_tf.config import TrainConfig
 from rstg_tf.runs import weight_average
 from rstg_tf.training import optimizers
@@ -29,7 +30,7 @@ def _steps(config: TrainConfig, gradients, steps: int, replicas: int = 1):
         optimizer = optimizers.build_optimizer(config, total_steps=steps, variables=variables)
 
     def update():
-        optimizers.apply_summed_gradients(optimizer, [tf.constant(gradient) for gradient in gradients], variables)
+        apply_summed_gradients(optimizer, [tf.constant(gradient) for gradient in gradients], variables)
 
     @tf.function
     def step():

@@ -20,10 +20,11 @@ from rstg_tf.backbones.small_convnet import SmallConvnet
 from rstg_tf.common import devices
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.common.interrupts import StopSignals
+from rstg_tf.common.keras_compat import optimizer_variables
 from rstg_tf.config import TrainConfig
 from rstg_tf.model import build_model
 from rstg_tf.runs import checkpoints
-from rstg_tf.runs.weight_average import WeightAverage, optimizer_variables
+from rstg_tf.runs.weight_average import WeightAverage
 from rstg_tf.training import loop, train_step
 from rstg_tf.training.optimizers import build_optimizer
 
@@ -42,7 +43,7 @@ class Trainer:
 
     def state(self) -> list[np.ndarray]:
         """Everything that a step changes."""
-        variables = [*self.model.variables, *optimizer_variables(self.optimizer),
+        variables = [*self.model.weights, *optimizer_variables(self.optimizer),
                      *(self.average.values if self.average else ())]
         return [variable.numpy() for variable in variables]
 
