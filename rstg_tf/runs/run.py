@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import glob
-import json
 import os
 
 from rstg_tf.common.errors import ConfigError
-from rstg_tf.common.files import read_text
 from rstg_tf.common.interrupts import check_interrupts
+from rstg_tf.common.text import read_json, read_text_file
 from rstg_tf.config import ExperimentConfig
 
 RUNS_DIR = "runs"
@@ -32,7 +31,7 @@ class Run:
         for split in ("train", "test"):
             path = os.path.join(self.path, f"{split}_dataset.json")
             if os.path.exists(path):
-                return tuple(json.loads(read_text(path))["classes"])
+                return tuple(_classes(path))
         return tuple(f"class {label}" for label in range(self.config.model.num_classes))
 
     def precision(self, choice: str) -> str:
@@ -74,9 +73,9 @@ def open_run(model_dir: str = "", checkpoint: str = "", *, runs_dir: str = RUNS_
         raise ConfigError(f"--model_dir={model_dir}: no checkpoint in {os.path.join(model_dir, 'checkpoints')} yet; "
                           "let train.py write one (see --save_every).")
     try:
-        config = ExperimentConfig.from_json(read_text(path))
-    except (json.JSONDecodeError, TypeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}.") from error
+        config = ExperimentConfig.from_json(read_text_file(path, named=path))
+    except ConfigError as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
     return Run(path=model_dir, config=config, checkpoint=checkpoint or None)
 
 
@@ -99,6 +98,14 @@ def _split_checkpoint_path(path: str) -> tuple[str, str]:
     if os.path.basename(directory) != "checkpoints":
         raise ConfigError(f"--checkpoint={path}: expected a step, 'best', or a path RUN/checkpoints/ckpt-STEP.")
     return os.path.dirname(directory) or ".", name
+
+
+def _classes(path: str) -> list[str]:
+    manifest = read_json(path, named=path)
+    classes = manifest.get("classes") if isinstance(manifest, dict) else None
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise ConfigError(f"{path}: holds no list of classes; copy the data set's dataset.json there again.")
+    return classes
 
 
 def _checkpoints(run: str) -> list[str]:
