@@ -16,6 +16,7 @@ from absl import flags as absl_flags
 
 from rstg_tf.common.command_line import failed, parse_flags
 from rstg_tf.common.errors import ConfigError
+from rstg_tf.common.flag_files import FlagValues
 
 RUNS = 7
 WARM_UP_RUNS = 2  # the first traces, the second fills the allocator's and oneDNN's caches
@@ -134,7 +135,7 @@ def run_command(name: str, doc: str, arguments: Sequence[str], *,
     times nothing. Beside ConfigError, `mistakes` are errors in how it was called: one sentence, exit code 2.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow logs harmless lines as errors when there is no GPU
-    values = absl_flags.FlagValues()
+    values = FlagValues()
     absl_flags.DEFINE_boolean("help", False, "show the flags", short_name="h", flag_values=values)
     absl_flags.DEFINE_string("json", None, "file to write the numbers to", flag_values=values)
     if runs is not None:

@@ -28,6 +28,7 @@ from rstg_tf.common.choices import (
     require_choice,
 )
 from rstg_tf.common.errors import ConfigError
+from rstg_tf.common.text import parse_json
 
 
 def _require(condition: bool, message: str) -> None:
@@ -258,7 +259,13 @@ class ExperimentConfig:
     @classmethod
     def from_json(cls, text: str) -> ExperimentConfig:
         """Inverse of `to_json`. Raises ConfigError for keys that no field has: they would be silently lost."""
-        return _from_mapping(cls, json.loads(text), "config").check()
+        values = parse_json(text, named="config")
+        try:
+            return _from_mapping(cls, values, "config").check()
+        except ConfigError:
+            raise
+        except (TypeError, ValueError, AttributeError, KeyError) as error:
+            raise ConfigError(f"config: a value is of another kind than its setting ({error}).") from error
 
 
 def _from_mapping(cls: type, values: Mapping[str, Any], where: str) -> Any:

@@ -15,6 +15,7 @@ from absl import flags as absl_flags
 
 from rstg_tf.common.command_line import parse_flags
 from rstg_tf.common.errors import ConfigError
+from rstg_tf.common.flag_files import FlagValues
 from rstg_tf.config import DataConfig, ExperimentConfig, GraphConfig, ModelConfig, TrainConfig
 
 SECTIONS = {"model": ModelConfig, "graph": GraphConfig, "data": DataConfig, "train": TrainConfig}
@@ -167,7 +168,7 @@ def parse(arguments: Sequence[str]) -> absl_flags.FlagValues:
 
     Raises ConfigError naming the flag for unknown flags, values of another type and arguments that are no flag.
     """
-    flag_values = absl_flags.FlagValues()
+    flag_values = FlagValues()
     define_flags(flag_values)
     parse_flags(flag_values, arguments)
     return flag_values

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 import re
 import shutil
@@ -26,7 +25,7 @@ from collections.abc import Iterator, Sequence
 
 from absl import flags as absl_flags
 
-from rstg_tf.common.command_line import failed, run_program
+from rstg_tf.common.command_line import failed, json_line, run_program
 from rstg_tf.common.errors import ConfigError, VideoError
 from rstg_tf.evaluation.metrics import ranking
 from rstg_tf.inference.classifier import Classifier, exported_classifier, run_classifier
@@ -214,7 +213,7 @@ def run(flags: absl_flags.FlagValues, classifier: Classifier) -> None:
             if table:
                 say(f"annotated video: {flags.out}")
     if flags.json:
-        say(json.dumps(found, ensure_ascii=False))
+        say(json_line(found))
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -26,6 +26,7 @@ from datasets.sync_mnist.presets import PRESETS
 from datasets.sync_mnist.writing import CLIPS_PER_SHARD, write_dataset
 from rstg_tf.common.command_line import failed, parse_flags, run_program
 from rstg_tf.common.errors import ConfigError
+from rstg_tf.common.flag_files import FlagValues
 
 NAME = "datasets.sync_mnist"
 
@@ -86,7 +87,7 @@ def _arguments_from_flags(values: absl_flags.FlagValues) -> dict[str, Any]:
 def main(arguments: Sequence[str]) -> int:
     """Runs the command with `arguments`, the program's name excluded; returns the exit code."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow logs harmless lines as errors when there is no GPU
-    values = absl_flags.FlagValues()
+    values = FlagValues()
     _define_flags(values)
     try:
         parse_flags(values, arguments)

@@ -16,6 +16,7 @@ from datasets.records.shard_notes import REJECTED_FILE, TooManyRejectedError
 from datasets.videos.writing import VIDEOS_PER_SHARD, Written
 from rstg_tf.common.command_line import failed, parse_flags
 from rstg_tf.common.errors import ConfigError, VideoError
+from rstg_tf.common.flag_files import FlagValues
 
 _WRITING_FLAGS = ("videos_per_shard", "num_processes", "worker_index", "num_workers", "max_bad_fraction", "seed")
 
@@ -60,7 +61,7 @@ def run_command(
     0: done; 1: the data or the machine is at fault; 2: wrong use.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow logs harmless lines as errors when there is no GPU
-    values = absl_flags.FlagValues()
+    values = FlagValues()
     define_flags(values)
     try:
         parse_flags(values, arguments)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import select
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from absl import flags as absl_flags
 
@@ -39,8 +42,12 @@ def run_program(main: Callable[[Sequence[str]], int], *, name: str, interrupted:
     """Ends the process with what `main` returns for the command line; after Ctrl-C with 130 and what that means.
 
     A program that is done before it notices an interrupt that was lost (see `kept_interrupts`) ends as it would. Where
-    who reads standard output leaves, as `head` does, the end is 1, without a word.
+    who reads standard output leaves, as `head` does, the end is 1, without a word. What the terminal's encoding lacks,
+    be it a sign or a byte in a file's name, is written as an escape (\\xd7).
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         with kept_interrupts():
             try:
@@ -58,6 +65,12 @@ def run_program(main: Callable[[Sequence[str]], int], *, name: str, interrupted:
         sys.exit(1)
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Python's own end takes a second: how it ended has been said
+
+
+def json_line(values: Any) -> str:
+    """Values as a line of JSON for standard output: in plain letters where that can write them, else in escapes."""
+    is_unicode = (getattr(sys.stdout, "encoding", None) or "ascii").lower().replace("-", "").startswith("utf")
+    return json.dumps(values, ensure_ascii=not is_unicode)
 
 
 def _left_unread() -> bool:

@@ -6,11 +6,10 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
 from rstg_tf import flags
 from rstg_tf.common.choices import RESNET_STAGES
 from rstg_tf.common.errors import ConfigError
+from rstg_tf.common.text import parse_yaml, read_text_file
 from rstg_tf.config import DataConfig, ExperimentConfig, GraphConfig, ModelConfig, TrainConfig
 
 # Keys that change nothing here: no code of the release reads them, or they are about its bookkeeping.
@@ -34,7 +33,7 @@ def config_from_release(source: Mapping[str, Any] | str | os.PathLike) -> Experi
     Raises ConfigError for an unreadable file, a key that the release does not know and values that cannot work.
     """
     values = dict(source) if isinstance(source, Mapping) else _read_yaml(os.fspath(source))
-    unknown = sorted(set(values) - _PLAIN_KEYS - _SPECIAL_KEYS - _IGNORED)
+    unknown = sorted(map(str, set(values) - _PLAIN_KEYS - _SPECIAL_KEYS - _IGNORED))
     if unknown:
         raise ConfigError(f"unknown key {', '.join(unknown)} in a configuration of the release; its code reads "
                           f"{', '.join(sorted(_PLAIN_KEYS | _SPECIAL_KEYS))}.")
@@ -57,11 +56,7 @@ _SPECIAL_KEYS = {"dataset", "multihead_att", "use_positional_emb", "dim_map", "p
 
 
 def _read_yaml(path: str) -> dict[str, Any]:
-    try:
-        with open(path, encoding="utf-8") as file:
-            values = yaml.safe_load(file)
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read as YAML ({error}).") from error
+    values = parse_yaml(read_text_file(path, named=path), named=path)
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected keys with values, found {type(values).__name__}.")
     return values
@@ -78,11 +73,18 @@ def _plain_settings(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             value = _truth(field.flag, value)
         else:
             try:
-                value = kind("none" if value == "None" else value)
-            except (TypeError, ValueError) as error:
+                value = _as(kind, "none" if value == "None" else value)
+            except (TypeError, ValueError, OverflowError) as error:
                 raise ConfigError(f"{field.flag}: {value!r} is no {kind.__name__}.") from error
         settings[field.section][field.field] = value
     return settings
+
+
+def _as(kind: type, value: Any) -> Any:
+    """A value, be it written as text, as this kind; raises TypeError or ValueError where something would be lost."""
+    if not isinstance(value, (str, int, float)) or (kind is int and isinstance(value, float) and value % 1):
+        raise ValueError(value)
+    return kind(value)
 
 
 def _truth(key: str, value: Any) -> bool:
@@ -97,14 +99,18 @@ def _special_graph_settings(values: Mapping[str, Any]) -> dict[str, Any]:
         settings["attention_heads"] = flags.MULTI_HEADS
     positions = values.get("use_positional_emb", False)
     if positions != "none" and _truth("use_positional_emb", positions):
-        settings["positional_map_size"] = int(values.get("dim_map", flags.POSITIONAL_MAP_SIZE))
+        size = values.get("dim_map", flags.POSITIONAL_MAP_SIZE)
+        try:
+            settings["positional_map_size"] = _as(int, size)
+        except (ValueError, OverflowError) as error:
+            raise ConfigError(f"dim_map: {size!r} is no int.") from error
     return settings
 
 
 def _special_model_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     backbone = values.get("backbone_model", "simple_c2d")
-    graph_places = _places(values.get("place_graph", "final"))
-    nonlocal_places = _places(values.get("place_nonlocal", "none"))
+    graph_places, nonlocal_places = (_places(key, values.get(key, default)) for key, default in
+                                     (("place_graph", "final"), ("place_nonlocal", "none")))
     if backbone == "non-local" and not graph_places:
         nonlocal_places = tuple(place for place in RESNET_STAGES if place in ("res3", "res4", *nonlocal_places))
     elif backbone == "c2d":
@@ -116,5 +122,7 @@ def _special_model_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def _places(text: str) -> tuple[str, ...]:
+def _places(key: str, text: Any) -> tuple[str, ...]:
+    if not isinstance(text, str):
+        raise ConfigError(f"{key}: {text!r} names no places; expected such as res3-res4, final, none.")
     return () if text == "none" else tuple(text.split("-"))

@@ -6,13 +6,12 @@ Needs no TensorFlow until weights are loaded, so that a command with a wrong fol
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from pathlib import Path
 
 from rstg_tf.common.errors import ConfigError
-from rstg_tf.common.files import read_text
 from rstg_tf.common.interrupts import check_interrupts
+from rstg_tf.common.text import read_json, read_text_file
 from rstg_tf.config import ExperimentConfig
 
 RUNS_DIR = "runs"
@@ -32,7 +31,7 @@ class Run:
         for split in ("train", "test"):
             path = self.path / f"{split}_dataset.json"
             if path.exists():
-                return tuple(json.loads(read_text(path))["classes"])
+                return tuple(_classes(path))
         return tuple(f"class {label}" for label in range(self.config.model.num_classes))
 
     def precision(self, choice: str) -> str:
@@ -75,9 +74,9 @@ def open_run(model_dir: str | os.PathLike = "", checkpoint: str = "", *, runs_di
         raise ConfigError(f"--model_dir={folder}: no checkpoint in {folder / 'checkpoints'} yet; let train.py write "
                           "one (see --save_every).")
     try:
-        config = ExperimentConfig.from_json(read_text(path))
-    except (json.JSONDecodeError, TypeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}.") from error
+        config = ExperimentConfig.from_json(read_text_file(path, named=str(path)))
+    except ConfigError as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
     return Run(path=folder, config=config, checkpoint=checkpoint or None)
 
 
@@ -99,6 +98,14 @@ def _split_checkpoint_path(path: Path) -> tuple[Path, str]:
     if directory.name != "checkpoints":
         raise ConfigError(f"--checkpoint={path}: expected a step, 'best', or a path RUN/checkpoints/ckpt-STEP.")
     return directory.parent, name
+
+
+def _classes(path: Path) -> list[str]:
+    manifest = read_json(path, named=str(path))
+    classes = manifest.get("classes") if isinstance(manifest, dict) else None
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise ConfigError(f"{path}: holds no list of classes; copy the data set's dataset.json there again.")
+    return classes
 
 
 def _checkpoints(run: Path) -> list[Path]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from absl import flags as absl_flags
 
 from rstg_tf.common.command_line import parse_flags
+from rstg_tf.common.flag_files import FlagValues
 
 
 def parse_run_flags(arguments: Sequence[str], define: Callable[[absl_flags.FlagValues], None], *,
@@ -17,7 +18,7 @@ def parse_run_flags(arguments: Sequence[str], define: Callable[[absl_flags.FlagV
 
     Raises ConfigError naming the flag for unknown flags, values of another type and arguments that are no flag.
     """
-    flags = absl_flags.FlagValues()
+    flags = FlagValues()
     absl_flags.DEFINE_string("model_dir", "", "folder of the run; unless given, the newest under runs/",
                              flag_values=flags)
     absl_flags.DEFINE_string("checkpoint", "", "a step, 'best', or a path RUN/checkpoints/ckpt-STEP; unless given, the "

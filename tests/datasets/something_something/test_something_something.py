@@ -165,8 +165,8 @@ def test_label_files_that_do_not_belong_together_are_refused(
 @pytest.mark.parametrize(("name", "content", "message"), [
     ("a.csv", b"11;Holding something\n11;Holding something\n", "the video id '11' comes twice"),
     ("a.csv", b"11;Flying something\n", "video 11 has the template 'Flying something', which is none of the 3 classes"),
-    ("a.csv", b"id,label\n11,Holding something\n12;x\n", "row 1 is 'id,label'; expected 'id;template'"),
-    ("a.csv", b"\xff\xfe\x00\x01", "neither CSV, JSON nor a pickle"), ("a.csv", b"  \n", "is empty"),
+    ("a.csv", b"id,label\n11,Holding something\n12;x\n", "row 3 is '12;x'; expected 'id,template'"),
+    ("a.csv", b"a\nb\xff\n", "line 2 holds the byte 0xff, which is no UTF-8"), ("a.csv", b"  \n", "is empty"),
     ("a.json", b"[{\"id\": 1}, {\"id\": 1}]", "the video id '1' comes twice"),
     ("a.json", b"[1, 2]", "expected a list of"), ("a.json", b"{\"a\": 0", "no readable JSON"),
     ("a.json", b"{\"a\": \"0\", \"b\": \"2\"}", "2 classes have the indices 0 to 2"),
@@ -222,7 +222,7 @@ def test_wrong_flags_end_with_exit_code_2_and_one_sentence(capsys, arguments, me
 
 
 def test_a_refused_command_does_not_pay_for_importing_tensorflow():
-    script = ("import sys; from datasets.something_something import main; code = main(['--version=v1'])\n"
+    script = ("import sys; from datasets.something_something.__main__ import main; code = main(['--version=v1'])\n"
               "print(code, 'tensorflow' in sys.modules)")
     finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True,
                               cwd=Path(__file__).parents[3])

@@ -295,7 +295,8 @@ def test_the_demo_cannot_be_solved_by_recognising_digits():
 
 def test_neither_a_worker_nor_a_refused_command_pays_for_importing_tensorflow():
     script = (
-        "import sys; from datasets.sync_mnist import main; code = main(['--split=test', '--out_dir=x', '--canvas=9'])\n"
+        "import sys; from datasets.sync_mnist.__main__ import main\n"
+        "code = main(['--split=test', '--out_dir=x', '--canvas=9'])\n"
         "print(code, 'tensorflow' in sys.modules)"
     )
     finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True,

@@ -1,0 +1,192 @@
+"""The gate for text that people hand over: flag files, lists, label files, YAML, JSON, and names of files and classes.
+
+Every such file is decoded here alone, by its content: UTF-8 with or without byte order mark, and UTF-16 or UTF-32 with
+one, as Windows editors save; lines may end as on any system. What cannot be read ends in a ConfigError that names the
+file, the line and what was expected. Names are compared by `same_name_key`, and shown by `visible` where they differ.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import json
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rstg_tf.common.errors import ConfigError
+
+# UTF-32's little-endian mark begins with UTF-16's, so it comes first.
+_MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"),
+          (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))  # fmt: skip
+_EXPECTED = "expected text in UTF-8, or in UTF-16 with a byte order mark"
+_LINE_END = re.compile(r"\r\n|\r|\n")
+_SHOWN = 80  # characters of a row in a message
+
+
+class Row(NamedTuple):
+    """A row of a table: the number of its (first) line in the file, from 1, and its fields, stripped of blanks."""
+
+    line: int
+    fields: tuple[str, ...]
+
+
+def read_bytes(path: str | os.PathLike, *, named: str) -> bytes:
+    """The content of a file. Raises ConfigError, beginning with `named`, if it cannot be read."""
+    try:
+        return Path(path).read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        raise ConfigError(f"{named}: cannot be read ({getattr(error, 'strerror', None) or error}).") from None
+
+
+def decode_text(content: bytes, *, named: str) -> str:
+    """The text of a file, its lines ended by a line feed each; no byte order mark is left.
+
+    Raises ConfigError, beginning with `named`, for bytes that are no text in the encodings above.
+    """
+    mark, encoding = next(((mark, name) for mark, name in _MARKS if content.startswith(mark)), (b"", "utf-8"))
+    try:
+        text = content[len(mark):].decode(encoding)
+    except UnicodeDecodeError as error:
+        before = content[len(mark):len(mark) + error.start].decode(encoding, "replace")
+        line = len(_LINE_END.findall(before)) + 1
+        wrong = content[len(mark) + error.start:len(mark) + error.start + 1].hex()
+        raise ConfigError(f"{named}: line {line} holds the byte 0x{wrong}, which is no {encoding.upper()}; "
+                          f"{_EXPECTED}.") from None
+    if "\0" in text:
+        line = len(_LINE_END.findall(text[:text.index("\0")])) + 1
+        raise ConfigError(f"{named}: line {line} holds a zero byte, so this is no text in UTF-8 (UTF-16 without a "
+                          f"byte order mark?); {_EXPECTED}.")
+    return _LINE_END.sub("\n", text)
+
+
+def read_text_file(path: str | os.PathLike, *, named: str) -> str:
+    """`decode_text` of a file that somebody has named. Raises ConfigError, beginning with `named`."""
+    return decode_text(read_bytes(path, named=named), named=named)
+
+
+def parse_json(text: str, *, named: str, unique_keys: bool = False) -> Any:
+    """The value of a JSON text; blank lines around it do not matter.
+
+    Raises ConfigError, beginning with `named` and telling the line: no JSON, nested too deeply, with half a character
+    (a lone surrogate, which no file can hold), or with `unique_keys` a key that an object has twice.
+    """
+    def pairs(found: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+        refuse_repeated([key for key, _ in found], what="key", named=named)
+        return dict(found)
+
+    try:
+        value = json.loads(text, object_pairs_hook=pairs if unique_keys else None)
+        # Only an escape can bring half a character into decoded text.
+        if re.search(r"\\u[dD][89a-fA-F]", text):
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{named}: no readable JSON (a \\uD800…\\uDFFF escape stands alone, half a character).") \
+            from None
+    except ConfigError:
+        raise
+    except RecursionError:
+        raise ConfigError(f"{named}: no readable JSON (nested too deeply).") from None
+    except ValueError as error:
+        raise ConfigError(f"{named}: no readable JSON ({error}).") from None
+    return value
+
+
+def read_json(path: str | os.PathLike, *, named: str) -> Any:
+    """The value of a JSON file. Raises ConfigError as `read_text_file` and `parse_json`."""
+    return parse_json(read_text_file(path, named=named), named=named)
+
+
+def parse_yaml(text: str, *, named: str) -> Any:
+    """The value of a YAML text. Raises ConfigError, beginning with `named`, if it is none."""
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except RecursionError:
+        raise ConfigError(f"{named}: cannot be read as YAML (nested too deeply).") from None
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError) as error:  # of dates and odd keys
+        raise ConfigError(f"{named}: cannot be read as YAML ({' '.join(str(error).split())}).") from None
+
+
+def parse_rows(text: str, *, delimiter: str, named: str) -> list[Row]:
+    """The rows of a table as spreadsheets write them: fields in double quotes may hold the delimiter; blank rows are
+    left out. The delimiter ' ' stands for any number of blanks and tabs.
+
+    Raises ConfigError, beginning with `named`, for a quote that is never closed.
+    """
+    if delimiter == " ":
+        rows = [Row(number, tuple(line.split())) for number, line in enumerate(text.split("\n"), start=1)]
+        return [row for row in rows if row.fields]
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
+    rows, first = [], 1
+    try:
+        for fields in reader:
+            if any(field.strip() for field in fields):
+                rows.append(Row(first, tuple(field.strip() for field in fields)))
+            first = reader.line_num + 1
+    except csv.Error as error:
+        raise ConfigError(f"{named}: row {first} is no CSV ({error}); expected a double quote to open and to close a "
+                          "field, and to be written twice within one.") from None
+    return rows
+
+
+def shown_row(fields: Sequence[str], delimiter: str = ",") -> str:
+    """A row in a message, shortened."""
+    text = delimiter.join(fields)
+    return repr(text if len(text) <= _SHOWN else text[:_SHOWN - 1] + "…")
+
+
+def refuse_repeated(names: Sequence[str], *, what: str, named: str, key: Callable[[str], str] = str) -> None:
+    """Raises ConfigError if a name comes twice, or two differ in nothing that their `key` keeps."""
+    seen: dict[str, str] = {}
+    for name in names:
+        if key(name) in seen:
+            first = seen[key(name)]
+            told = f"{name!r} comes twice" if first == name else f"{visible(first)} comes again as {visible(name)}"
+            raise ConfigError(f"{named}: the {what} {told}.")
+        seen[key(name)] = name
+
+
+def same_name_key(name: str) -> str:
+    """What two spellings of a name share that look alike: the composed normal form, single blanks between words."""
+    return " ".join(unicodedata.normalize("NFC", name).split())
+
+
+def readable_name(name: str) -> str:
+    r"""The name of a file as text: bytes in it that are no UTF-8 are written out, b'caf\xe9' as 'caf\\xe9'."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def is_clean_name(name: str) -> bool:
+    """Whether a name fits on a line of any file: no half characters, no line breaks or other control characters."""
+    return not any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in name)
+
+
+def visible(name: str) -> str:
+    r"""A name in quotes with what eyes miss written out: 'e\u0301' for an e with an accent of its own, '\xa0', …"""
+    return "'" + "".join(character if character == " " or unicodedata.category(character)[0] not in "CMZ"
+                         else character.encode("ascii", "backslashreplace").decode() if ord(character) > 126
+                         else repr(character)[1:-1] for character in name) + "'"  # fmt: skip
+
+
+def first_difference(found: Sequence[str], expected: Sequence[str]) -> tuple[int, str, str] | None:
+    """The first place at which two lists of names differ, and both names as `visible` shows them, 'none' past an end.
+
+    Names that look alike although they differ (letters of another script) are followed by the code of the letter.
+    """
+    for place in range(max(len(found), len(expected))):
+        names = [names[place] if place < len(names) else None for names in (found, expected)]
+        if names[0] == names[1]:
+            continue
+        shown = ["none" if name is None else visible(name) for name in names]
+        if None not in names:
+            at = next((index for index, pair in enumerate(zip(*names)) if pair[0] != pair[1]), None)
+            if at is not None and any(ord(name[at]) > 126 for name in names):
+                shown = [f"{text} (character {at + 1} is U+{ord(name[at]):04X})" for text, name in zip(shown, names)]
+        return place, shown[0], shown[1]
+    return None
