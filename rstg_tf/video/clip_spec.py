@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from rstg_tf.common.errors import VideoError
-from rstg_tf.video.transforms import frame_indices, resize_and_crop, short_side_size
+
+# TensorFlow is imported where it is needed: a wrong folder or flag is answered at once.
 
 STORED_SHORT_SIDE = 256  # at which records hold real video, and models are evaluated unless their run says otherwise
 
@@ -69,6 +70,7 @@ def centre_crop(frame_height: int, frame_width: int, *, height: int, width: int,
 
 def resized_size(height: int, width: int, short_side: int) -> tuple[int, int]:
     """(height, width) in pixels after the resize to a short side."""
+    from rstg_tf.video.transforms import short_side_size
 
     return short_side_size(height, width, short_side)
 
@@ -80,6 +82,7 @@ def model_clip(frames: Sequence[np.ndarray], *, num_frames: int, height: int, wi
     Of the D given frames uint8 [h, w, C'] (a list or an array), T at linspace(0, D-1, T) truncated, so a single frame
     is repeated; each resized and cropped as `centre_crop` tells; grey or RGB as the model has it.
     """
+    from rstg_tf.video.transforms import frame_indices, resize_and_crop
 
     chosen = np.stack([frames[index] for index in frame_indices(len(frames), num_frames=num_frames).numpy()])
     chosen = with_channels(chosen, channels)
