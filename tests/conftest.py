@@ -21,6 +21,12 @@ from rstg_tf import build_model, flags, runs
 
 LOGICAL_CPUS = 4
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+# What depends on TensorFlow's or Keras' release, and so runs on both stacks in continuous integration (docs/stacks.md):
+# numbers, layers, exact resume, checkpoints, exports, what tensorflow-addons measures, and what is installed.
+BOTH_STACKS = (
+    "ops", "layers", "backbones", "runs", "training", "test_golden.py", "test_golden_smt.py", "test_model.py",
+    "test_recorded_run.py", "test_stacks.py", "test_train.py", "serving/test_export.py", "serving/test_signatures.py",
+    "test_package.py", "test_doctor.py")
 
 # Started by a script in its background, pytest ignores Ctrl-C, and so would the programs that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -31,6 +37,13 @@ hypothesis.settings.register_profile("project", deadline=None, derandomize=True,
 hypothesis.settings.load_profile("project")
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * LOGICAL_CPUS)
+
+
+def pytest_collection_modifyitems(items):
+    folders = [(ROOT / "tests" / name).resolve(strict=True) for name in BOTH_STACKS]
+    for item in items:
+        if any(folder in (item.path, *item.path.parents) for folder in folders):
+            item.add_marker(pytest.mark.both_stacks)
 
 
 @pytest.fixture(autouse=True)

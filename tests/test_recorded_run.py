@@ -19,7 +19,6 @@ from rstg_tf import predict
 from rstg_tf.runs import open_run
 from rstg_tf.serving import saved_model
 
-pytestmark = pytest.mark.both_stacks
 RECORDED = GOLDEN / "recorded_run"
 
 

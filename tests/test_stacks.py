@@ -20,8 +20,6 @@ from rstg_tf.runs.run_folder import RunFolder
 from rstg_tf.runs.stack import STACK_FILE, present_stack
 from rstg_tf.training import loop
 
-pytestmark = pytest.mark.both_stacks
-
 ROOT = pathlib.Path(__file__).parents[1]
 FLAG_FILES = sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.flags"), *ROOT.glob("configs/*.flags")])
 OTHER = {"new": "old", "old": "new"}[HERE]
