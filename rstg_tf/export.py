@@ -69,5 +69,10 @@ def _published(path: str) -> dict:
             "warmup": facts["warmup"]}
 
 
-if __name__ == "__main__":
+def program() -> None:
+    """The command `rstg-export`."""
     run_program(main, name="export", interrupted="nothing was published.")
+
+
+if __name__ == "__main__":
+    program()

@@ -235,5 +235,10 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-if __name__ == "__main__":
+def program() -> None:
+    """The command `rstg-predict`."""
     run_program(main, name="predict", interrupted="no more is said.")
+
+
+if __name__ == "__main__":
+    program()

@@ -22,7 +22,6 @@ from typing import NamedTuple
 import numpy as np
 from absl import flags as absl_flags
 
-from datasets.input_pipeline.clips_by_index import _clip_name, _read_records
 from rstg_tf.common.command_line import failed, run_program
 from rstg_tf.common.errors import ConfigError, VideoError
 from rstg_tf.common.files import folder_name, whole_folder
@@ -98,11 +97,12 @@ def clips_of_videos(run: Run, paths: Sequence[str]) -> Clips:
 def clips_of_records(run: Run, flags: absl_flags.FlagValues) -> Clips:
     """Clips of a data set, those to draw and those for the means. Raises ConfigError if it is missing or unfit."""
     try:
+        from datasets.input_pipeline.clips_by_index import _clip_name, _read_records
         from datasets.input_pipeline.reading_options import model_sizes, open_dataset, training_reading
         from datasets.records.manifest import DatasetError
     except ImportError as error:
-        raise ConfigError("records are read by datasets/ of the repository, which is not there: start this in its "
-                          "folder, or give --video=FILE.") from error
+        raise ConfigError("records are read by datasets/ of the repository, which is not there: start "
+                          "python -m rstg_tf.visualize in its folder, or give --video=FILE.") from error
     try:
         directory, manifest = open_dataset(run, flags.dataset, flags.split)
         reading = training_reading(manifest, **model_sizes(run))
@@ -151,5 +151,10 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-if __name__ == "__main__":
+def program() -> None:
+    """The command `rstg-visualize`."""
     run_program(main, name="visualize", interrupted="nothing was written.")
+
+
+if __name__ == "__main__":
+    program()

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "viz": INFERENCE | {"evaluation"},
 }
 # Only programs see data sets and pictures: these modules, and the scripts beside the package.
-PROGRAMS = {"export", "predict", "visualize", "streaming", "__init__"}
+PROGRAMS = {"export", "predict", "visualize", "doctor", "streaming", "__init__"}
 DATASETS_MAY_IMPORT = {"common", "config", "video", "runs"}
 DATASET_ROOMS = ("records", "sync_mnist", "something_something", "videos", "input_pipeline")
 
