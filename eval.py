@@ -18,7 +18,7 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from datasets.input_pipeline.reading_options import evaluation_reading, model_sizes, open_dataset, training_reading
+from datasets.input_pipeline.reading_options import ReadingOptions, open_dataset, reading_options
 from datasets.records.manifest import DatasetError, Manifest
 from rstg_tf.common.command_line import failed, run_program
 from rstg_tf.common.errors import ConfigError
@@ -48,16 +48,16 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_string("export_dir", "", "also write a SavedModel to EXPORT_DIR/<version>/", flag_values=flags)
 
 
-def read_views(run: Run, manifest: Manifest, flags: absl_flags.FlagValues) -> dict[str, Any]:
-    """Arguments of `evaluation_clips`: frames, crops and views by the flags, else by the run's settings."""
+def options_from_flags(run: Run, manifest: Manifest, flags: absl_flags.FlagValues) -> ReadingOptions:
+    """Frames, crops and views by the flags, else by the run's settings."""
     data = run.config.data
-    return evaluation_reading(
-        manifest, spatial_views=flags.num_eval_spatial_clips or data.num_eval_spatial_clips,
+    return reading_options(
+        manifest, run.config.clip_spec, spatial_views=flags.num_eval_spatial_clips or data.num_eval_spatial_clips,
         temporal_views=flags.num_eval_temporal_clips or data.num_eval_temporal_clips,
-        eval_crop_size=flags.eval_crop_size, **model_sizes(run))
+        eval_crop_size=flags.eval_crop_size)
 
 
-def evaluate(run: Run, directory: str, manifest: Manifest, reading: dict[str, Any],
+def evaluate(run: Run, directory: str, manifest: Manifest, options: ReadingOptions,
              flags: absl_flags.FlagValues) -> dict:
     """Evaluates, writes what the flags ask for into the run's folder, and returns the result."""
     from datasets.input_pipeline.pipeline import evaluation_clips
@@ -73,12 +73,12 @@ def evaluate(run: Run, directory: str, manifest: Manifest, reading: dict[str, An
         model, step = run.load_model()
     records = {"directory": directory, "manifest": manifest,
                "batch_size": flags.batch_size or settings.train.batch_size}
-    views = reading["spatial_views"] * reading["temporal_views"]
-    print(f"{run.path}, step {step}: {manifest.num_clips} clips of {directory}, views of each: {views}", flush=True)
-    evaluation = evaluate_clips(model, evaluation_clips(**records, **reading), num_clips=manifest.num_clips,
-                                views=views, progress=True)
+    print(f"{run.path}, step {step}: {manifest.num_clips} clips of {directory}, views of each: {options.num_views}",
+          flush=True)
+    evaluation = evaluate_clips(model, evaluation_clips(**records, options=options), num_clips=manifest.num_clips,
+                                views=options.num_views, progress=True)
     result = {
-        "dataset": manifest.name, "split": manifest.split, **evaluation.figures(), **_protocol(run, reading),
+        "dataset": manifest.name, "split": manifest.split, **evaluation.figures(), **_protocol(options),
         "step": step, "checkpoint": "best" if run.checkpoint == "best" else f"ckpt-{step}", "model_dir": str(run.path),
         "dataset_dir": directory, "precision": precision,
         "confused_pairs": _most_confused(evaluation, manifest.classes)}
@@ -89,18 +89,17 @@ def evaluate(run: Run, directory: str, manifest: Manifest, reading: dict[str, An
     if flags.report:
         from rstg_tf.viz.evaluation_report import write_report
 
-        centres = evaluation_clips(**records, **training_reading(manifest, **model_sizes(run)))
+        centres = evaluation_clips(**records, options=reading_options(manifest, settings.clip_spec))
         write_report(run.path / "report", model=model, evaluation=evaluation,
                      class_names=manifest.classes, result=result, load_clips=_clip_loader(centres))
         print(f"report: {run.path / 'report' / 'index.html'}")
     return result
 
 
-def _protocol(run: Run, reading: dict[str, Any]) -> dict[str, Any]:
+def _protocol(options: ReadingOptions) -> dict[str, Any]:
     """What was shown of a clip: crops × samplings, and the crops' height and width in pixels."""
-    size = reading.get("crop_size") or (run.config.model.height, run.config.model.width)
-    return {"spatial_views": reading["spatial_views"], "temporal_views": reading["temporal_views"],
-            "crop_size": list(size)}
+    return {"spatial_views": options.spatial_views, "temporal_views": options.temporal_views,
+            "crop_size": list(options.clip.frame_size)}
 
 
 def _most_confused(evaluation, names: Sequence[str]) -> list[dict[str, Any]]:
@@ -139,15 +138,15 @@ def main(arguments: Sequence[str]) -> int:
             return 0
         run = open_run(flags.model_dir, flags.checkpoint)
         directory, manifest = open_dataset(run, flags.dataset, flags.split)
-        reading = read_views(run, manifest, flags)
+        options = options_from_flags(run, manifest, flags)
         if flags.export_dir:
             check_target(flags.export_dir)
     except (ConfigError, DatasetError) as error:
         return failed("eval.py", error, code=2)
-    return _run(run, directory, manifest, reading, flags)
+    return _run(run, directory, manifest, options, flags)
 
 
-def _run(run: Run, directory: str, manifest: Manifest, reading: dict[str, Any],
+def _run(run: Run, directory: str, manifest: Manifest, options: ReadingOptions,
          flags: absl_flags.FlagValues) -> int:
     import tensorflow as tf
 
@@ -156,7 +155,7 @@ def _run(run: Run, directory: str, manifest: Manifest, reading: dict[str, Any],
     from rstg_tf.serving.saved_model import ExportError, export_run
 
     try:
-        result = evaluate(run, directory, manifest, reading, flags)
+        result = evaluate(run, directory, manifest, options, flags)
         if flags.export_dir:
             result["export"] = export_run(run, base=flags.export_dir, precision=flags.precision)
             print(f"SavedModel: {result['export']}")

@@ -18,9 +18,8 @@ import json
 import os
 import shlex
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from datasets.input_pipeline.reading_options import check_fit, training_reading
+from datasets.input_pipeline.reading_options import ReadingOptions, check_fit, clip_spec_of_records
 from datasets.records.manifest import MANIFEST_FILE, DatasetError, Manifest, check_shards
 from rstg_tf import flags
 from rstg_tf.common.command_line import failed, run_program
@@ -96,15 +95,8 @@ def checked_manifest(split: str, directory: str, config: ExperimentConfig) -> Ma
         flag, wanted, found = misfit
         raise ConfigError(f"--{flag}={wanted} does not fit the {split} records in {directory}, which have {found}: "
                           f"give --{flag}={found}, or other records.")
-    read_clips(manifest, config)
+    clip_spec_of_records(manifest, config.clip_spec)
     return manifest
-
-
-def read_clips(manifest: Manifest, config: ExperimentConfig) -> dict[str, Any]:
-    """The arguments by which `datasets.pipeline` makes clips of the model's size; ConfigError where it can't."""
-    model = config.model
-    return training_reading(manifest, num_frames=model.num_frames, height=model.height, width=model.width,
-                            short_side=config.data.short_side)
 
 
 def default_model_dir(arguments: Sequence[str]) -> str:
@@ -130,15 +122,17 @@ def run(config: ExperimentConfig, model_dir: str, data: Data) -> int:
     if records.horizontal_flip:
         print(mirrored_in_words(data.train.classes), flush=True)
 
+    train_clip = clip_spec_of_records(data.train, config.clip_spec)
+
     def clips(start_step: int) -> tf.data.Dataset:
         return training_clips(
-            directory=records.train_dataset, manifest=data.train, batch_size=settings.batch_size, seed=settings.seed,
-            start_step=start_step, brightness=records.brightness, horizontal_flip=records.horizontal_flip,
-            shuffle_buffer=records.shuffle_buffer, **read_clips(data.train, config))
+            directory=records.train_dataset, manifest=data.train, clip=train_clip, batch_size=settings.batch_size,
+            seed=settings.seed, start_step=start_step, brightness=records.brightness,
+            horizontal_flip=records.horizontal_flip, shuffle_buffer=records.shuffle_buffer)
 
     def sample_video() -> tf.Tensor:
-        clips = evaluation_clips(directory=records.train_dataset, manifest=data.train, batch_size=4,
-                                 **read_clips(data.train, config))
+        clips = evaluation_clips(directory=records.train_dataset, manifest=data.train,
+                                 options=ReadingOptions(train_clip), batch_size=4)
         return next(iter(clips.take(1)))["video"]
 
     manifests = {f"{split}_dataset": read_manifest_text(directory) for split, directory in
@@ -167,12 +161,13 @@ def evaluator(config: ExperimentConfig, data: Data) -> Callable:
     from datasets.input_pipeline.pipeline import evaluation_clips
     from rstg_tf.evaluation.scoring import ClipScorer, evaluate_clips
 
+    options = ReadingOptions(clip_spec_of_records(data.test, config.clip_spec))
     scorers: dict[int, ClipScorer] = {}
 
     def evaluate(model, stopped: Callable[[], bool]) -> float | None:
         scorer = scorers.setdefault(id(model), ClipScorer(model))
         clips = evaluation_clips(directory=config.data.test_dataset, manifest=data.test,
-                                 batch_size=config.train.batch_size, **read_clips(data.test, config))
+                                 options=options, batch_size=config.train.batch_size)
         evaluation = evaluate_clips(model, clips, num_clips=data.test.num_clips, scorer=scorer, stopped=stopped)
         return evaluation and evaluation.top1
 

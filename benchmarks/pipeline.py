@@ -133,10 +133,13 @@ def bare_decode(path: str, manifest: Manifest) -> Any:
 def whole_pipeline(path: str, manifest: Manifest) -> Any:
     """The endless stream of training batches."""
     from datasets.input_pipeline.pipeline import training_clips
+    from rstg_tf.video.clip_spec import ClipSpec
 
+    clip = ClipSpec(num_frames=NUM_FRAMES, height=CROP_SIZE, width=CROP_SIZE, channels=manifest.channels,
+                    short_side=SHORT_SIDE)
     return training_clips(
-        directory=path, manifest=manifest, batch_size=BATCH_SIZE, seed=0, brightness=BRIGHTNESS, num_frames=NUM_FRAMES,
-        crop_size=CROP_SIZE, short_side=SHORT_SIDE, shuffle_buffer=64)
+        directory=path, manifest=manifest, clip=clip, batch_size=BATCH_SIZE, seed=0, brightness=BRIGHTNESS,
+        shuffle_buffer=64)
 
 
 def show(result: Mapping[str, Any]) -> None:

@@ -33,7 +33,7 @@ sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from rstg_tf.common.command_line import run_program
 from rstg_tf.common.errors import ConfigError, VideoError
-from rstg_tf.video.clip_spec import model_clip
+from rstg_tf.video.clip_spec import ClipSpec, clip_from_frames
 from rstg_tf.video.decoding import list_frame_files
 from rstg_tf.video.sources import FrameSource, open_source
 
@@ -179,18 +179,16 @@ def _no_signature(model: str, signature: str, known: Mapping) -> str:
     return f"the model {model} has no signature {signature}, only {', '.join(sorted(known))}."
 
 
-def clip_inputs(path: str, signature: str, shape: Sequence[int], short_side: int | None) -> dict[str, np.ndarray]:
-    """What is sent for a video: `frames` bytes [1, T], or `video` uint8 [1, T, H, W, C], for clips of this shape."""
-    num_frames, height, width, channels = shape
+def clip_inputs(path: str, signature: str, clip: ClipSpec) -> dict[str, np.ndarray]:
+    """What is sent for a video: `frames` bytes [1, T], or `video` uint8 [1, T, H, W, C], for such clips."""
     if signature == "serving_default":
-        frames = np.stack(sampled_frames(open_source(path), num_frames, short_side))
-        return {"video": model_clip(frames, num_frames=num_frames, height=height, width=width, channels=channels,
-                                    short_side=short_side)[None]}
+        frames = np.stack(sampled_frames(open_source(path), clip.num_frames, clip.short_side))
+        return {"video": clip_from_frames(frames, clip)[None]}
     if os.path.isdir(path):
         files = list_frame_files(path)
-        frames = [files[index].read_bytes() for index in even_distances(len(files), num_frames)]
+        frames = [files[index].read_bytes() for index in even_distances(len(files), clip.num_frames)]
     else:
-        frames = [_to_png(frame) for frame in sampled_frames(open_source(path), num_frames, short_side)]
+        frames = [_to_png(frame) for frame in sampled_frames(open_source(path), clip.num_frames, clip.short_side)]
     return {"frames": np.array([frames], object)}
 
 
@@ -266,8 +264,8 @@ def main(arguments: Sequence[str]) -> int:
         open_source(flags.video)  # a wrong path is told before the server is asked
         server = SERVERS[flags.protocol](flags.server or f"localhost:{PORTS[flags.protocol]}", model=flags.model,
                                          version=flags.version, timeout=flags.timeout)
-        shape = server.input_shape("serving_default", "video")[1:]
-        answer = server.predict(flags.signature, clip_inputs(flags.video, flags.signature, shape, flags.short_side))
+        clip = ClipSpec(*server.input_shape("serving_default", "video")[1:], short_side=flags.short_side)
+        answer = server.predict(flags.signature, clip_inputs(flags.video, flags.signature, clip))
         best = best_classes(answer, flags.top, names)
     except (ConfigError, VideoError) as error:
         print(f"serving_client: {error}", file=sys.stderr)

@@ -71,9 +71,11 @@ def test_its_export_of_today_gives_the_logits_of_its_saved_model(recorded):
 def _test_clip(index: int) -> np.ndarray:
     """Clip `index` of records/test in the order in which evaluation reads them: uint8 [T, H, W, C]."""
     from datasets.input_pipeline.pipeline import evaluation_clips
+    from datasets.input_pipeline.reading_options import ReadingOptions
     from datasets.records.manifest import Manifest
 
-    batches = evaluation_clips(directory="records/test", manifest=Manifest.read("records/test"), batch_size=7,
-                               num_frames=4)
+    manifest = Manifest.read("records/test")
+    batches = evaluation_clips(directory="records/test", manifest=manifest, options=ReadingOptions(manifest.clip_spec),
+                               batch_size=7)
     batch = next(iter(batches))
     return batch["video"].numpy()[batch["index"].numpy().tolist().index(index)]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from rstg_tf.common.errors import ConfigError
 
 
@@ -11,7 +9,7 @@ def _clip_name(index: int) -> str:
     return f"clip-{index}"
 
 
-def _read_records(directory: str, manifest, reading: Mapping, wanted: set[int]) -> tuple[dict, dict]:
+def _read_records(directory: str, manifest, options, wanted: set[int]) -> tuple[dict, dict]:
     """Name -> video and name -> label of the wanted clips; reads no further than the last of them."""
     import tensorflow as tf
 
@@ -19,7 +17,7 @@ def _read_records(directory: str, manifest, reading: Mapping, wanted: set[int]) 
 
     videos, labels = {}, {}
     try:
-        for clip in evaluation_clips(directory=directory, manifest=manifest, batch_size=1, **reading):
+        for clip in evaluation_clips(directory=directory, manifest=manifest, options=options, batch_size=1):
             index = int(clip["index"][0])
             if index in wanted:
                 name = _clip_name(index)

@@ -18,8 +18,10 @@ import tensorflow as tf
 
 from datasets.input_pipeline.augmentation import change_brightness, flip_horizontally, mirrored_labels
 from datasets.input_pipeline.clip_reader import DATASET_FAULT_MARK, ClipReader, fold_in
+from datasets.input_pipeline.reading_options import ReadingOptions
 from datasets.records.manifest import DatasetError, Manifest
 from datasets.records.sequence_examples import parse_clip
+from rstg_tf.video.clip_spec import ClipSpec
 
 # The order of the records depends on it, so it is no setting, and is not taken from the machine.
 SHARDS_READ_TOGETHER = 16
@@ -35,14 +37,12 @@ def training_clips(
     *,
     directory: str | os.PathLike,
     manifest: Manifest,
+    clip: ClipSpec,
     batch_size: int,
     seed: int,
     start_step: int = 0,
     brightness: float = 0.0,
     horizontal_flip: bool = False,
-    num_frames: int | None = None,
-    crop_size: int | tuple[int, int] | None = None,
-    short_side: int | None = None,
     shuffle_buffer: int = 4096,
     parallel_calls: int | None = None,
 ) -> tf.data.Dataset:
@@ -53,17 +53,15 @@ def training_clips(
 
     Args:
       directory, manifest: the data set; call `check_shards` on it first.
+      clip: what is cut out of the records. Of videos (JPEG) of another length T frames at even distances are taken, see
+        `transforms.frame_indices`; a clip that differs from the length in the manifest is an error that names it.
+        Frames that are larger than the clip's, resized or not, are cropped at random, once per clip.
       batch_size: clips of one step over all replicas.
       seed: of order and augmentation.
       start_step: the first batch to give; the records before it are read and skipped, not decoded.
       brightness: one value per clip, uniform in ±brightness of full scale (255), is added and the sum clipped to
         0…255, in float32.
       horizontal_flip: mirrors every frame of a clip with probability 1/2, and its label: see `mirrored_labels`.
-      num_frames: T; None takes the manifest's. Of videos (JPEG) of another length T frames at even distances are taken,
-        see `frames.frame_indices`. A clip that differs from the length in the manifest is an error that names it.
-      crop_size: height and width in pixels of a window, or the side of a square one, placed at random once per clip;
-        None takes whole frames.
-      short_side: pixels; the frames are resized (bicubic) so that their shorter side has this length, then cropped.
       shuffle_buffer: records, held serialized in memory, among which the next one is drawn. The order depends on it
         (and on the shards) and is uniform when it holds the whole data set; 0 shuffles the shards alone.
       parallel_calls: clips decoded at a time; None lets tf.data decide.
@@ -80,7 +78,7 @@ def training_clips(
              f"batch_size={batch_size}, start_step={start_step}, shuffle_buffer={shuffle_buffer}: expected at least "
              "1, 0 and 0.")
     parallel_calls = parallel_calls or tf.data.AUTOTUNE
-    reader = ClipReader(manifest, num_frames=num_frames, crop_size=crop_size, short_side=short_side)
+    reader = ClipReader(manifest, clip)
     partners = mirrored_labels(manifest.classes)
     position = start_step * batch_size
     first_epoch, already_seen = divmod(position, manifest.num_clips)
@@ -107,31 +105,28 @@ def evaluation_clips(
     *,
     directory: str | os.PathLike,
     manifest: Manifest,
+    options: ReadingOptions,
     batch_size: int,
-    num_frames: int | None = None,
-    crop_size: int | tuple[int, int] | None = None,
-    short_side: int | None = None,
-    spatial_views: int = 1,
-    temporal_views: int = 1,
     parallel_calls: int | None = None,
 ) -> tf.data.Dataset:
     """Every clip of the data set once, in the order of the shards, or as often as it has views, one after the other.
 
-    A clip's views are its crops (`frames.view_windows`: the centre, or several at even distances) of each of its
-    samplings (`frames.frame_indices`). Its frames are decoded and resized once; only the views of a batch are cut out
-    at a time, so that memory does not grow with their number.
+    A clip's views are its crops (`transforms.view_windows`: the centre, or several at even distances) of each of its
+    samplings (`transforms.frame_indices`). Its frames are decoded and resized once; only the views of a batch are cut
+    out at a time, so that memory does not grow with their number.
 
-    Args: as those of `training_clips`; a batch holds `batch_size` views, the last one what is left.
+    Args: as those of `training_clips`; `options` say what a view is; a batch holds `batch_size` views, the last one
+    what is left.
 
     Returns:
       Dataset of {"video": uint8 [B, T, H, W, C], "label": int32 [B], "media_id": string [B], "index": int64 [B]};
       `index` numbers the clips of the data set from 0 and is the same for all views of a clip.
     """
-    _require(batch_size > 0 and spatial_views > 0 and temporal_views > 0,
-             f"batch_size={batch_size}, spatial_views={spatial_views}, temporal_views={temporal_views}: expected at "
-             "least 1 each.")
+    crops, samplings = options.spatial_views, options.temporal_views
+    _require(batch_size > 0 and crops > 0 and samplings > 0,
+             f"batch_size={batch_size}, spatial_views={crops}, temporal_views={samplings}: expected at least 1 each.")
     parallel_calls = parallel_calls or tf.data.AUTOTUNE
-    reader = ClipReader(manifest, num_frames=num_frames, crop_size=crop_size, short_side=short_side)
+    reader = ClipReader(manifest, options.clip)
 
     def read(index: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         parsed = parse_clip(serialized)
@@ -139,8 +134,8 @@ def evaluation_clips(
         return {"video": video, "label": label, "media_id": parsed["media_id"], "index": index}
 
     records = tf.data.Dataset.range(len(manifest.shards)).flat_map(_shard_reader(directory, manifest)).enumerate()
-    if spatial_views * temporal_views > 1:
-        clips = _views(records, reader, crops=spatial_views, samplings=temporal_views)
+    if options.num_views > 1:
+        clips = _views(records, reader, crops=crops, samplings=samplings)
     else:
         clips = records.prefetch(2 * batch_size).map(read, num_parallel_calls=parallel_calls)
     return _finish(clips.batch(batch_size))

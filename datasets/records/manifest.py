@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rstg_tf.common.files import write_json
+from rstg_tf.video.clip_spec import ClipSpec
 
 IMAGE_FORMATS = ("PNG", "JPEG")
 MANIFEST_FILE = "dataset.json"
@@ -62,6 +63,14 @@ class Manifest:
     @property
     def num_clips(self) -> int:
         return sum(shard.records for shard in self.shards)
+
+    @property
+    def clip_spec(self) -> ClipSpec:
+        """The clips as they are stored. Raises DatasetError where they differ in length or size."""
+        for differ, values in (("length", [self.num_frames]), ("size", [self.height, self.width])):
+            if None in values:
+                raise DatasetError(f"the clips of {self.name} differ in {differ}: say which clips to make of them.")
+        return ClipSpec(num_frames=self.num_frames, height=self.height, width=self.width, channels=self.channels)
 
     @classmethod
     def read(cls, directory: str | os.PathLike) -> Manifest:

@@ -16,6 +16,7 @@ from rstg_tf.common.errors import ConfigError
 from rstg_tf.config import ExperimentConfig
 from rstg_tf.runs.run import Run
 from rstg_tf.serving.model_versions import load_signatures
+from rstg_tf.video.clip_spec import ClipSpec
 
 LOGITS_SIGNATURE, ATTENTION_SIGNATURE = "serving_default", "attention"
 
@@ -25,11 +26,11 @@ class Network:
     """A loaded network, and how frames become a clip for it.
 
     `answer`: clip uint8 [T, H, W, C] -> float32 logits [classes], and place of a graph -> attention α [K, T', N, N],
-    empty unless asked for. `clip`: the arguments of `clips.model_clip`.
+    empty unless asked for. `clip`: the clips that it takes.
     """
 
     answer: Callable[[np.ndarray], tuple[np.ndarray, Mapping[str, np.ndarray]]]
-    clip: Mapping[str, int | None]
+    clip: ClipSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +52,7 @@ def run_classifier(run: Run, *, precision: str = "float32") -> Classifier:
         import tensorflow as tf
 
         from rstg_tf.common import devices
-        from rstg_tf.runs.clip_spec_of_run import run_clip
+        from rstg_tf.runs.clip_spec_of_run import clip_spec_of_run
 
         devices.set_precision(run.precision(precision))
         model, _ = run.load_model()
@@ -65,7 +66,7 @@ def run_classifier(run: Run, *, precision: str = "float32") -> Classifier:
             logits, attention = describe(tf.constant(clip[None]))
             return logits[0].numpy(), _by_place(attention)
 
-        return Network(answer=answer, clip=dataclasses.asdict(run_clip(run)))
+        return Network(answer=answer, clip=clip_spec_of_run(run))
 
     return Classifier(name=str(run.path), class_names=run.class_names(), load=load)
 
@@ -78,9 +79,6 @@ def exported_classifier(path: str) -> Classifier:
     folder = _newest_version(path)
     facts = json.loads(_asset(folder, "export.json"))
     places = ExperimentConfig.from_json(_asset(folder, "experiment.json")).model.graph_places
-    taken = {"num_frames": facts["video"]["frames"],
-             "short_side": facts["video"].get("short_side"),
-             **{name: facts["video"][name] for name in ("height", "width", "channels")}}
 
     def load(with_attention: bool) -> Network:
         import tensorflow as tf
@@ -99,7 +97,7 @@ def exported_classifier(path: str) -> Classifier:
             found = signatures[ATTENTION_SIGNATURE](video=video) if with_attention else {}
             return logits, _by_place(_in_order(found, places) if with_attention else {})
 
-        return Network(answer=answer, clip=taken)
+        return Network(answer=answer, clip=ClipSpec.from_json(facts["video"]))
 
     return Classifier(name=folder, class_names=tuple(_asset(folder, "class_names.txt").splitlines()), load=load)
 

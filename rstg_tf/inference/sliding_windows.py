@@ -12,7 +12,7 @@ import numpy as np
 from rstg_tf.common.errors import VideoError
 from rstg_tf.common.progress_bar import Bar
 from rstg_tf.inference.classifier import Network
-from rstg_tf.video.clip_spec import STORED_SHORT_SIDE, centre_crop, model_clip, resized_size
+from rstg_tf.video.clip_spec import STORED_SHORT_SIDE, ClipSpec, centre_crop, clip_from_frames, resized_size
 from rstg_tf.video.sources import FrameSource
 
 
@@ -91,12 +91,12 @@ def predict_windows(network: Network, source: FrameSource, *, windows: Windows, 
     """
     answers, size = [], (0, 0)
     # As records hold it, for what is resized once more then: a run may ask for more.
-    short_side = max(STORED_SHORT_SIDE, network.clip["short_side"] or 0)
+    short_side = max(STORED_SHORT_SIDE, network.clip.short_side or 0)
     bar = Bar(source.read(short_side), total=source.num_frames, desc="reading", unit="frame", leave=False,
               dynamic_ncols=True, disable=not sys.stderr.isatty())
     with bar:
         for start, frames in sliding_windows(bar, windows):
-            logits, attention = network.answer(model_clip(frames, **network.clip))
+            logits, attention = network.answer(clip_from_frames(frames, network.clip))
             if not np.isfinite(logits).all():
                 raise VideoError(f"{source.name}: the model's logits of frames {start + 1} to {start + len(frames)} "
                                  "hold NaN or Inf: expected numbers; did its training go wrong?")
@@ -109,9 +109,8 @@ def predict_windows(network: Network, source: FrameSource, *, windows: Windows, 
                       frames_per_second=frames_per_second)
 
 
-def _seen(size: tuple[int, int], clip: Mapping[str, int | None]) -> tuple[float, float, float, float]:
-    window = {name: value for name, value in clip.items() if name != "num_frames"}
-    crop = centre_crop(*size, **window)
+def _seen(size: tuple[int, int], clip: ClipSpec) -> tuple[float, float, float, float]:
+    crop = centre_crop(*size, clip)
     height, width = resized_size(*size, crop.short_side)
-    return (crop.top / height, crop.left / width, (crop.top + clip["height"]) / height,
-            (crop.left + clip["width"]) / width)
+    return (crop.top / height, crop.left / width, (crop.top + clip.height) / height,
+            (crop.left + clip.width) / width)

@@ -17,6 +17,7 @@ from PIL import Image
 
 import eval as eval_script
 from datasets.input_pipeline.pipeline import evaluation_clips
+from datasets.input_pipeline.reading_options import ReadingOptions
 from datasets.records.manifest import Manifest
 from rstg_tf import flags, predict, runs
 from rstg_tf.common.errors import VideoError
@@ -27,7 +28,7 @@ from rstg_tf.model import build_model
 from rstg_tf.runs import run_flags
 from rstg_tf.serving import saved_model
 from rstg_tf.video import encoding
-from rstg_tf.video.clip_spec import model_clip
+from rstg_tf.video.clip_spec import ClipSpec, clip_from_frames
 from rstg_tf.video.decoding import probe, read_video
 from rstg_tf.video.sources import FrameSource
 from rstg_tf.viz import annotated_video
@@ -105,7 +106,7 @@ def probabilities(found):
 def logits_of(run_folder, frames):
     """The network's logits of these frames by its own means: uint8 [D, H, W, 3] -> [classes]."""
     run = runs.open_run(str(run_folder))
-    clip = model_clip(frames, num_frames=6, height=32, width=32, channels=3, short_side=40)
+    clip = clip_from_frames(frames, ClipSpec(num_frames=6, height=32, width=32, channels=3, short_side=40))
     return run.load_model()[0](clip[None], training=False).numpy()[0]
 
 
@@ -143,7 +144,7 @@ def test_the_ranking_is_by_probability_and_then_by_number():
 
 def test_logits_that_are_no_numbers_are_refused_with_the_frames():
     network = Network(answer=lambda clip: (np.array([0.0, np.nan]), {}),
-                      clip={"num_frames": 2, "height": 4, "width": 4, "channels": 1, "short_side": None})
+                      clip=ClipSpec(num_frames=2, height=4, width=4, channels=1))
     source = FrameSource(name="a.npy", read=lambda short_side: iter(np.zeros((3, 4, 4, 1), np.uint8)))
     with pytest.raises(VideoError, match="a.npy: the model's logits of frames 1 to 3 hold NaN"):
         predict_windows(network, source, windows=Windows(5, 5), frames_per_second=1.0)
@@ -152,8 +153,9 @@ def test_logits_that_are_no_numbers_are_refused_with_the_frames():
 def test_the_scores_are_those_of_eval_for_the_same_clips(grey_run, toy_records, tmp_path, capsys):
     assert eval_script.main([f"--model_dir={grey_run}", "--noreport"]) == 0
     capsys.readouterr()
-    [batch] = evaluation_clips(directory=toy_records / "test", manifest=Manifest.read(toy_records / "test"),
-                               batch_size=7)
+    manifest = Manifest.read(toy_records / "test")
+    [batch] = evaluation_clips(directory=toy_records / "test", manifest=manifest,
+                               options=ReadingOptions(manifest.clip_spec), batch_size=7)
     with np.load(grey_run / "scores.npz") as scores:
         expected = scores["logits"]
     assert np.ptp(expected, axis=0).min() > 1e-3  # the clips are told apart

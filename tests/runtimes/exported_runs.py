@@ -12,9 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-import eval as eval_script
 from datasets.input_pipeline.pipeline import evaluation_clips
-from datasets.input_pipeline.reading_options import training_reading
+from datasets.input_pipeline.reading_options import reading_options
 from datasets.records.manifest import Manifest
 from datasets.records.sequence_examples import decode_clip
 from rstg_tf.runs.run import open_run
@@ -71,7 +70,7 @@ def _export(folder: pathlib.Path, flags: tuple, *, split: str) -> Exported:
     records = folder / getattr(run.config.data, f"{split}_dataset")
     manifest = Manifest.read(records)
     [batch] = evaluation_clips(directory=records, manifest=manifest, batch_size=manifest.num_clips,
-                               **training_reading(manifest, **eval_script.model_sizes(run)))
+                               options=reading_options(manifest, run.config.clip_spec))
     files = [str(records / shard.file) for shard in manifest.shards]
     stored = map(decode_clip, tf.data.TFRecordDataset(files).as_numpy_iterator())
     frames = {clip["media_id"]: clip["encoded"] for clip in stored}

@@ -120,7 +120,7 @@ def test_a_server_finds_a_request_for_clips_and_one_for_frames_to_warm_up_with(s
 
 def test_a_run_warms_up_with_the_first_clip_of_its_test_data(toy_records):
     small = dataclasses.replace(GREY, model=dataclasses.replace(GREY.model, height=12, width=12))
-    clip = clip_spec_of_run.served_clip(small)
+    clip = clip_spec_of_run.served_clip_spec(small)
     found = warmup.example_clip([str(toy_records / "missing"), str(toy_records / "test")], clip)
     shard = sorted((toy_records / "test").glob("*.tfrecord"))[0]
     first = decode_clip(next(tf.data.TFRecordDataset(str(shard)).as_numpy_iterator()))
@@ -129,16 +129,16 @@ def test_a_run_warms_up_with_the_first_clip_of_its_test_data(toy_records):
 
 
 def test_a_run_serves_frames_as_its_own_data_set_was_read(small_run):
-    assert clip_spec_of_run.run_clip(small_run).short_side is None  # its clips are drawn
+    assert clip_spec_of_run.clip_spec_of_run(small_run).short_side is None  # its clips are drawn
     manifest = pathlib.Path(small_run.path) / "train_dataset.json"
     facts = json.loads(manifest.read_text())
     for height, short_side in ((None, 256), (facts["height"] + 1, 256), (facts["height"], None)):
         manifest.write_text(json.dumps({**facts, "image_format": "JPEG", "height": height}))
-        assert clip_spec_of_run.run_clip(small_run).short_side == short_side
+        assert clip_spec_of_run.clip_spec_of_run(small_run).short_side == short_side
 
 
 def test_a_recorded_clip_that_does_not_fit_is_replaced_by_a_drawn_one_that_says_why(toy_records):
-    found = warmup.example_clip([str(toy_records / "test")], clip_spec_of_run.served_clip(GREY))
+    found = warmup.example_clip([str(toy_records / "test")], clip_spec_of_run.served_clip_spec(GREY))
     assert found.source.startswith("drawn (") and "[12 12] [pixels, expected] [20 16]" in found.source
     pixels = np.stack([tf.io.decode_png(frame).numpy() for frame in found.frames])
     assert pixels.shape == (4, 20, 16, 1)
@@ -148,7 +148,7 @@ def test_a_recorded_clip_that_does_not_fit_is_replaced_by_a_drawn_one_that_says_
 def test_a_longer_recorded_clip_gives_frames_at_even_distances(tmp_path):
     frames = encode(np.arange(7, dtype=np.uint8)[:, None, None, None] * np.ones((1, 20, 16, 1), np.uint8))
     write_shards(tmp_path, [[tiny_record(0, frames=frames, timestamps=range(7))]], num_frames=None)
-    assert warmup.recorded_clip(str(tmp_path), clip_spec_of_run.served_clip(GREY)).frames == frames[::2]
+    assert warmup.recorded_clip(str(tmp_path), clip_spec_of_run.served_clip_spec(GREY)).frames == frames[::2]
 
 
 def test_versions_count_up_and_a_published_one_is_refused(light, tmp_path):

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tiny_clips import clip_frames, flip_bit, tiny_record, write_shards, write_tiny_dataset
 
 from datasets.input_pipeline.pipeline import evaluation_clips, explain_read_error, training_clips
+from datasets.input_pipeline.reading_options import ReadingOptions
 from datasets.records.manifest import DatasetError, record_offsets
 from datasets.records.sequence_examples import decode_clip
 from rstg_tf.common import devices
@@ -24,9 +25,16 @@ def tiny(tmp_path_factory):
     return {"directory": directory, "manifest": write_tiny_dataset(directory)}
 
 
-def batches(count, **arguments):
+def cut_out(manifest, *, crop_size=None, **changes):
+    """The clips as they are stored but for these changes; `crop_size`: of a square window."""
+    size = {"height": crop_size, "width": crop_size} if crop_size else {}
+    return dataclasses.replace(manifest.clip_spec, **size, **changes)
+
+
+def batches(count, *, crop_size=None, **arguments):
     """The first batches of a training stream, as NumPy."""
-    arguments = {"batch_size": 5, "seed": 11, **arguments}
+    clip = cut_out(arguments["manifest"], crop_size=crop_size)
+    arguments = {"batch_size": 5, "seed": 11, "clip": clip, **arguments}
     return list(itertools.islice(training_clips(**arguments).as_numpy_iterator(), count))
 
 
@@ -151,7 +159,8 @@ def test_random_crops_are_windows_of_the_clip_and_reach_every_place(tmp_path, im
 
 
 def test_evaluation_gives_every_clip_once_in_order_with_a_small_last_batch(tiny):
-    found = list(evaluation_clips(**tiny, batch_size=10).as_numpy_iterator())
+    options = ReadingOptions(cut_out(tiny["manifest"]))
+    found = list(evaluation_clips(**tiny, options=options, batch_size=10).as_numpy_iterator())
     assert [len(batch["label"]) for batch in found] == [10, 10, 3]
     assert clip_numbers(found) == list(range(NUM_CLIPS))
     assert np.concatenate([batch["index"] for batch in found]).tolist() == list(range(NUM_CLIPS))
@@ -161,20 +170,24 @@ def test_evaluation_gives_every_clip_once_in_order_with_a_small_last_batch(tiny)
 
 
 def test_evaluation_crops_the_centre(tiny):
-    batch = next(evaluation_clips(**tiny, batch_size=1, crop_size=2).as_numpy_iterator())
+    options = ReadingOptions(cut_out(tiny["manifest"], crop_size=2))
+    batch = next(evaluation_clips(**tiny, options=options, batch_size=1).as_numpy_iterator())
     np.testing.assert_array_equal(batch["video"][0], clip_frames(0)[:, 1:3, 2:4])
 
 
 def test_grey_jpegs_become_three_channels_where_the_data_set_has_three(tmp_path):
     manifest = write_shards(tmp_path, [[tiny_record(0, image_format="JPEG")]], image_format="JPEG", channels=3)
-    batch = next(evaluation_clips(directory=tmp_path, manifest=manifest, batch_size=1).as_numpy_iterator())
+    options = ReadingOptions(manifest.clip_spec)
+    batch = next(evaluation_clips(
+        directory=tmp_path, manifest=manifest, options=options, batch_size=1).as_numpy_iterator())
     assert batch["video"].shape == (1, 3, 4, 6, 3)
 
 
-def read_fault(directory, manifest, **arguments):
+def read_fault(directory, manifest, **changes):
     """The DatasetError that reading everything ends with."""
-    for dataset in (evaluation_clips(directory=directory, manifest=manifest, batch_size=4, **arguments),
-                    training_clips(directory=directory, manifest=manifest, batch_size=4, seed=0, **arguments).take(12)):
+    clip, arguments = cut_out(manifest, **changes), dict(directory=directory, manifest=manifest, batch_size=4)
+    for dataset in (evaluation_clips(**arguments, options=ReadingOptions(clip)),
+                    training_clips(**arguments, clip=clip, seed=0).take(12)):
         with pytest.raises(tf.errors.OpError) as caught:
             list(dataset)
         fault = explain_read_error(caught.value, directory=directory, manifest=manifest)
@@ -244,16 +257,22 @@ def test_errors_that_are_not_the_datas_are_not_explained(tiny):
     assert explain_read_error(ValueError("other"), **tiny) is None
 
 
-@pytest.mark.parametrize("lacking, told", [("num_frames", "give num_frames"), ("height", "give crop_size")])
-def test_clips_of_several_lengths_or_sizes_need_a_choice(tiny, lacking, told):
+@pytest.mark.parametrize("lacking, message", [("num_frames", "differ in length"), ("height", "differ in size")])
+def test_clips_of_several_lengths_or_sizes_need_a_choice(tiny, lacking, message):
     manifest = dataclasses.replace(tiny["manifest"], **{lacking: None})
-    with pytest.raises(DatasetError, match=told):
-        evaluation_clips(directory=tiny["directory"], manifest=manifest, batch_size=1)
+    with pytest.raises(DatasetError, match=message):
+        _ = manifest.clip_spec
+
+
+def test_clips_of_other_channels_than_the_records_are_refused(tiny):
+    with pytest.raises(DatasetError, match="clips of 3 channels are asked for, but those of tiny have 1"):
+        evaluation_clips(**tiny, options=ReadingOptions(cut_out(tiny["manifest"], channels=3)), batch_size=1)
 
 
 def test_replicas_share_each_batch(tiny):
     strategy = devices.cpu_strategy(1)
     expected = batches(7, **tiny)
-    shared = iter(strategy.experimental_distribute_dataset(training_clips(**tiny, batch_size=5, seed=11)))
+    shared = iter(strategy.experimental_distribute_dataset(training_clips(
+        **tiny, clip=cut_out(tiny["manifest"]), batch_size=5, seed=11)))
     found = [{key: value.numpy() for key, value in next(shared).items()} for _ in expected]
     assert_equal_batches(found, expected)
