@@ -19,7 +19,8 @@ from typing import Any
 from absl import flags as absl_flags
 
 from datasets.input_pipeline.reading_options import ReadingOptions, open_dataset, reading_options
-from datasets.records.manifest import DatasetError, Manifest
+from datasets.records.dataset import RecordedDataset
+from datasets.records.manifest import DatasetError
 from rstg_tf.common.command_line import failed, run_program
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.common.interrupts import check_interrupts
@@ -48,17 +49,16 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_string("export_dir", "", "also write a SavedModel to EXPORT_DIR/<version>/", flag_values=flags)
 
 
-def options_from_flags(run: Run, manifest: Manifest, flags: absl_flags.FlagValues) -> ReadingOptions:
+def options_from_flags(run: Run, dataset: RecordedDataset, flags: absl_flags.FlagValues) -> ReadingOptions:
     """Frames, crops and views by the flags, else by the run's settings."""
-    data = run.config.data
+    clip, data = run.config.clip_spec, run.config.data
     return reading_options(
-        manifest, run.config.clip_spec, spatial_views=flags.num_eval_spatial_clips or data.num_eval_spatial_clips,
+        dataset.manifest, clip, spatial_views=flags.num_eval_spatial_clips or data.num_eval_spatial_clips,
         temporal_views=flags.num_eval_temporal_clips or data.num_eval_temporal_clips,
         eval_crop_size=flags.eval_crop_size)
 
 
-def evaluate(run: Run, directory: str, manifest: Manifest, options: ReadingOptions,
-             flags: absl_flags.FlagValues) -> dict:
+def evaluate(run: Run, dataset: RecordedDataset, options: ReadingOptions, flags: absl_flags.FlagValues) -> dict:
     """Evaluates, writes what the flags ask for into the run's folder, and returns the result."""
     from datasets.input_pipeline.pipeline import evaluation_clips
     from rstg_tf.common import devices
@@ -66,21 +66,20 @@ def evaluate(run: Run, directory: str, manifest: Manifest, options: ReadingOptio
     from rstg_tf.evaluation.metrics import RESULT_FILE, SCORES_FILE, write_scores
     from rstg_tf.evaluation.scoring import evaluate_clips
 
-    settings, precision = run.config, run.precision(flags.precision)
+    settings, precision, manifest = run.config, run.precision(flags.precision), dataset.manifest
     strategy = devices.prepare(num_virtual_devices=flags.num_virtual_devices, precision=precision,
                                seed=settings.train.seed)
     with strategy.scope():
         model, step = run.load_model()
-    records = {"directory": directory, "manifest": manifest,
-               "batch_size": flags.batch_size or settings.train.batch_size}
-    print(f"{run.path}, step {step}: {manifest.num_clips} clips of {directory}, views of each: {options.num_views}",
-          flush=True)
-    evaluation = evaluate_clips(model, evaluation_clips(**records, options=options), num_clips=manifest.num_clips,
+    records = {"dataset": dataset, "batch_size": flags.batch_size or settings.train.batch_size}
+    print(f"{run.path}, step {step}: {dataset.num_clips} clips of {dataset.folder}, views of each: "
+          f"{options.num_views}", flush=True)
+    evaluation = evaluate_clips(model, evaluation_clips(**records, options=options), num_clips=dataset.num_clips,
                                 views=options.num_views, progress=True)
     result = {
         "dataset": manifest.name, "split": manifest.split, **evaluation.figures(), **_protocol(options),
         "step": step, "checkpoint": "best" if run.checkpoint == "best" else f"ckpt-{step}", "model_dir": str(run.path),
-        "dataset_dir": directory, "precision": precision,
+        "dataset_dir": str(dataset.folder), "precision": precision,
         "confused_pairs": _most_confused(evaluation, manifest.classes)}
     check_interrupts()
     write_scores(run.path / SCORES_FILE, evaluation)
@@ -137,25 +136,23 @@ def main(arguments: Sequence[str]) -> int:
         if flags is None:
             return 0
         run = open_run(flags.model_dir, flags.checkpoint)
-        directory, manifest = open_dataset(run, flags.dataset, flags.split)
-        options = options_from_flags(run, manifest, flags)
+        dataset = open_dataset(run, flags.dataset, flags.split)
+        options = options_from_flags(run, dataset, flags)
         if flags.export_dir:
             check_target(flags.export_dir)
     except (ConfigError, DatasetError) as error:
         return failed("eval.py", error, code=2)
-    return _run(run, directory, manifest, options, flags)
+    return _run(run, dataset, options, flags)
 
 
-def _run(run: Run, directory: str, manifest: Manifest, options: ReadingOptions,
-         flags: absl_flags.FlagValues) -> int:
+def _run(run: Run, dataset: RecordedDataset, options: ReadingOptions, flags: absl_flags.FlagValues) -> int:
     import tensorflow as tf
 
-    from datasets.input_pipeline.pipeline import explain_read_error
     from rstg_tf.evaluation.scoring import EvaluationError
     from rstg_tf.serving.saved_model import ExportError, export_run
 
     try:
-        result = evaluate(run, directory, manifest, options, flags)
+        result = evaluate(run, dataset, options, flags)
         if flags.export_dir:
             result["export"] = export_run(run, base=flags.export_dir, precision=flags.precision)
             print(f"SavedModel: {result['export']}")
@@ -164,7 +161,7 @@ def _run(run: Run, directory: str, manifest: Manifest, options: ReadingOptions,
     except (EvaluationError, ExportError, OSError) as error:
         return failed("eval.py", error, code=1)
     except tf.errors.OpError as error:
-        fault = explain_read_error(error, directory=directory, manifest=manifest)
+        fault = dataset.explain_read_error(error)
         if fault is None:
             raise
         return failed("eval.py", fault, code=2)

@@ -20,7 +20,8 @@ import shlex
 from collections.abc import Callable, Sequence
 
 from datasets.input_pipeline.reading_options import ReadingOptions, check_fit, clip_spec_of_records
-from datasets.records.manifest import MANIFEST_FILE, DatasetError, Manifest, check_shards
+from datasets.records.dataset import RecordedDataset
+from datasets.records.manifest import MANIFEST_FILE, DatasetError
 from rstg_tf import flags
 from rstg_tf.common.command_line import failed, run_program
 from rstg_tf.common.errors import ConfigError
@@ -52,8 +53,8 @@ def main(arguments: Sequence[str]) -> int:
 class Data:
     """The records of a run, checked against their manifests and against the model's sizes."""
 
-    train: Manifest
-    test: Manifest | None
+    train: RecordedDataset
+    test: RecordedDataset | None
 
 
 def open_data(config: ExperimentConfig) -> Data:
@@ -68,8 +69,8 @@ def open_data(config: ExperimentConfig) -> Data:
     for split, directory in (("train", data.train_dataset), ("test", data.test_dataset)):
         if directory and not os.path.exists(os.path.join(directory, MANIFEST_FILE)):
             write_or_refuse(split, directory, config)
-    train = checked_manifest("train", data.train_dataset, config)
-    return Data(train=train, test=checked_manifest("test", data.test_dataset, config) if data.test_dataset else None)
+    train = checked_dataset("train", data.train_dataset, config)
+    return Data(train=train, test=checked_dataset("test", data.test_dataset, config) if data.test_dataset else None)
 
 
 def write_or_refuse(split: str, directory: str, config: ExperimentConfig) -> None:
@@ -86,17 +87,17 @@ def write_or_refuse(split: str, directory: str, config: ExperimentConfig) -> Non
     raise ConfigError(f"--{split}_dataset={directory}: no {MANIFEST_FILE} there. Write the records first, {how}.")
 
 
-def checked_manifest(split: str, directory: str, config: ExperimentConfig) -> Manifest:
+def checked_dataset(split: str, directory: str, config: ExperimentConfig) -> RecordedDataset:
     """Raises ConfigError with the flag to change where the model's sizes are not those of the records."""
-    manifest = Manifest.read(directory)
-    check_shards(directory, manifest)
-    misfit = check_fit(manifest, config.model)
+    dataset = RecordedDataset.open(directory)
+    dataset.check()
+    misfit = check_fit(dataset.manifest, config.model)
     if misfit is not None:
         flag, wanted, found = misfit
         raise ConfigError(f"--{flag}={wanted} does not fit the {split} records in {directory}, which have {found}: "
                           f"give --{flag}={found}, or other records.")
-    clip_spec_of_records(manifest, config.clip_spec)
-    return manifest
+    clip_spec_of_records(dataset.manifest, config.clip_spec)
+    return dataset
 
 
 def default_model_dir(arguments: Sequence[str]) -> str:
@@ -113,26 +114,25 @@ def run(config: ExperimentConfig, model_dir: str, data: Data) -> int:
     import tensorflow as tf
 
     from datasets.input_pipeline.augmentation import mirrored_in_words
-    from datasets.input_pipeline.pipeline import evaluation_clips, explain_read_error, training_clips
+    from datasets.input_pipeline.pipeline import evaluation_clips, training_clips
     from rstg_tf.runs.checkpoints import CheckpointError
     from rstg_tf.training.loop import train
     from rstg_tf.training.train_step import NonFiniteError
 
     records, settings = config.data, config.train
     if records.horizontal_flip:
-        print(mirrored_in_words(data.train.classes), flush=True)
+        print(mirrored_in_words(data.train.manifest.classes), flush=True)
 
-    train_clip = clip_spec_of_records(data.train, config.clip_spec)
+    train_clip = clip_spec_of_records(data.train.manifest, config.clip_spec)
 
     def clips(start_step: int) -> tf.data.Dataset:
         return training_clips(
-            directory=records.train_dataset, manifest=data.train, clip=train_clip, batch_size=settings.batch_size,
-            seed=settings.seed, start_step=start_step, brightness=records.brightness,
-            horizontal_flip=records.horizontal_flip, shuffle_buffer=records.shuffle_buffer)
+            dataset=data.train, clip=train_clip, batch_size=settings.batch_size, seed=settings.seed,
+            start_step=start_step, brightness=records.brightness, horizontal_flip=records.horizontal_flip,
+            shuffle_buffer=records.shuffle_buffer)
 
     def sample_video() -> tf.Tensor:
-        clips = evaluation_clips(directory=records.train_dataset, manifest=data.train,
-                                 options=ReadingOptions(train_clip), batch_size=4)
+        clips = evaluation_clips(dataset=data.train, options=ReadingOptions(train_clip), batch_size=4)
         return next(iter(clips.take(1)))["video"]
 
     manifests = {f"{split}_dataset": read_manifest_text(directory) for split, directory in
@@ -143,7 +143,7 @@ def run(config: ExperimentConfig, model_dir: str, data: Data) -> int:
     except (NonFiniteError, CheckpointError, OSError) as error:
         return failed("train.py", error, code=1)
     except tf.errors.OpError as error:
-        fault = explain_read_error(error, directory=records.train_dataset, manifest=data.train)
+        fault = data.train.explain_read_error(error)
         if fault is None:
             raise
         raise fault from error
@@ -161,13 +161,12 @@ def evaluator(config: ExperimentConfig, data: Data) -> Callable:
     from datasets.input_pipeline.pipeline import evaluation_clips
     from rstg_tf.evaluation.scoring import ClipScorer, evaluate_clips
 
-    options = ReadingOptions(clip_spec_of_records(data.test, config.clip_spec))
+    options = ReadingOptions(clip_spec_of_records(data.test.manifest, config.clip_spec))
     scorers: dict[int, ClipScorer] = {}
 
     def evaluate(model, stopped: Callable[[], bool]) -> float | None:
         scorer = scorers.setdefault(id(model), ClipScorer(model))
-        clips = evaluation_clips(directory=config.data.test_dataset, manifest=data.test,
-                                 options=options, batch_size=config.train.batch_size)
+        clips = evaluation_clips(dataset=data.test, options=options, batch_size=config.train.batch_size)
         evaluation = evaluate_clips(model, clips, num_clips=data.test.num_clips, scorer=scorer, stopped=stopped)
         return evaluation and evaluation.top1
 

@@ -103,17 +103,17 @@ def clips_of_records(run: Run, flags: absl_flags.FlagValues) -> Clips:
         raise ConfigError("records are read by datasets/ of the repository, which is not there: start this in its "
                           "folder, or give --video=FILE.") from error
     try:
-        directory, manifest = open_dataset(run, flags.dataset, flags.split)
-        options = reading_options(manifest, run.config.clip_spec)
+        dataset = open_dataset(run, flags.dataset, flags.split)
+        options = reading_options(dataset.manifest, run.config.clip_spec)
     except DatasetError as error:
         raise ConfigError(str(error)) from error
-    drawn = spread(manifest.num_clips, flags.num_clips)
+    drawn = spread(dataset.num_clips, flags.num_clips)
     if flags.clips:
         drawn = sorted({int(part) for part in flags.clips.split(",")})
-    if drawn[-1] >= manifest.num_clips:
-        raise ConfigError(f"--clips={flags.clips}: {directory} has the clips 0 to {manifest.num_clips - 1}.")
-    averaged = spread(manifest.num_clips, flags.num_mean_clips)
-    videos, labels = _read_records(directory, manifest, options, {*drawn, *averaged})
+    if drawn[-1] >= dataset.num_clips:
+        raise ConfigError(f"--clips={flags.clips}: {dataset.folder} has the clips 0 to {dataset.num_clips - 1}.")
+    averaged = spread(dataset.num_clips, flags.num_mean_clips)
+    videos, labels = _read_records(dataset, options, {*drawn, *averaged})
     return Clips(videos=videos, drawn=[_clip_name(index) for index in drawn],
                  averaged=[_clip_name(index) for index in averaged], labels=labels)
 

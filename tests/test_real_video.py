@@ -16,7 +16,7 @@ from tiny_videos import bundled_clip, needs_ffmpeg
 
 from datasets.input_pipeline.pipeline import evaluation_clips
 from datasets.input_pipeline.reading_options import ReadingOptions
-from datasets.records.manifest import Manifest
+from datasets.records.dataset import RecordedDataset
 from examples.camera_moves import BUNDLED, LENGTHS, main, move_window, stretches
 from rstg_tf import flags
 from rstg_tf.model import build_model
@@ -129,7 +129,7 @@ def served_logits(folder, result, **views):
     directory = folder / "data" / "real_video" / "validation"
     model = tf.saved_model.load(str(folder / result["export"]))
     options = ReadingOptions(ClipSpec(num_frames=6, height=32, width=32, channels=3, short_side=36), **views)
-    clips = evaluation_clips(directory=directory, manifest=Manifest.read(directory), options=options, batch_size=48)
+    clips = evaluation_clips(dataset=RecordedDataset.open(directory), options=options, batch_size=48)
     answers = [(batch["media_id"].numpy(), model.signatures["serving_default"](video=batch["video"])["logits"].numpy())
                for batch in clips]
     ids, logits = (np.concatenate(part) for part in zip(*answers))

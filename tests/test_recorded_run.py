@@ -72,10 +72,10 @@ def _test_clip(index: int) -> np.ndarray:
     """Clip `index` of records/test in the order in which evaluation reads them: uint8 [T, H, W, C]."""
     from datasets.input_pipeline.pipeline import evaluation_clips
     from datasets.input_pipeline.reading_options import ReadingOptions
-    from datasets.records.manifest import Manifest
+    from datasets.records.dataset import RecordedDataset
 
-    manifest = Manifest.read("records/test")
-    batches = evaluation_clips(directory="records/test", manifest=manifest, options=ReadingOptions(manifest.clip_spec),
+    dataset = RecordedDataset.open("records/test")
+    batches = evaluation_clips(dataset=dataset, options=ReadingOptions(dataset.manifest.clip_spec),
                                batch_size=7)
     batch = next(iter(batches))
     return batch["video"].numpy()[batch["index"].numpy().tolist().index(index)]

@@ -1,13 +1,14 @@
-"""A parsed clip -> pixels: checks, choice of frames, crop, decoding; a part of the graph of `datasets.pipeline`.
+"""A parsed clip -> pixels: checks, choice of frames, crop, decoding; a part of the pipeline's graph.
 
 The checks are assertions whose message begins with DATASET_FAULT_MARK and names the clip;
-`pipeline.explain_read_error` reads it.
+`RecordedDataset.explain_read_error` reads it.
 """
 
 from __future__ import annotations
 
 import tensorflow as tf
 
+from datasets.records.dataset import DATASET_FAULT_MARK
 from datasets.records.manifest import DatasetError, Manifest
 from rstg_tf.video.clip_spec import ClipSpec
 from rstg_tf.video.transforms import (
@@ -18,8 +19,6 @@ from rstg_tf.video.transforms import (
     short_side_size,
     view_windows,
 )
-
-DATASET_FAULT_MARK = "Faulty data set:"
 
 
 class ClipReader:

@@ -9,15 +9,15 @@ def _clip_name(index: int) -> str:
     return f"clip-{index}"
 
 
-def _read_records(directory: str, manifest, options, wanted: set[int]) -> tuple[dict, dict]:
+def _read_records(dataset, options, wanted: set[int]) -> tuple[dict, dict]:
     """Name -> video and name -> label of the wanted clips; reads no further than the last of them."""
     import tensorflow as tf
 
-    from datasets.input_pipeline.pipeline import evaluation_clips, explain_read_error
+    from datasets.input_pipeline.pipeline import evaluation_clips
 
     videos, labels = {}, {}
     try:
-        for clip in evaluation_clips(directory=directory, manifest=manifest, options=options, batch_size=1):
+        for clip in evaluation_clips(dataset=dataset, options=options, batch_size=1):
             index = int(clip["index"][0])
             if index in wanted:
                 name = _clip_name(index)
@@ -25,6 +25,6 @@ def _read_records(directory: str, manifest, options, wanted: set[int]) -> tuple[
             if len(videos) == len(wanted):
                 break
     except tf.errors.OpError as error:
-        fault = explain_read_error(error, directory=directory, manifest=manifest)
+        fault = dataset.explain_read_error(error)
         raise (ConfigError(str(fault)) if fault else error) from error
     return videos, labels

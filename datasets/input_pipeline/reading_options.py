@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from datasets.records.manifest import Manifest, check_shards
+from datasets.records.dataset import RecordedDataset
+from datasets.records.manifest import Manifest
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.config import ModelConfig
 from rstg_tf.runs.run import Run
@@ -101,12 +102,13 @@ def _check_samplings(manifest: Manifest, temporal_views: int, num_frames: int) -
                           "fewer.")
 
 
-def open_dataset(run: Run, directory: str, split: str) -> tuple[str, Manifest]:
-    """The folder and manifest to evaluate on. Raises ConfigError or DatasetError if it is missing or does not fit."""
+def open_dataset(run: Run, directory: str, split: str) -> RecordedDataset:
+    """The data set to evaluate on, checked. Raises ConfigError or DatasetError if it is missing or does not fit."""
     directory = directory or getattr(run.config.data, f"{split}_dataset")
     if not directory:
         raise ConfigError(f"the run {run.path} names no {split} data set: give --dataset=DIR.")
-    manifest = Manifest.read(directory)
+    dataset = RecordedDataset.open(directory)
+    manifest = dataset.manifest
     misfit = check_fit(manifest, run.config.model)
     if misfit is not None:
         flag, expected, found = misfit
@@ -115,5 +117,5 @@ def open_dataset(run: Run, directory: str, split: str) -> tuple[str, Manifest]:
         if found != expected:
             raise ConfigError(f"{directory}: class {label} is {found!r}, but the run {run.path} was trained with "
                               f"{expected!r} there.")
-    check_shards(directory, manifest)
-    return directory, manifest
+    dataset.check()
+    return dataset

@@ -18,7 +18,7 @@ from PIL import Image
 import eval as eval_script
 from datasets.input_pipeline.pipeline import evaluation_clips
 from datasets.input_pipeline.reading_options import ReadingOptions
-from datasets.records.manifest import Manifest
+from datasets.records.dataset import RecordedDataset
 from rstg_tf import flags, predict, runs
 from rstg_tf.common.errors import VideoError
 from rstg_tf.evaluation.metrics import ranking
@@ -153,9 +153,8 @@ def test_logits_that_are_no_numbers_are_refused_with_the_frames():
 def test_the_scores_are_those_of_eval_for_the_same_clips(grey_run, toy_records, tmp_path, capsys):
     assert eval_script.main([f"--model_dir={grey_run}", "--noreport"]) == 0
     capsys.readouterr()
-    manifest = Manifest.read(toy_records / "test")
-    [batch] = evaluation_clips(directory=toy_records / "test", manifest=manifest,
-                               options=ReadingOptions(manifest.clip_spec), batch_size=7)
+    dataset = RecordedDataset.open(toy_records / "test")
+    [batch] = evaluation_clips(dataset=dataset, options=ReadingOptions(dataset.manifest.clip_spec), batch_size=7)
     with np.load(grey_run / "scores.npz") as scores:
         expected = scores["logits"]
     assert np.ptp(expected, axis=0).min() > 1e-3  # the clips are told apart

@@ -13,6 +13,7 @@ from tiny_clips import tiny_record, write_shards
 
 from datasets.input_pipeline.pipeline import evaluation_clips
 from datasets.input_pipeline.reading_options import ReadingOptions
+from datasets.records.dataset import RecordedDataset
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.layers import regions
 from rstg_tf.layers.temporal_stage import TemporalStage
@@ -143,7 +144,7 @@ def test_jpeg_frames_of_any_size_become_the_clip_that_evaluation_makes_of_them(c
     manifest = write_shards(tmp_path, [records], num_frames=None, height=None, width=None, channels=3,
                             image_format="JPEG")
     options = ReadingOptions(COLOUR.clip_spec)
-    [batch] = evaluation_clips(directory=tmp_path, manifest=manifest, options=options, batch_size=2)
+    [batch] = evaluation_clips(dataset=RecordedDataset(tmp_path, manifest), options=options, batch_size=2)
     expected = ask(colour.signatures["serving_default"], {"video": batch["video"].numpy()})
     answer = ask(colour.signatures["serving_bytes"], {"frames": files})
     np.testing.assert_allclose(answer["logits"], expected["logits"], rtol=1e-5, atol=1e-4)

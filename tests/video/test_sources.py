@@ -9,6 +9,7 @@ from tiny_clips import write_shards
 
 from datasets.input_pipeline.pipeline import evaluation_clips
 from datasets.input_pipeline.reading_options import ReadingOptions
+from datasets.records.dataset import RecordedDataset
 from datasets.records.sequence_examples import encode_clip
 from rstg_tf.common.errors import ConfigError, VideoError
 from rstg_tf.video import clip_spec, sources
@@ -93,8 +94,8 @@ def test_a_clip_is_the_one_that_evaluation_makes_of_the_same_frames(tmp_path):
     manifest = write_shards(tmp_path / "data", [[record]], num_frames=None, height=None, width=None, channels=3,
                             classes=("a",))
     clip = ClipSpec(num_frames=4, height=24, width=24, channels=3, short_side=30)
-    [batch] = evaluation_clips(directory=tmp_path / "data", manifest=manifest, options=ReadingOptions(clip),
-                               batch_size=1)
+    [batch] = evaluation_clips(dataset=RecordedDataset(tmp_path / "data", manifest),
+                               options=ReadingOptions(clip), batch_size=1)
     folder = sources.load_clip(write_frames(tmp_path / "frames", frames), channels=3)
     np.testing.assert_array_equal(clip_from_frames(folder.frames, clip), batch["video"][0])
 

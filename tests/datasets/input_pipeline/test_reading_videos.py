@@ -13,8 +13,9 @@ from PIL import Image
 from tiny_clips import write_shards
 
 from datasets.input_pipeline.augmentation import NO_MIRROR_IMAGE, mirrored_in_words, mirrored_labels
-from datasets.input_pipeline.pipeline import evaluation_clips, explain_read_error, training_clips
+from datasets.input_pipeline.pipeline import evaluation_clips, training_clips
 from datasets.input_pipeline.reading_options import ReadingOptions, check_fit, clip_spec_of_records, reading_options
+from datasets.records.dataset import RecordedDataset
 from datasets.records.manifest import DatasetError
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.config import ModelConfig
@@ -32,7 +33,7 @@ CLIP = ClipSpec(num_frames=NUM_FRAMES, height=CROP[0], width=CROP[1], channels=3
 def videos(tmp_path_factory):
     directory = tmp_path_factory.mktemp("videos")
     manifest, encoded = write_videos(directory, SIZES)
-    return {"directory": directory, "manifest": manifest}, [resized(frames) for frames in encoded]
+    return RecordedDataset(directory, manifest), [resized(frames) for frames in encoded]
 
 
 def resized(encoded):
@@ -75,8 +76,8 @@ def cut(frames, corner, size=CROP):
 
 
 def test_the_centre_clip_is_the_middle_of_the_resized_sampled_frames(videos):
-    arguments, pictures = videos
-    found = list(evaluation_clips(**arguments, options=ReadingOptions(CLIP), batch_size=4).as_numpy_iterator())
+    dataset, pictures = videos
+    found = list(evaluation_clips(dataset=dataset, options=ReadingOptions(CLIP), batch_size=4).as_numpy_iterator())
     clips = np.concatenate([batch["video"] for batch in found])
     assert [len(batch["video"]) for batch in found] == [4, 2] and clips.dtype == np.uint8
     for clip, frames in zip(clips, pictures):
@@ -87,9 +88,9 @@ def test_the_centre_clip_is_the_middle_of_the_resized_sampled_frames(videos):
 
 
 def test_a_training_clip_is_one_random_crop_of_the_sampled_frames(videos):
-    arguments, pictures = videos
+    dataset, pictures = videos
     corners = {number: set() for number in range(len(SIZES))}
-    for batch in batches(15, **arguments):
+    for batch in batches(15, dataset=dataset):
         assert batch["video"].dtype == np.uint8
         for clip, label in zip(batch["video"], batch["label"]):
             candidates = [number for number in range(len(SIZES)) if number % len(CLASSES) == label]
@@ -103,7 +104,7 @@ def test_a_training_clip_is_one_random_crop_of_the_sampled_frames(videos):
 
 
 def test_resuming_and_threads_change_no_bit(videos):
-    arguments = dict(videos[0], brightness=0.1, horizontal_flip=True, shuffle_buffer=2)
+    arguments = dict(dataset=videos[0], brightness=0.1, horizontal_flip=True, shuffle_buffer=2)
     whole = batches(9, **arguments, parallel_calls=3)
     for batch, expected in zip(batches(4, **arguments, start_step=5, parallel_calls=1), whole[5:]):
         np.testing.assert_array_equal(batch["video"], expected["video"])
@@ -116,7 +117,7 @@ def test_mirrored_clips_take_the_mirrored_label_and_one_sided_classes_are_never_
     pictures = [pillow_frames(frames) for frames in encoded]
     seen = set()
     clip = dataclasses.replace(CLIP, num_frames=2, short_side=24)
-    for batch in batches(20, directory=tmp_path, manifest=manifest, horizontal_flip=True, clip=clip):
+    for batch in batches(20, dataset=RecordedDataset(tmp_path, manifest), horizontal_flip=True, clip=clip):
         for clip, label in zip(batch["video"], batch["label"]):
             [(number, mirrored)] = [(number, mirrored) for number, frames in enumerate(pictures)
                                     for mirrored in (False, True)
@@ -146,10 +147,10 @@ def test_the_classes_that_a_flip_touches_are_named():
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
 def test_views_are_crops_from_end_to_end_of_each_sampling_in_batches_of_bounded_size(
         videos, spatial, temporal, crop, batch_size):
-    arguments, pictures = videos
+    dataset, pictures = videos
     options = ReadingOptions(dataclasses.replace(CLIP, height=crop[0], width=crop[1]), spatial_views=spatial,
                              temporal_views=temporal)
-    found = list(evaluation_clips(**arguments, options=options, batch_size=batch_size).as_numpy_iterator())
+    found = list(evaluation_clips(dataset=dataset, options=options, batch_size=batch_size).as_numpy_iterator())
     views = spatial * temporal
     sizes = [len(batch["video"]) for batch in found]
     assert sum(sizes) == views * len(SIZES) and set(sizes[:-1]) <= {batch_size} and sizes[-1] <= batch_size
@@ -167,7 +168,7 @@ def test_views_are_crops_from_end_to_end_of_each_sampling_in_batches_of_bounded_
 
 def test_a_videos_views_are_cut_as_they_are_asked_for(videos):
     """The element that holds all frames of a video holds no view: what comes out one by one never lay side by side."""
-    views = evaluation_clips(**videos[0], options=ReadingOptions(CLIP, spatial_views=50, temporal_views=2),
+    views = evaluation_clips(dataset=videos[0], options=ReadingOptions(CLIP, spatial_views=50, temporal_views=2),
                              batch_size=2)
     assert views.element_spec["video"].shape.as_list() == [None, NUM_FRAMES, *CROP, 3]
     first = next(iter(views.take(1)))
@@ -180,8 +181,8 @@ def test_a_videos_views_are_cut_as_they_are_asked_for(videos):
 def test_a_clip_too_narrow_for_the_crop_is_refused_by_its_name(videos, spatial_views, told):
     options = ReadingOptions(dataclasses.replace(CLIP, height=40, width=62), spatial_views=spatial_views)
     with pytest.raises(tf.errors.OpError) as caught:
-        list(evaluation_clips(**videos[0], options=options, batch_size=2))
-    assert told in str(explain_read_error(caught.value, **videos[0]))
+        list(evaluation_clips(dataset=videos[0], options=options, batch_size=2))
+    assert told in str(videos[0].explain_read_error(caught.value))
 
 
 def test_a_video_without_frames_or_with_a_broken_one_is_refused_by_its_name(tmp_path):
@@ -195,13 +196,13 @@ def test_a_video_without_frames_or_with_a_broken_one_is_refused_by_its_name(tmp_
         for frame in damaged:
             frames.feature.add().bytes_list.value.append(frame)
         folder = tmp_path / f"damaged{number}"
-        arguments = {"directory": folder, "manifest": write_shards(
+        dataset = RecordedDataset(folder, write_shards(
             folder, [[example.SerializeToString()]], **{name: getattr(manifest, name) for name in (
-                "num_frames", "height", "width", "channels", "image_format", "classes")})}
+                "num_frames", "height", "width", "channels", "image_format", "classes")}))
         options = ReadingOptions(ClipSpec(num_frames=2, height=8, width=8, channels=3, short_side=10))
         with pytest.raises(tf.errors.OpError) as caught:
-            list(evaluation_clips(**arguments, options=options, batch_size=1))
-        told = str(explain_read_error(caught.value, **arguments))
+            list(evaluation_clips(dataset=dataset, options=options, batch_size=1))
+        told = str(dataset.explain_read_error(caught.value))
         assert ("clip video-0 has 0 frames, expected at least 1", "record 0 ")[number] in told
         assert number == 0 or "frame 1 cannot be decoded" in told
 
@@ -211,11 +212,11 @@ def test_settings_that_contradict_are_refused(videos):
     for options, message in ((too_short, "short_side=20 is less than a crop of 32 x 24"),
                              (ReadingOptions(CLIP, spatial_views=0), "at least 1")):
         with pytest.raises(DatasetError, match=message):
-            evaluation_clips(**videos[0], options=options, batch_size=1)
+            evaluation_clips(dataset=videos[0], options=options, batch_size=1)
 
 
 def test_clips_that_differ_are_resized_and_cropped_and_others_taken_as_they_are(videos):
-    manifest = videos[0]["manifest"]
+    manifest = videos[0].manifest
     assert clip_spec_of_records(manifest, CLIP) == CLIP
     same_height = dataclasses.replace(manifest, height=32)
     assert clip_spec_of_records(same_height, CLIP) == CLIP
@@ -226,7 +227,7 @@ def test_clips_that_differ_are_resized_and_cropped_and_others_taken_as_they_are(
 
 
 def test_dense_crops_have_the_short_side_unless_told_otherwise(videos):
-    manifest = videos[0]["manifest"]
+    manifest = videos[0].manifest
 
     def crop(spatial_views, **arguments):
         options = reading_options(manifest, CLIP, spatial_views=spatial_views, temporal_views=2, **arguments)
@@ -239,7 +240,7 @@ def test_dense_crops_have_the_short_side_unless_told_otherwise(videos):
 
 
 def test_crops_of_frames_of_one_size_must_differ(videos):
-    manifest = dataclasses.replace(videos[0]["manifest"], height=32, width=32)
+    manifest = dataclasses.replace(videos[0].manifest, height=32, width=32)
     clip = dataclasses.replace(CLIP, width=32)
     with pytest.raises(ConfigError, match="--num_eval_spatial_clips=3: the crops would be alike"):
         reading_options(manifest, clip, spatial_views=3)
@@ -253,25 +254,25 @@ def test_videos_that_all_have_one_size_and_length_are_sampled_and_cropped_like_o
     assert check_fit(manifest, ModelConfig(num_frames=6, height=32, width=24, channels=3, num_classes=4)) is None
     options = reading_options(manifest, CLIP)
     clips = list(evaluation_clips(
-        directory=tmp_path, manifest=manifest, options=options, batch_size=3).as_numpy_iterator())
+        dataset=RecordedDataset(tmp_path, manifest), options=options, batch_size=3).as_numpy_iterator())
     for video, frames in zip(clips[0]["video"], encoded):
         whole = sampled(resized(frames))  # 50×60 becomes 40×48; the centre of 32×24 begins at (4, 12)
         assert_same_pixels(video, whole[:, 4:36, 12:36])
 
 
 def test_drawn_clips_must_be_what_the_model_takes(videos):
-    drawn = dataclasses.replace(videos[0]["manifest"], image_format="PNG", num_frames=6, height=32, width=24)
+    drawn = dataclasses.replace(videos[0].manifest, image_format="PNG", num_frames=6, height=32, width=24)
     model = ModelConfig(num_frames=6, height=32, width=24, channels=3, num_classes=4)
     assert check_fit(drawn, model) is None
     assert check_fit(dataclasses.replace(drawn, num_frames=9), model) == ("video_num_frames", 6, 9)
     assert check_fit(dataclasses.replace(drawn, width=32), model) == ("dim_w", 24, 32)
-    assert check_fit(videos[0]["manifest"], dataclasses.replace(model, num_classes=3)) == ("num_classes", 3, 4)
+    assert check_fit(videos[0].manifest, dataclasses.replace(model, num_classes=3)) == ("num_classes", 3, 4)
 
 
 @pytest.mark.parametrize("length, temporal_views, differ", [
     (6, 2, False), (9, 2, True), (7, 2, True), (12, 3, False), (18, 3, True)])  # starts: 0 0, 0 1, 0 1, 0 1 1, 0 1 2
 def test_samplings_of_clips_of_one_length_must_differ(videos, length, temporal_views, differ):
-    manifest = dataclasses.replace(videos[0]["manifest"], num_frames=length)
+    manifest = dataclasses.replace(videos[0].manifest, num_frames=length)
     if differ:
         assert reading_options(manifest, CLIP, temporal_views=temporal_views).temporal_views == temporal_views
         return
