@@ -27,6 +27,7 @@ from rstg_tf.common.command_line import failed, run_program
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.config import ExperimentConfig
 from rstg_tf.release.checkpoint_files import weights_to_restore
+from rstg_tf.video.clip_spec import ClipSpec
 
 # TensorFlow 2.15 logs three harmless lines as errors when it starts on a machine without a GPU.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -49,15 +50,7 @@ def main(arguments: Sequence[str]) -> int:
         return failed("train.py", error, code=2)
 
 
-@dataclasses.dataclass(frozen=True)
-class Data:
-    """The records of a run, checked against their manifests and against the model's sizes."""
-
-    train: RecordedDataset
-    test: RecordedDataset | None
-
-
-def open_data(config: ExperimentConfig) -> Data:
+def open_data(config: ExperimentConfig) -> TrainingRecords:
     """Checks what is to be read; writes the demo's records where they are missing and --write_missing says so."""
     data = config.data
     if config.train.restore_dir:
@@ -70,7 +63,8 @@ def open_data(config: ExperimentConfig) -> Data:
         if directory and not os.path.exists(os.path.join(directory, MANIFEST_FILE)):
             write_or_refuse(split, directory, config)
     train = checked_dataset("train", data.train_dataset, config)
-    return Data(train=train, test=checked_dataset("test", data.test_dataset, config) if data.test_dataset else None)
+    return TrainingRecords(config, train=train, test=checked_dataset("test", data.test_dataset, config)
+                           if data.test_dataset else None)
 
 
 def write_or_refuse(split: str, directory: str, config: ExperimentConfig) -> None:
@@ -109,41 +103,81 @@ def default_model_dir(arguments: Sequence[str]) -> str:
     raise ConfigError("--model_dir: give the folder of the run.")
 
 
-def run(config: ExperimentConfig, model_dir: str, data: Data) -> int:
+class TrainingRecords:
+    """The records of a run as `training.loop.train` asks for them, see `training.data.TrainingData`.
+
+    `train`, `test`: data sets that fit the config; without the second there is no evaluation.
+    """
+
+    def __init__(self, config: ExperimentConfig, *, train: RecordedDataset, test: RecordedDataset | None):
+        self.train, self.test = train, test
+        self._config = config
+        self._scorer = None
+
+    @property
+    def num_clips(self) -> int:
+        return self.train.num_clips
+
+    @property
+    def manifests(self) -> dict[str, str]:
+        return {f"{split}_dataset": dataset.manifest_text
+                for split, dataset in (("train", self.train), ("test", self.test)) if dataset}
+
+    def batches(self, start_step: int):
+        from datasets.input_pipeline.pipeline import training_clips
+
+        records, settings = self._config.data, self._config.train
+        return training_clips(
+            dataset=self.train, clip=self._clip_spec(self.train), batch_size=settings.batch_size, seed=settings.seed,
+            start_step=start_step, brightness=records.brightness, horizontal_flip=records.horizontal_flip,
+            shuffle_buffer=records.shuffle_buffer)
+
+    def evaluate(self, model, stopped: Callable[[], bool]) -> float | None:
+        """Traces the model once, however often it is asked."""
+        from rstg_tf.evaluation.scoring import ClipScorer, evaluate_clips
+
+        if self._scorer is None or self._scorer.model is not model:
+            self._scorer = ClipScorer(model)
+        clips = self._centres(self.test, self._config.train.batch_size)
+        evaluation = evaluate_clips(model, clips, num_clips=self.test.num_clips, scorer=self._scorer, stopped=stopped)
+        return evaluation and evaluation.top1
+
+    def sample(self):
+        """The first four clips of the training records."""
+        return next(iter(self._centres(self.train, batch_size=4).take(1)))["video"]
+
+    def explain_read_error(self, error: Exception) -> DatasetError | None:
+        """See `RecordedDataset.explain_read_error`; the error tells no folder, so both data sets are looked at."""
+        faults = (dataset.explain_read_error(error) for dataset in (self.train, self.test) if dataset)
+        return next(filter(None, faults), None)
+
+    def _clip_spec(self, dataset: RecordedDataset) -> ClipSpec:
+        return clip_spec_of_records(dataset.manifest, self._config.clip_spec)
+
+    def _centres(self, dataset: RecordedDataset, batch_size: int):
+        from datasets.input_pipeline.pipeline import evaluation_clips
+
+        options = ReadingOptions(self._clip_spec(dataset))
+        return evaluation_clips(dataset=dataset, options=options, batch_size=batch_size)
+
+
+def run(config: ExperimentConfig, model_dir: str, data: TrainingRecords) -> int:
     """Trains, says where the run lies, and returns the exit code. TensorFlow loads here: wrong flags answer at once."""
     import tensorflow as tf
 
     from datasets.input_pipeline.augmentation import mirrored_in_words
-    from datasets.input_pipeline.pipeline import evaluation_clips, training_clips
     from rstg_tf.runs.checkpoints import CheckpointError
     from rstg_tf.training.loop import train
     from rstg_tf.training.train_step import NonFiniteError
 
-    records, settings = config.data, config.train
-    if records.horizontal_flip:
+    if config.data.horizontal_flip:
         print(mirrored_in_words(data.train.manifest.classes), flush=True)
-
-    train_clip = clip_spec_of_records(data.train.manifest, config.clip_spec)
-
-    def clips(start_step: int) -> tf.data.Dataset:
-        return training_clips(
-            dataset=data.train, clip=train_clip, batch_size=settings.batch_size, seed=settings.seed,
-            start_step=start_step, brightness=records.brightness, horizontal_flip=records.horizontal_flip,
-            shuffle_buffer=records.shuffle_buffer)
-
-    def sample_video() -> tf.Tensor:
-        clips = evaluation_clips(dataset=data.train, options=ReadingOptions(train_clip), batch_size=4)
-        return next(iter(clips.take(1)))["video"]
-
-    manifests = {f"{split}_dataset": read_manifest_text(directory) for split, directory in
-                 (("train", records.train_dataset), ("test", records.test_dataset)) if directory}
     try:
-        result = train(config, model_dir, clips=clips, num_clips=data.train.num_clips, manifests=manifests,
-                       evaluate=evaluator(config, data) if data.test else None, sample_video=sample_video)
+        result = train(config, model_dir, data)
     except (NonFiniteError, CheckpointError, OSError) as error:
         return failed("train.py", error, code=1)
     except tf.errors.OpError as error:
-        fault = data.train.explain_read_error(error)
+        fault = data.explain_read_error(error)
         if fault is None:
             raise
         raise fault from error
@@ -154,28 +188,6 @@ def run(config: ExperimentConfig, model_dir: str, data: Data) -> int:
     print(json.dumps({"model_dir": model_dir, "finished": result.step >= result.total_steps,
                       **dataclasses.asdict(result)}), flush=True)
     return 0
-
-
-def evaluator(config: ExperimentConfig, data: Data) -> Callable:
-    """(model, stopped) -> top-1 accuracy on the test records, None if `stopped()`; traces the model once."""
-    from datasets.input_pipeline.pipeline import evaluation_clips
-    from rstg_tf.evaluation.scoring import ClipScorer, evaluate_clips
-
-    options = ReadingOptions(clip_spec_of_records(data.test.manifest, config.clip_spec))
-    scorers: dict[int, ClipScorer] = {}
-
-    def evaluate(model, stopped: Callable[[], bool]) -> float | None:
-        scorer = scorers.setdefault(id(model), ClipScorer(model))
-        clips = evaluation_clips(dataset=data.test, options=options, batch_size=config.train.batch_size)
-        evaluation = evaluate_clips(model, clips, num_clips=data.test.num_clips, scorer=scorer, stopped=stopped)
-        return evaluation and evaluation.top1
-
-    return evaluate
-
-
-def read_manifest_text(directory: str) -> str:
-    with open(os.path.join(directory, MANIFEST_FILE), encoding="utf-8") as file:
-        return file.read()
 
 
 if __name__ == "__main__":

@@ -46,6 +46,11 @@ class RecordedDataset:
         return self.manifest.num_clips
 
     @property
+    def manifest_text(self) -> str:
+        """`dataset.json` as it is written."""
+        return (self.folder / MANIFEST_FILE).read_text(encoding="utf-8")
+
+    @property
     def shard_paths(self) -> list[str]:
         """The shards' files, in the manifest's order."""
         return [os.fspath(self.folder / shard.file) for shard in self.manifest.shards]

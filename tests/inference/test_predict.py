@@ -22,7 +22,6 @@ from datasets.records.dataset import RecordedDataset
 from rstg_tf import flags, predict, runs
 from rstg_tf.common.errors import VideoError
 from rstg_tf.evaluation.metrics import ranking
-from rstg_tf.inference.classifier import Network
 from rstg_tf.inference.sliding_windows import Prediction, WindowAnswer, Windows, predict_windows, sliding_windows
 from rstg_tf.model import build_model
 from rstg_tf.runs import run_flags
@@ -143,11 +142,15 @@ def test_the_ranking_is_by_probability_and_then_by_number():
 
 
 def test_logits_that_are_no_numbers_are_refused_with_the_frames():
-    network = Network(answer=lambda clip: (np.array([0.0, np.nan]), {}),
-                      clip=ClipSpec(num_frames=2, height=4, width=4, channels=1))
+    class Broken:
+        clip_spec = ClipSpec(num_frames=2, height=4, width=4, channels=1)
+
+        def __call__(self, clip):
+            return np.array([0.0, np.nan]), {}
+
     source = FrameSource(name="a.npy", read=lambda short_side: iter(np.zeros((3, 4, 4, 1), np.uint8)))
     with pytest.raises(VideoError, match="a.npy: the model's logits of frames 1 to 3 hold NaN"):
-        predict_windows(network, source, windows=Windows(5, 5), frames_per_second=1.0)
+        predict_windows(Broken(), source, windows=Windows(5, 5), frames_per_second=1.0)
 
 
 def test_the_scores_are_those_of_eval_for_the_same_clips(grey_run, toy_records, tmp_path, capsys):
