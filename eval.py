@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from absl import flags as absl_flags
@@ -71,11 +71,11 @@ def evaluate(run: Run, dataset: RecordedDataset, options: ReadingOptions, flags:
                                seed=settings.train.seed)
     with strategy.scope():
         model, step = run.load_model()
-    records = {"dataset": dataset, "batch_size": flags.batch_size or settings.train.batch_size}
+    clips = evaluation_clips(dataset=dataset, options=options,
+                             batch_size=flags.batch_size or settings.train.batch_size)
     print(f"{run.path}, step {step}: {dataset.num_clips} clips of {dataset.folder}, views of each: "
           f"{options.num_views}", flush=True)
-    evaluation = evaluate_clips(model, evaluation_clips(**records, options=options), num_clips=dataset.num_clips,
-                                views=options.num_views, progress=True)
+    evaluation = evaluate_clips(model, clips, num_clips=dataset.num_clips, views=options.num_views, progress=True)
     result = {
         "dataset": manifest.name, "split": manifest.split, **evaluation.figures(), **_protocol(options),
         "step": step, "checkpoint": "best" if run.checkpoint == "best" else f"ckpt-{step}", "model_dir": str(run.path),
@@ -86,11 +86,16 @@ def evaluate(run: Run, dataset: RecordedDataset, options: ReadingOptions, flags:
     write_json(run.path / RESULT_FILE, result, indent=2)
     print(_in_words(result))
     if flags.report:
+        from datasets.input_pipeline.clips_by_index import clips_by_index
         from rstg_tf.viz.evaluation_report import write_report
 
-        centres = evaluation_clips(**records, options=reading_options(manifest, settings.clip_spec))
+        centre = reading_options(manifest, settings.clip_spec)
+
+        def load_clips(indices: Iterable[int]) -> dict:
+            return {index: clip.video for index, clip in clips_by_index(dataset, centre, indices).items()}
+
         write_report(run.path / "report", model=model, evaluation=evaluation,
-                     class_names=manifest.classes, result=result, load_clips=_clip_loader(centres))
+                     class_names=manifest.classes, result=result, load_clips=load_clips)
         print(f"report: {run.path / 'report' / 'index.html'}")
     return result
 
@@ -105,22 +110,6 @@ def _most_confused(evaluation, names: Sequence[str]) -> list[dict[str, Any]]:
     """The classes most often taken for one another; `share` is of the true class's clips."""
     return [{"true": names[true], "predicted": names[predicted], "clips": clips, "share": share}
             for true, predicted, clips, share in evaluation.confused_pairs()[:PAIRS_IN_RESULT]]
-
-
-def _clip_loader(batches) -> Callable[[Iterable[int]], dict]:
-    """A function indices -> {index: video}, which reads the data set again as far as it must."""
-
-    def load(indices: Iterable[int]) -> dict:
-        wanted, found = set(indices), {}
-        for batch in batches:
-            for row, index in enumerate(batch["index"].numpy().tolist()):
-                if index in wanted:
-                    found[index] = batch["video"][row].numpy()
-            if len(found) == len(wanted):
-                break
-        return found
-
-    return load
 
 
 def _in_words(result: dict) -> str:

@@ -33,6 +33,7 @@ sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from rstg_tf.common.command_line import run_program
 from rstg_tf.common.errors import ConfigError, VideoError
+from rstg_tf.common.spacing import evenly_spaced_indices
 from rstg_tf.video.clip_spec import ClipSpec, clip_from_frames
 from rstg_tf.video.decoding import list_frame_files
 from rstg_tf.video.sources import FrameSource, open_source
@@ -186,15 +187,10 @@ def clip_inputs(path: str, signature: str, clip: ClipSpec) -> dict[str, np.ndarr
         return {"video": clip_from_frames(frames, clip)[None]}
     if os.path.isdir(path):
         files = list_frame_files(path)
-        frames = [files[index].read_bytes() for index in even_distances(len(files), clip.num_frames)]
+        frames = [files[index].read_bytes() for index in evenly_spaced_indices(len(files), clip.num_frames)]
     else:
         frames = [_to_png(frame) for frame in sampled_frames(open_source(path), clip.num_frames, clip.short_side)]
     return {"frames": np.array([frames], object)}
-
-
-def even_distances(available: int, wanted: int) -> list[int]:
-    """The frames that training and evaluation take: linspace(0, available - 1, wanted), truncated."""
-    return np.linspace(0, available - 1, wanted).astype(int).tolist()
 
 
 def sampled_frames(source: FrameSource, num_frames: int, short_side: int | None) -> list[np.ndarray]:
@@ -202,9 +198,9 @@ def sampled_frames(source: FrameSource, num_frames: int, short_side: int | None)
     if source.num_frames is None:
         frames = dict(enumerate(source.read(short_side)))
     else:
-        wanted = set(even_distances(source.num_frames, num_frames))
+        wanted = set(evenly_spaced_indices(source.num_frames, num_frames))
         frames = {index: frame for index, frame in enumerate(source.read(short_side)) if index in wanted}
-    return [frames[index] for index in even_distances(source.num_frames or len(frames), num_frames)]
+    return [frames[index] for index in evenly_spaced_indices(source.num_frames or len(frames), num_frames)]
 
 
 def _to_png(frame: np.ndarray) -> bytes:

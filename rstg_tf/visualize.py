@@ -21,17 +21,16 @@ from typing import NamedTuple
 import numpy as np
 from absl import flags as absl_flags
 
-from datasets.input_pipeline.clips_by_index import _clip_name, _read_records
 from rstg_tf.common.command_line import failed, run_program
 from rstg_tf.common.errors import ConfigError, VideoError
 from rstg_tf.common.files import folder_name, whole_folder
 from rstg_tf.common.interrupts import check_interrupts
+from rstg_tf.common.spacing import evenly_spaced_indices
 from rstg_tf.runs.clip_spec_of_run import clip_spec_of_run
 from rstg_tf.runs.run import Run, open_run
 from rstg_tf.runs.run_flags import parse_run_flags
 from rstg_tf.video.clip_spec import clip_from_frames
 from rstg_tf.video.sources import load_clip
-from rstg_tf.viz.attention_stats import spread
 
 # TensorFlow is imported where it is needed: a wrong folder or flag is answered at once.
 
@@ -105,17 +104,24 @@ def clips_of_records(run: Run, flags: absl_flags.FlagValues) -> Clips:
     try:
         dataset = open_dataset(run, flags.dataset, flags.split)
         options = reading_options(dataset.manifest, run.config.clip_spec)
+        drawn = _some_of(dataset.num_clips, flags.num_clips)
+        if flags.clips:
+            drawn = sorted({int(part) for part in flags.clips.split(",")})
+        if drawn[-1] >= dataset.num_clips:
+            raise ConfigError(f"--clips={flags.clips}: {dataset.folder} has the clips 0 to {dataset.num_clips - 1}.")
+        averaged = _some_of(dataset.num_clips, flags.num_mean_clips)
+        from datasets.input_pipeline.clips_by_index import clips_by_index  # TensorFlow, once nothing is wrong
+
+        found = clips_by_index(dataset, options, {*drawn, *averaged})
     except DatasetError as error:
         raise ConfigError(str(error)) from error
-    drawn = spread(dataset.num_clips, flags.num_clips)
-    if flags.clips:
-        drawn = sorted({int(part) for part in flags.clips.split(",")})
-    if drawn[-1] >= dataset.num_clips:
-        raise ConfigError(f"--clips={flags.clips}: {dataset.folder} has the clips 0 to {dataset.num_clips - 1}.")
-    averaged = spread(dataset.num_clips, flags.num_mean_clips)
-    videos, labels = _read_records(dataset, options, {*drawn, *averaged})
-    return Clips(videos=videos, drawn=[_clip_name(index) for index in drawn],
-                 averaged=[_clip_name(index) for index in averaged], labels=labels)
+    return Clips(videos={f"clip-{index}": clip.video for index, clip in found.items()},
+                 drawn=[f"clip-{index}" for index in drawn], averaged=[f"clip-{index}" for index in averaged],
+                 labels={f"clip-{index}": clip.label for index, clip in found.items()})
+
+
+def _some_of(available: int, wanted: int) -> list[int]:
+    return evenly_spaced_indices(available, min(wanted, available))
 
 
 def visualize(run: Run, clips: Clips, *, out: str, precision: str) -> dict:

@@ -10,7 +10,7 @@ All of it is `tf.data`; no Python runs per clip.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import tensorflow as tf
 
@@ -102,6 +102,7 @@ def evaluation_clips(
     dataset: RecordedDataset,
     options: ReadingOptions,
     batch_size: int,
+    indices: Collection[int] | None = None,
     parallel_calls: int | None = None,
 ) -> tf.data.Dataset:
     """Every clip of the data set once, in the order of the shards, or as often as it has views, one after the other.
@@ -110,8 +111,10 @@ def evaluation_clips(
     samplings (`transforms.frame_indices`). Its frames are decoded and resized once; only the views of a batch are cut
     out at a time, so that memory does not grow with their number.
 
-    Args: as those of `training_clips`; `options` say what a view is; a batch holds `batch_size` views, the last one
-    what is left.
+    Args: as those of `training_clips`, and
+      options: what a view is, and how many there are of a clip.
+      batch_size: views in a batch, the last one what is left.
+      indices: numbers of the clips to give, others are not decoded; None: all.
 
     Returns:
       Dataset of {"video": uint8 [B, T, H, W, C], "label": int32 [B], "media_id": string [B], "index": int64 [B]};
@@ -129,6 +132,9 @@ def evaluation_clips(
         return {"video": video, "label": label, "media_id": parsed["media_id"], "index": index}
 
     records = tf.data.Dataset.range(len(dataset.manifest.shards)).flat_map(_shard_reader(dataset)).enumerate()
+    if indices is not None:
+        wanted = tf.constant(sorted(set(indices)), tf.int64)
+        records = records.filter(lambda index, _: tf.reduce_any(tf.equal(index, wanted))).take(len(wanted))
     if options.num_views > 1:
         clips = _views(records, reader, crops=crops, samplings=samplings)
     else:

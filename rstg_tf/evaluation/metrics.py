@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.special import logsumexp, softmax
+from scipy.special import entr, logsumexp, softmax
 from sklearn import metrics
 
 from rstg_tf.common.files import whole_file
@@ -108,6 +108,14 @@ def wilson_interval(right: int, total: int) -> tuple[float, float]:
     half = NORMAL_QUANTILE * math.sqrt((share * (1 - share) + square / 4) / total)
     low, high = ((share + square / 2 + sign * half) / (1 + square) for sign in (-1, 1))
     return (0.0 if right == 0 else low), (1.0 if right == total else high)
+
+
+def attention_entropy(attention: np.ndarray) -> np.ndarray:
+    """-Σ_j α_ij ln α_ij / ln N: float64 [..., N], from 0 (i listens to one node) to 1 (to all alike).
+
+    `attention`: weights α [..., N, N] whose rows sum to 1, or to 0 for a node without neighbours, whose entropy is 0.
+    """
+    return entr(attention.astype(np.float64)).sum(axis=-1) / np.log(max(attention.shape[-1], 2))
 
 
 def write_scores(path: str | os.PathLike, evaluation: Evaluation) -> None:

@@ -19,6 +19,7 @@ from PIL import Image
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
+from rstg_tf.common.spacing import evenly_spaced_indices
 from rstg_tf.serving.request_clips import clips_from_frames
 from rstg_tf.video.clip_spec import ClipSpec
 
@@ -65,7 +66,7 @@ def recorded_clip(directory: str, clip: ClipSpec) -> EncodedClip:
         steps = example.feature_lists.feature_list["image/encoded"].feature
         images = [step.bytes_list.value[0] for step in steps]
         if images:
-            chosen = np.linspace(0, len(images) - 1, clip.num_frames).astype(int)
+            chosen = evenly_spaced_indices(len(images), clip.num_frames)
             [name] = example.context.feature["clip/media_id"].bytes_list.value or [b"first"]
             return EncodedClip([images[index] for index in chosen], f"clip {name.decode()} of {directory}")
     raise ValueError(f"{shards[0]} begins with no clip")

@@ -5,7 +5,7 @@ from tensorflow import keras
 
 from rstg_tf.common import devices
 from rstg_tf.config import GraphConfig, ModelConfig
-from rstg_tf.evaluation.metrics import Evaluation, wilson_interval, write_scores
+from rstg_tf.evaluation.metrics import Evaluation, attention_entropy, wilson_interval, write_scores
 from rstg_tf.evaluation.scoring import ClipScorer, EvaluationError, evaluate_clips
 from rstg_tf.model import build_model
 
@@ -170,6 +170,13 @@ def test_equal_logits_rank_by_class_number_so_that_a_constant_model_is_right_onl
     evaluation = hand_made(np.zeros((3, 7)), [0, 4, 5])
     assert (evaluation.top1, evaluation.top5) == (1 / 3, 2 / 3)
     assert evaluation.top1 == np.mean(evaluation.predictions == evaluation.labels)
+
+
+def test_the_entropy_of_attention_is_0_for_one_node_and_1_for_all_alike():
+    weights = np.array([[1, 0, 0, 0, 0], [0.5, 0.5, 0, 0, 0], [0.2] * 5, [0] * 5, [0.3, 0.4, 0.3, 0, 0]])
+    by_hand = -(0.3 * np.log(0.3) + 0.4 * np.log(0.4) + 0.3 * np.log(0.3)) / np.log(5)
+    np.testing.assert_allclose(attention_entropy(weights), [0, np.log(2) / np.log(5), 1, 0, by_hand], atol=1e-12)
+    np.testing.assert_array_equal(attention_entropy(np.ones((3, 1, 1), np.float32)), np.zeros((3, 1)))
 
 
 def test_the_loss_is_the_mean_cross_entropy():

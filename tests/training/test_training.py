@@ -350,10 +350,3 @@ def test_the_board_has_scalars_and_a_histogram_of_the_attention(toy_settings, tm
                 tags.setdefault(value.tag, set()).add(event.step)
     assert tags["train/loss"] == tags["train/accuracy"] == tags["train/clips_per_second"] == {2, 4}
     assert 2 in tags["attention_entropy/final"]
-
-
-def test_the_entropy_of_attention_is_1_when_all_nodes_weigh_alike_and_0_for_a_single_one():
-    from rstg_tf.training.tensorboard import attention_entropy
-
-    weights = tf.constant([[0.25, 0.25, 0.25, 0.25], [0.0, 1.0, 0.0, 0.0], [0.5, 0.5, 0.0, 0.0]])
-    np.testing.assert_allclose(attention_entropy(weights[:, None, :]), [[1.0], [0.0], [0.5]], atol=1e-6)
