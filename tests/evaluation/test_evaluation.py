@@ -193,6 +193,13 @@ def test_the_interval_is_wilsons(right, total, expected):
     assert wilson_interval(right, total) == pytest.approx(expected, abs=5e-5)
 
 
+def test_the_interval_is_the_formula_with_the_quantile_of_two_and_a_half_percent_on_either_side():
+    square = 1.959963984540054**2 / 24776
+    half = np.sqrt(square * (0.25 * (1 - 0.25) + square / 4))
+    expected = [(0.25 + square / 2 + sign * half) / (1 + square) for sign in (-1, 1)]
+    np.testing.assert_allclose(wilson_interval(6194, 24776), expected, rtol=0, atol=1e-12)
+
+
 def test_scores_come_back_from_their_file_as_they_were(tmp_path):
     evaluation = hand_made([[1, 2], [4, 3]], [1, 0])
     write_scores(tmp_path / "scores.npz", evaluation)
