@@ -90,13 +90,13 @@ class GrpcServer:
         try:
             return method(request, timeout=self._timeout)
         except self._grpc.RpcError as error:
-            code, told = error.code(), _shortened(error.details() or "")
+            code, message = error.code(), _shortened(error.details() or "")
             explained = {
-                self._grpc.StatusCode.UNAVAILABLE: _not_there(self._address, "grpc", told),
+                self._grpc.StatusCode.UNAVAILABLE: _not_there(self._address, "grpc", message),
                 self._grpc.StatusCode.DEADLINE_EXCEEDED: _late(self._address, self._timeout),
-                self._grpc.StatusCode.NOT_FOUND: _unknown(self._address, self._model, self._version, told),
-                self._grpc.StatusCode.INVALID_ARGUMENT: f"the server refused the request: {told}"}
-            raise ServerError(explained.get(code, f"the server at {self._address} failed with {code.name}: {told}")
+                self._grpc.StatusCode.NOT_FOUND: _unknown(self._address, self._model, self._version, message),
+                self._grpc.StatusCode.INVALID_ARGUMENT: f"the server refused the request: {message}"}
+            raise ServerError(explained.get(code, f"the server at {self._address} failed with {code.name}: {message}")
                               ) from error
 
 
@@ -126,11 +126,11 @@ class RestServer:
             with urllib.request.urlopen(request, timeout=self._timeout) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
-            told = _told_by_rest(error)
+            message = _message_of_rest(error)
             if error.code == 404:
-                raise ServerError(_unknown(self._address, self._model, self._version, told)) from error
+                raise ServerError(_unknown(self._address, self._model, self._version, message)) from error
             what = "refused the request" if error.code == 400 else f"failed with {error.code}"
-            raise ServerError(f"the server {what}: {told}") from error
+            raise ServerError(f"the server {what}: {message}") from error
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = getattr(error, "reason", error)
             if isinstance(reason, TimeoutError):
@@ -148,7 +148,7 @@ def _as_json(value):
     return {"b64": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
 
 
-def _told_by_rest(error: urllib.error.HTTPError) -> str:
+def _message_of_rest(error: urllib.error.HTTPError) -> str:
     with error:
         content = error.read().decode(errors="replace")
     try:
@@ -157,13 +157,13 @@ def _told_by_rest(error: urllib.error.HTTPError) -> str:
         return _shortened(content)
 
 
-def _shortened(told: str) -> str:
-    told = " ".join(told.split())
-    return told if len(told) <= LONGEST_MESSAGE else told[:LONGEST_MESSAGE] + " …"
+def _shortened(message: str) -> str:
+    message = " ".join(message.split())
+    return message if len(message) <= LONGEST_MESSAGE else message[:LONGEST_MESSAGE] + " …"
 
 
-def _not_there(address: str, protocol: str, told: str) -> str:
-    return (f"no {protocol} server answers at {address} ({told}): is it running, and is this its {protocol} port "
+def _not_there(address: str, protocol: str, message: str) -> str:
+    return (f"no {protocol} server answers at {address} ({message}): is it running, and is this its {protocol} port "
             f"(usually {PORTS[protocol]})?")
 
 
@@ -171,9 +171,9 @@ def _late(address: str, timeout: float) -> str:
     return f"the server at {address} did not answer within {timeout:g} seconds; give a longer --timeout."
 
 
-def _unknown(address: str, model: str, version: int | None, told: str) -> str:
+def _unknown(address: str, model: str, version: int | None, message: str) -> str:
     which = model if version is None else f"{model}, version {version},"
-    return f"the server at {address} has no model {which} ({told}); see --model and --version."
+    return f"the server at {address} has no model {which} ({message}); see --model and --version."
 
 
 def _no_signature(model: str, signature: str, known: Mapping) -> str:
@@ -212,8 +212,8 @@ def _to_png(frame: np.ndarray) -> bytes:
 def best_classes(answer: Mapping[str, np.ndarray], top: int, names: Sequence[str] | None) -> list[tuple[str, float]]:
     """(name, probability) of the `top` most probable classes of the one clip, best first."""
     if names is None and "classes" in answer and top <= answer["classes"].shape[1]:
-        told = [name.decode() if isinstance(name, bytes) else str(name) for name in answer["classes"][0]]
-        return list(zip(told, answer["scores"][0].tolist()))[:top]
+        best = [name.decode() if isinstance(name, bytes) else str(name) for name in answer["classes"][0]]
+        return list(zip(best, answer["scores"][0].tolist()))[:top]
     probabilities = answer["probabilities"][0]
     if names is not None and len(names) != len(probabilities):
         raise ConfigError(f"--class_names holds {len(names)} names, but the model has {len(probabilities)} classes.")

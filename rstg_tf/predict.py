@@ -190,6 +190,22 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
+def predictor_from_flags(flags: absl_flags.FlagValues) -> Predictor:
+    if not flags.export_dir:
+        return RunPredictor(open_run(flags.model_dir, flags.checkpoint), precision=flags.precision)
+    try:
+        return SavedModelPredictor(flags.export_dir)
+    except ConfigError as error:
+        raise ConfigError(f"--export_dir={error}") from error
+
+
+def _load(predictor: Predictor, flags: absl_flags.FlagValues) -> None:
+    try:
+        predictor.load(with_attention=bool(flags.out))
+    except ConfigError as error:
+        raise ConfigError(f"--export_dir={error}" if flags.export_dir else str(error)) from error
+
+
 def run(flags: absl_flags.FlagValues, predictor: Predictor) -> None:
     """Predicts, prints and writes what the flags ask for."""
     if flags.out:
@@ -197,7 +213,7 @@ def run(flags: absl_flags.FlagValues, predictor: Predictor) -> None:
     with opened_source(flags) as source:
         rate = frame_rate(flags, source)
         windows = windows_from_flags(flags, rate)
-        predictor.load(with_attention=bool(flags.out))
+        _load(predictor, flags)
         table = None if flags.json else Table(predictor, source=source, frames_per_second=rate)
         prediction = predict_windows(predictor, source, windows=windows, frames_per_second=rate,
                                      report=table.window if table else None)
@@ -223,11 +239,7 @@ def main(arguments: Sequence[str]) -> int:
         if flags is None:
             return 0
         check_flags(flags)
-        if flags.export_dir:
-            predictor = SavedModelPredictor(flags.export_dir)
-        else:
-            predictor = RunPredictor(open_run(flags.model_dir, flags.checkpoint), precision=flags.precision)
-        run(flags, predictor)
+        run(flags, predictor_from_flags(flags))
     except ConfigError as error:
         return failed("predict", error, code=2)
     except (VideoError, OSError) as error:

@@ -322,6 +322,7 @@ def test_the_export_command_publishes_and_refuses_a_version_twice(small_run, tmp
     assert export.main(arguments) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["export"] == str(tmp_path / "served" / "3")
     assert export.main(arguments) == 2
-    assert "exists, and a published version never changes" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "--version=3: " in error and "exists, and a published version never changes" in error
     assert export.main(arguments[:1]) == 2
     assert "--out is missing" in capsys.readouterr().err

@@ -167,9 +167,9 @@ def _frames_assertion(frames: list[tf.Tensor], parsed: dict[str, tf.Tensor], sha
                            "of height, width, channels", tf.gather(shapes, first_wrong), "expected", shape)
 
 
-def _clip_assertion(condition: tf.Tensor, parsed: dict[str, tf.Tensor], *told: object) -> tf.Operation:
+def _clip_assertion(condition: tf.Tensor, parsed: dict[str, tf.Tensor], *message: object) -> tf.Operation:
     # Assert runs without a conditional around it, which would cost more than the check, for string and int32 data only.
-    return tf.debugging.Assert(condition, [DATASET_FAULT_MARK + " clip", parsed["media_id"], *told])
+    return tf.debugging.Assert(condition, [DATASET_FAULT_MARK + " clip", parsed["media_id"], *message])
 
 
 def fold_in(seed: tf.Tensor, number: tf.Tensor | int) -> tf.Tensor:

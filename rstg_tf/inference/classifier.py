@@ -92,7 +92,7 @@ class SavedModelPredictor:
                 f"{self.name} cannot be loaded as a SavedModel ({str(error).splitlines()[0]}).") from error
         if with_attention and ATTENTION_SIGNATURE not in signatures:
             reason = self._facts.get("left_out", {}).get(ATTENTION_SIGNATURE, "it was exported without")
-            raise ConfigError(f"--out shows attention, but {self.name} has no signature {ATTENTION_SIGNATURE!r}: "
+            raise ConfigError(f"{self.name} shows no attention, as it has no signature {ATTENTION_SIGNATURE!r}: "
                               f"{reason}")
         self._logits = signatures[LOGITS_SIGNATURE]
         self._attention = signatures[ATTENTION_SIGNATURE] if with_attention else None
@@ -118,14 +118,14 @@ def _in_order(outputs: Mapping, places: Sequence[str]) -> dict:
 
 def _newest_version(path: str) -> str:
     if not os.path.isdir(path):
-        raise ConfigError(f"--export_dir={path}: no such folder; give what python -m rstg_tf.export wrote.")
+        raise ConfigError(f"{path}: no such folder; give what python -m rstg_tf.export wrote.")
     if os.path.exists(os.path.join(path, "saved_model.pb")):
         return os.path.normpath(path)
     versions = [int(name) for name in os.listdir(path)
                 if name.isdecimal() and os.path.exists(os.path.join(path, name, "saved_model.pb"))]
     if not versions:
-        raise ConfigError(f"--export_dir={path}: no SavedModel there (neither {os.path.join(path, 'saved_model.pb')} "
-                          "nor a version with one).")
+        raise ConfigError(f"{path}: no SavedModel there (neither {os.path.join(path, 'saved_model.pb')} nor a version "
+                          "with one).")
     return os.path.join(path, str(max(versions)))
 
 
@@ -135,5 +135,5 @@ def _asset(folder: str, name: str) -> str:
         with open(path, encoding="utf-8") as file:
             return file.read()
     except FileNotFoundError:
-        raise ConfigError(f"--export_dir: {path} is missing, so {folder} was not written by python -m rstg_tf.export; "
-                          "give one that was.") from None
+        raise ConfigError(f"{folder}: not written by python -m rstg_tf.export, as {path} is missing; give one that "
+                          "was.") from None

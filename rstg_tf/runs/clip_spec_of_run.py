@@ -42,8 +42,8 @@ def _check_sizes(config: ExperimentConfig, clip: ClipSpec) -> None:
     try:
         served.check()
     except ConfigError as error:
-        raise ConfigError(f"--num_frames={clip.num_frames} --height={clip.height} --width={clip.width}: as the model's "
-                          f"own sizes these would be refused: {error}") from error
+        raise ConfigError(f"clips of {clip.num_frames} frames of {clip.height}×{clip.width} pixels: as the model's own "
+                          f"sizes these would be refused: {error}") from error
 
 
 def _used_frames_as_stored(run: Run) -> bool | None:

@@ -25,26 +25,25 @@ class ExportError(RuntimeError):
     """The written model, loaded again, does not give the answers of the model it was made from."""
 
 
-def export_run(run: Run, *, base: str, version: int | None = None, precision: str = "float32", num_frames: int = 0,
-               height: int = 0, width: int = 0) -> str:
+def export_run(run: Run, *, base: str, version: int | None = None, precision: str = "float32",
+               clip: ClipSpec | None = None) -> str:
     """Exports a run's checkpoint to `base`/<version>/ and returns that path; see `export_model`.
 
-    `precision`: 'float32', or 'run' for the one that the run was trained in. `num_frames`, `height`, `width` (pixels):
-    of the clips that are served; 0 for the training's. The model is built anew, outside of any distribution strategy,
-    so that the graph knows nothing of the devices it was trained on.
+    `precision`: 'float32', or 'run' for the one that the run was trained in. `clip`: the
+    clips that are served; None for those of `clip_spec_of_run`. The model is built anew, outside of any distribution
+    strategy, so that the graph knows nothing of the devices it was trained on.
     """
     check_target(base, version)
     from tensorflow import keras
 
     from rstg_tf.common import devices
 
-    clip = clip_spec_of_run(run, num_frames=num_frames, height=height, width=width)
     policy = keras.mixed_precision.global_policy()
     devices.set_precision(run.precision(precision))
     try:
         model, step = run.load_model()
         return export_model(model, base=base, config=run.config, class_names=run.class_names(), step=step,
-                            version=version, clip=clip)
+                            version=version, clip=clip or clip_spec_of_run(run))
     finally:
         keras.mixed_precision.set_global_policy(policy)
 

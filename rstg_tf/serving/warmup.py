@@ -35,7 +35,7 @@ class EncodedClip(NamedTuple):
 
 def example_clip(directories: Iterable[str], clip: ClipSpec) -> EncodedClip:
     """The first clip of the first of these data sets that has one which the model can take; else a drawn one."""
-    told = []
+    reasons = []
     for directory in filter(None, directories):
         try:
             found = recorded_clip(directory, clip)
@@ -43,13 +43,13 @@ def example_clip(directories: Iterable[str], clip: ClipSpec) -> EncodedClip:
             tf.function(clips_from_frames, autograph=False)(tf.constant([found.frames]), clip)
             return found
         except (OSError, ValueError, tf.errors.OpError) as error:
-            told.append(f"{directory}: {_in_a_line(error)}")
-    return drawn_clip(clip, because="; ".join(told) or "the run names no data set")
+            reasons.append(f"{directory}: {_in_a_line(error)}")
+    return drawn_clip(clip, because="; ".join(reasons) or "the run names no data set")
 
 
 def _in_a_line(error: Exception) -> str:
-    _, is_check, told = str(error).partition("assertion failed: ")
-    return (told if is_check else str(error)).splitlines()[0]
+    _, is_check, message = str(error).partition("assertion failed: ")
+    return (message if is_check else str(error)).splitlines()[0]
 
 
 def recorded_clip(directory: str, clip: ClipSpec) -> EncodedClip:

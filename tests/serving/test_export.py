@@ -156,7 +156,7 @@ def test_versions_count_up_and_a_published_one_is_refused(light, tmp_path):
     assert publish(base) == str(base / "1")
     assert publish(base, 20) == str(base / "20")
     (base / "20" / "saved_model.pb").write_text("served")
-    with pytest.raises(ConfigError, match="--version=20: .*exists, and a published version never changes"):
+    with pytest.raises(ConfigError, match="base/20 exists, and a published version never changes"):
         publish(base, 20)
     assert (base / "20" / "saved_model.pb").read_text() == "served"
     assert publish(base) == str(base / "21")
@@ -180,13 +180,13 @@ def test_of_two_exports_at_once_the_later_takes_the_next_version_or_is_refused(l
     assert publish(base) == str(base / "2")
     building = tmp_path / "building"
     building.mkdir()
-    with pytest.raises(ConfigError, match="--version=1: .*exists"):
+    with pytest.raises(ConfigError, match="/1 exists"):
         model_versions.publish(str(building), str(base), 1)
 
 
 @pytest.mark.parametrize("version", [-1, 2**63])
 def test_a_version_that_no_server_would_load_is_refused(light, tmp_path, version):
-    with pytest.raises(ConfigError, match=f"--version={version}: expected an integer from 0 to 9223372036854775807"):
+    with pytest.raises(ConfigError, match=f"version {version}: expected an integer from 0 to 9223372036854775807"):
         publish(tmp_path / "base", version)
     assert not (tmp_path / "base").exists()
 
@@ -334,6 +334,7 @@ def test_wrong_use_is_told_in_a_sentence_without_waiting_for_tensorflow(small_ru
             ([run, f"--out={tmp_path / 'file'}"], "file, cannot be written (File exists"),
             ([run, f"--out={tmp_path / 'file' / 'base'}"], "cannot be written (Not a directory"),
             ([run, "--out=/proc/served"], "/proc/served, cannot be written"),
+            ([run, "--out=x", "--version=-1"], "--version=-1: version -1: expected an integer from 0"),
             ([run, "--out=x", "--height=-1"], "height"), ([run, "--out=x", "--checkpoint=a/b"], "--checkpoint=a/b")]:
         code = export.main(arguments)
         printed = capsys.readouterr()

@@ -320,9 +320,9 @@ def test_clips_of_other_sizes_are_served_where_the_model_takes_them(grey):
 
 
 def test_sizes_that_the_model_cannot_take_are_refused():
-    with pytest.raises(ConfigError, match="--num_frames=3 --height=32 --width=32: .*must be even"):
+    with pytest.raises(ConfigError, match="clips of 3 frames of 32×32 pixels: .*must be even"):
         clip_spec_of_run.served_clip_spec(COLOUR, num_frames=3)
-    with pytest.raises(ConfigError, match="--height=16 .*frames of at least 32 pixels"):
+    with pytest.raises(ConfigError, match="of 16×32 pixels: .*frames of at least 32 pixels"):
         clip_spec_of_run.served_clip_spec(COLOUR, height=16)
 
 
