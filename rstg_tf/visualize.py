@@ -83,7 +83,7 @@ def check_flags(flags: absl_flags.FlagValues, run: Run) -> str:
 
 
 def clips_of_videos(run: Run, paths: Sequence[str]) -> Clips:
-    """The clips that the model sees of these sources, as evaluation makes them; see `clips.open_source`."""
+    """The clips that the model sees of these sources, as evaluation makes them; see `sources.open_source`."""
     clip, videos = clip_spec_of_run(run), {}
     for path in paths:
         name = folder_name(os.path.basename(os.path.normpath(path)))

@@ -94,7 +94,7 @@ def reading_options(
 
 
 def _check_samplings(manifest: Manifest, temporal_views: int, num_frames: int) -> None:
-    """Sampling v of V begins at frame round(v/V · D/T); see `frames.frame_indices`."""
+    """Sampling v of V begins at frame round(v/V · D/T); see `transforms.frame_indices`."""
     starts = {round(view / temporal_views * manifest.num_frames / num_frames) for view in range(temporal_views)}
     if len(starts) < temporal_views:
         raise ConfigError(f"--num_eval_temporal_clips={temporal_views}: some samplings would be alike, as the clips of "
