@@ -5,7 +5,7 @@ from tensorflow import keras
 
 from rstg_tf.common import devices
 from rstg_tf.config import GraphConfig, ModelConfig
-from rstg_tf.evaluation.metrics import Evaluation, attention_entropy, wilson_interval, write_scores
+from rstg_tf.evaluation.metrics import Evaluation, attention_entropy, ranking, wilson_interval, write_scores
 from rstg_tf.evaluation.scoring import ClipScorer, EvaluationError, evaluate_clips
 from rstg_tf.model import build_model
 
@@ -208,3 +208,11 @@ def test_scores_come_back_from_their_file_as_they_were(tmp_path):
         np.testing.assert_array_equal(scores["labels"], [1, 0])
         assert scores["media_ids"].tolist() == ["clip-0", "clip-1"]
     assert [path.name for path in tmp_path.iterdir()] == ["scores.npz"]
+
+
+def test_the_ranking_is_by_probability_and_then_by_number():
+    # e^0 : e^ln2 : e^0 : e^ln4 = 1 : 2 : 1 : 4
+    assert ranking(np.log([1.0, 2.0, 1.0, 4.0]), "abcd", 3) == [
+        {"class": 3, "name": "d", "probability": pytest.approx(0.5)},
+        {"class": 1, "name": "b", "probability": pytest.approx(0.25)},
+        {"class": 0, "name": "a", "probability": pytest.approx(0.125)}]
