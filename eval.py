@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from absl import flags as absl_flags
 
-from datasets.input_pipeline.reading_options import evaluation_reading, model_sizes, open_dataset, training_reading
-from datasets.records.manifest import DatasetError, Manifest
+from datasets.input_pipeline.reading_options import ReadingOptions, open_dataset, reading_options
+from datasets.records.dataset import RecordedDataset
+from datasets.records.manifest import DatasetError
 from rstg_tf.common.command_line import failed, run_program
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.common.interrupts import check_interrupts
@@ -48,17 +49,16 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_string("export_dir", "", "also write a SavedModel to EXPORT_DIR/<version>/", flag_values=flags)
 
 
-def read_views(run: Run, manifest: Manifest, flags: absl_flags.FlagValues) -> dict[str, Any]:
-    """Arguments of `evaluation_clips`: frames, crops and views by the flags, else by the run's settings."""
-    data = run.config.data
-    return evaluation_reading(
-        manifest, spatial_views=flags.num_eval_spatial_clips or data.num_eval_spatial_clips,
+def options_from_flags(run: Run, dataset: RecordedDataset, flags: absl_flags.FlagValues) -> ReadingOptions:
+    """Frames, crops and views by the flags, else by the run's settings."""
+    clip, data = run.config.clip_spec, run.config.data
+    return reading_options(
+        dataset.manifest, clip, spatial_views=flags.num_eval_spatial_clips or data.num_eval_spatial_clips,
         temporal_views=flags.num_eval_temporal_clips or data.num_eval_temporal_clips,
-        eval_crop_size=flags.eval_crop_size, **model_sizes(run))
+        eval_crop_size=flags.eval_crop_size)
 
 
-def evaluate(run: Run, directory: str, manifest: Manifest, reading: dict[str, Any],
-             flags: absl_flags.FlagValues) -> dict:
+def evaluate(run: Run, dataset: RecordedDataset, options: ReadingOptions, flags: absl_flags.FlagValues) -> dict:
     """Evaluates, writes what the flags ask for into the run's folder, and returns the result."""
     from datasets.input_pipeline.pipeline import evaluation_clips
     from rstg_tf.common import devices
@@ -66,63 +66,50 @@ def evaluate(run: Run, directory: str, manifest: Manifest, reading: dict[str, An
     from rstg_tf.evaluation.metrics import RESULT_FILE, SCORES_FILE, write_scores
     from rstg_tf.evaluation.scoring import evaluate_clips
 
-    settings, precision = run.config, run.precision(flags.precision)
+    settings, precision, manifest = run.config, run.precision(flags.precision), dataset.manifest
     strategy = devices.prepare(num_virtual_devices=flags.num_virtual_devices, precision=precision,
                                seed=settings.train.seed)
     with strategy.scope():
         model, step = run.load_model()
-    records = {"directory": directory, "manifest": manifest,
-               "batch_size": flags.batch_size or settings.train.batch_size}
-    views = reading["spatial_views"] * reading["temporal_views"]
-    print(f"{run.path}, step {step}: {manifest.num_clips} clips of {directory}, views of each: {views}", flush=True)
-    evaluation = evaluate_clips(model, evaluation_clips(**records, **reading), num_clips=manifest.num_clips,
-                                views=views, progress=True)
+    clips = evaluation_clips(dataset=dataset, options=options,
+                             batch_size=flags.batch_size or settings.train.batch_size)
+    print(f"{run.path}, step {step}: {dataset.num_clips} clips of {dataset.folder}, views of each: "
+          f"{options.num_views}", flush=True)
+    evaluation = evaluate_clips(model, clips, num_clips=dataset.num_clips, views=options.num_views, progress=True)
     result = {
-        "dataset": manifest.name, "split": manifest.split, **evaluation.figures(), **_protocol(run, reading),
+        "dataset": manifest.name, "split": manifest.split, **evaluation.figures(), **_protocol(options),
         "step": step, "checkpoint": "best" if run.checkpoint == "best" else f"ckpt-{step}", "model_dir": str(run.path),
-        "dataset_dir": directory, "precision": precision,
+        "dataset_dir": str(dataset.folder), "precision": precision,
         "confused_pairs": _most_confused(evaluation, manifest.classes)}
     check_interrupts()
     write_scores(run.path / SCORES_FILE, evaluation)
     write_json(run.path / RESULT_FILE, result, indent=2)
     print(_in_words(result))
     if flags.report:
+        from datasets.input_pipeline.clips_by_index import clips_by_index
         from rstg_tf.viz.evaluation_report import write_report
 
-        centres = evaluation_clips(**records, **training_reading(manifest, **model_sizes(run)))
+        centre = reading_options(manifest, settings.clip_spec)
+
+        def load_clips(indices: Iterable[int]) -> dict:
+            return {index: clip.video for index, clip in clips_by_index(dataset, centre, indices).items()}
+
         write_report(run.path / "report", model=model, evaluation=evaluation,
-                     class_names=manifest.classes, result=result, load_clips=_clip_loader(centres))
+                     class_names=manifest.classes, result=result, load_clips=load_clips)
         print(f"report: {run.path / 'report' / 'index.html'}")
     return result
 
 
-def _protocol(run: Run, reading: dict[str, Any]) -> dict[str, Any]:
+def _protocol(options: ReadingOptions) -> dict[str, Any]:
     """What was shown of a clip: crops × samplings, and the crops' height and width in pixels."""
-    size = reading.get("crop_size") or (run.config.model.height, run.config.model.width)
-    return {"spatial_views": reading["spatial_views"], "temporal_views": reading["temporal_views"],
-            "crop_size": list(size)}
+    return {"spatial_views": options.spatial_views, "temporal_views": options.temporal_views,
+            "crop_size": list(options.clip.frame_size)}
 
 
 def _most_confused(evaluation, names: Sequence[str]) -> list[dict[str, Any]]:
     """The classes most often taken for one another; `share` is of the true class's clips."""
     return [{"true": names[true], "predicted": names[predicted], "clips": clips, "share": share}
             for true, predicted, clips, share in evaluation.confused_pairs()[:PAIRS_IN_RESULT]]
-
-
-def _clip_loader(batches) -> Callable[[Iterable[int]], dict]:
-    """A function indices -> {index: video}, which reads the data set again as far as it must."""
-
-    def load(indices: Iterable[int]) -> dict:
-        wanted, found = set(indices), {}
-        for batch in batches:
-            for row, index in enumerate(batch["index"].numpy().tolist()):
-                if index in wanted:
-                    found[index] = batch["video"][row].numpy()
-            if len(found) == len(wanted):
-                break
-        return found
-
-    return load
 
 
 def _in_words(result: dict) -> str:
@@ -138,25 +125,23 @@ def main(arguments: Sequence[str]) -> int:
         if flags is None:
             return 0
         run = open_run(flags.model_dir, flags.checkpoint)
-        directory, manifest = open_dataset(run, flags.dataset, flags.split)
-        reading = read_views(run, manifest, flags)
+        dataset = open_dataset(run, flags.dataset, flags.split)
+        options = options_from_flags(run, dataset, flags)
         if flags.export_dir:
             check_target(flags.export_dir)
     except (ConfigError, DatasetError) as error:
         return failed("eval.py", error, code=2)
-    return _run(run, directory, manifest, reading, flags)
+    return _run(run, dataset, options, flags)
 
 
-def _run(run: Run, directory: str, manifest: Manifest, reading: dict[str, Any],
-         flags: absl_flags.FlagValues) -> int:
+def _run(run: Run, dataset: RecordedDataset, options: ReadingOptions, flags: absl_flags.FlagValues) -> int:
     import tensorflow as tf
 
-    from datasets.input_pipeline.pipeline import explain_read_error
     from rstg_tf.evaluation.scoring import EvaluationError
     from rstg_tf.serving.saved_model import ExportError, export_run
 
     try:
-        result = evaluate(run, directory, manifest, reading, flags)
+        result = evaluate(run, dataset, options, flags)
         if flags.export_dir:
             result["export"] = export_run(run, base=flags.export_dir, precision=flags.precision)
             print(f"SavedModel: {result['export']}")
@@ -165,7 +150,7 @@ def _run(run: Run, directory: str, manifest: Manifest, reading: dict[str, Any],
     except (EvaluationError, ExportError, OSError) as error:
         return failed("eval.py", error, code=1)
     except tf.errors.OpError as error:
-        fault = explain_read_error(error, directory=directory, manifest=manifest)
+        fault = dataset.explain_read_error(error)
         if fault is None:
             raise
         return failed("eval.py", fault, code=2)

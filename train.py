@@ -18,15 +18,16 @@ import json
 import os
 import shlex
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from datasets.input_pipeline.reading_options import check_fit, training_reading
-from datasets.records.manifest import MANIFEST_FILE, DatasetError, Manifest, check_shards
+from datasets.input_pipeline.reading_options import ReadingOptions, check_fit, clip_spec_of_records
+from datasets.records.dataset import RecordedDataset
+from datasets.records.manifest import MANIFEST_FILE, DatasetError
 from rstg_tf import flags
 from rstg_tf.common.command_line import failed, run_program
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.config import ExperimentConfig
 from rstg_tf.release.checkpoint_files import weights_to_restore
+from rstg_tf.video.clip_spec import ClipSpec
 
 # TensorFlow 2.15 logs three harmless lines as errors when it starts on a machine without a GPU.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -49,15 +50,7 @@ def main(arguments: Sequence[str]) -> int:
         return failed("train.py", error, code=2)
 
 
-@dataclasses.dataclass(frozen=True)
-class Data:
-    """The records of a run, checked against their manifests and against the model's sizes."""
-
-    train: Manifest
-    test: Manifest | None
-
-
-def open_data(config: ExperimentConfig) -> Data:
+def open_data(config: ExperimentConfig) -> TrainingRecords:
     """Checks what is to be read; writes the demo's records where they are missing and --write_missing says so."""
     data = config.data
     if config.train.restore_dir:
@@ -69,8 +62,9 @@ def open_data(config: ExperimentConfig) -> Data:
     for split, directory in (("train", data.train_dataset), ("test", data.test_dataset)):
         if directory and not os.path.exists(os.path.join(directory, MANIFEST_FILE)):
             write_or_refuse(split, directory, config)
-    train = checked_manifest("train", data.train_dataset, config)
-    return Data(train=train, test=checked_manifest("test", data.test_dataset, config) if data.test_dataset else None)
+    train = checked_dataset("train", data.train_dataset, config)
+    return TrainingRecords(config, train=train, test=checked_dataset("test", data.test_dataset, config)
+                           if data.test_dataset else None)
 
 
 def write_or_refuse(split: str, directory: str, config: ExperimentConfig) -> None:
@@ -87,24 +81,17 @@ def write_or_refuse(split: str, directory: str, config: ExperimentConfig) -> Non
     raise ConfigError(f"--{split}_dataset={directory}: no {MANIFEST_FILE} there. Write the records first, {how}.")
 
 
-def checked_manifest(split: str, directory: str, config: ExperimentConfig) -> Manifest:
+def checked_dataset(split: str, directory: str, config: ExperimentConfig) -> RecordedDataset:
     """Raises ConfigError with the flag to change where the model's sizes are not those of the records."""
-    manifest = Manifest.read(directory)
-    check_shards(directory, manifest)
-    misfit = check_fit(manifest, config.model)
+    dataset = RecordedDataset.open(directory)
+    dataset.check()
+    misfit = check_fit(dataset.manifest, config.model)
     if misfit is not None:
         flag, wanted, found = misfit
         raise ConfigError(f"--{flag}={wanted} does not fit the {split} records in {directory}, which have {found}: "
                           f"give --{flag}={found}, or other records.")
-    read_clips(manifest, config)
-    return manifest
-
-
-def read_clips(manifest: Manifest, config: ExperimentConfig) -> dict[str, Any]:
-    """The arguments by which `datasets.pipeline` makes clips of the model's size; ConfigError where it can't."""
-    model = config.model
-    return training_reading(manifest, num_frames=model.num_frames, height=model.height, width=model.width,
-                            short_side=config.data.short_side)
+    clip_spec_of_records(dataset.manifest, config.clip_spec)
+    return dataset
 
 
 def default_model_dir(arguments: Sequence[str]) -> str:
@@ -116,40 +103,81 @@ def default_model_dir(arguments: Sequence[str]) -> str:
     raise ConfigError("--model_dir: give the folder of the run.")
 
 
-def run(config: ExperimentConfig, model_dir: str, data: Data) -> int:
+class TrainingRecords:
+    """The records of a run as `training.loop.train` asks for them, see `training.data.TrainingData`.
+
+    `train`, `test`: data sets that fit the config; without the second there is no evaluation.
+    """
+
+    def __init__(self, config: ExperimentConfig, *, train: RecordedDataset, test: RecordedDataset | None):
+        self.train, self.test = train, test
+        self._config = config
+        self._scorer = None
+
+    @property
+    def num_clips(self) -> int:
+        return self.train.num_clips
+
+    @property
+    def manifests(self) -> dict[str, str]:
+        return {f"{split}_dataset": dataset.manifest_text
+                for split, dataset in (("train", self.train), ("test", self.test)) if dataset}
+
+    def batches(self, start_step: int):
+        from datasets.input_pipeline.pipeline import training_clips
+
+        records, settings = self._config.data, self._config.train
+        return training_clips(
+            dataset=self.train, clip=self._clip_spec(self.train), batch_size=settings.batch_size, seed=settings.seed,
+            start_step=start_step, brightness=records.brightness, horizontal_flip=records.horizontal_flip,
+            shuffle_buffer=records.shuffle_buffer)
+
+    def evaluate(self, model, stopped: Callable[[], bool]) -> float | None:
+        """Traces the model once, however often it is asked."""
+        from rstg_tf.evaluation.scoring import ClipScorer, evaluate_clips
+
+        if self._scorer is None or self._scorer.model is not model:
+            self._scorer = ClipScorer(model)
+        clips = self._centres(self.test, self._config.train.batch_size)
+        evaluation = evaluate_clips(model, clips, num_clips=self.test.num_clips, scorer=self._scorer, stopped=stopped)
+        return evaluation and evaluation.top1
+
+    def sample(self):
+        """The first four clips of the training records."""
+        return next(iter(self._centres(self.train, batch_size=4).take(1)))["video"]
+
+    def explain_read_error(self, error: Exception) -> DatasetError | None:
+        """See `RecordedDataset.explain_read_error`; the error tells no folder, so both data sets are looked at."""
+        faults = (dataset.explain_read_error(error) for dataset in (self.train, self.test) if dataset)
+        return next(filter(None, faults), None)
+
+    def _clip_spec(self, dataset: RecordedDataset) -> ClipSpec:
+        return clip_spec_of_records(dataset.manifest, self._config.clip_spec)
+
+    def _centres(self, dataset: RecordedDataset, batch_size: int):
+        from datasets.input_pipeline.pipeline import evaluation_clips
+
+        options = ReadingOptions(self._clip_spec(dataset))
+        return evaluation_clips(dataset=dataset, options=options, batch_size=batch_size)
+
+
+def run(config: ExperimentConfig, model_dir: str, data: TrainingRecords) -> int:
     """Trains, says where the run lies, and returns the exit code. TensorFlow loads here: wrong flags answer at once."""
     import tensorflow as tf
 
     from datasets.input_pipeline.augmentation import mirrored_in_words
-    from datasets.input_pipeline.pipeline import evaluation_clips, explain_read_error, training_clips
     from rstg_tf.runs.checkpoints import CheckpointError
     from rstg_tf.training.loop import train
     from rstg_tf.training.train_step import NonFiniteError
 
-    records, settings = config.data, config.train
-    if records.horizontal_flip:
-        print(mirrored_in_words(data.train.classes), flush=True)
-
-    def clips(start_step: int) -> tf.data.Dataset:
-        return training_clips(
-            directory=records.train_dataset, manifest=data.train, batch_size=settings.batch_size, seed=settings.seed,
-            start_step=start_step, brightness=records.brightness, horizontal_flip=records.horizontal_flip,
-            shuffle_buffer=records.shuffle_buffer, **read_clips(data.train, config))
-
-    def sample_video() -> tf.Tensor:
-        clips = evaluation_clips(directory=records.train_dataset, manifest=data.train, batch_size=4,
-                                 **read_clips(data.train, config))
-        return next(iter(clips.take(1)))["video"]
-
-    manifests = {f"{split}_dataset": read_manifest_text(directory) for split, directory in
-                 (("train", records.train_dataset), ("test", records.test_dataset)) if directory}
+    if config.data.horizontal_flip:
+        print(mirrored_in_words(data.train.manifest.classes), flush=True)
     try:
-        result = train(config, model_dir, clips=clips, num_clips=data.train.num_clips, manifests=manifests,
-                       evaluate=evaluator(config, data) if data.test else None, sample_video=sample_video)
+        result = train(config, model_dir, data)
     except (NonFiniteError, CheckpointError, OSError) as error:
         return failed("train.py", error, code=1)
     except tf.errors.OpError as error:
-        fault = explain_read_error(error, directory=records.train_dataset, manifest=data.train)
+        fault = data.explain_read_error(error)
         if fault is None:
             raise
         raise fault from error
@@ -160,28 +188,6 @@ def run(config: ExperimentConfig, model_dir: str, data: Data) -> int:
     print(json.dumps({"model_dir": model_dir, "finished": result.step >= result.total_steps,
                       **dataclasses.asdict(result)}), flush=True)
     return 0
-
-
-def evaluator(config: ExperimentConfig, data: Data) -> Callable:
-    """(model, stopped) -> top-1 accuracy on the test records, None if `stopped()`; traces the model once."""
-    from datasets.input_pipeline.pipeline import evaluation_clips
-    from rstg_tf.evaluation.scoring import ClipScorer, evaluate_clips
-
-    scorers: dict[int, ClipScorer] = {}
-
-    def evaluate(model, stopped: Callable[[], bool]) -> float | None:
-        scorer = scorers.setdefault(id(model), ClipScorer(model))
-        clips = evaluation_clips(directory=config.data.test_dataset, manifest=data.test,
-                                 batch_size=config.train.batch_size, **read_clips(data.test, config))
-        evaluation = evaluate_clips(model, clips, num_clips=data.test.num_clips, scorer=scorer, stopped=stopped)
-        return evaluation and evaluation.top1
-
-    return evaluate
-
-
-def read_manifest_text(directory: str) -> str:
-    with open(os.path.join(directory, MANIFEST_FILE), encoding="utf-8") as file:
-        return file.read()
 
 
 if __name__ == "__main__":

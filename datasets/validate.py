@@ -23,20 +23,21 @@ from typing import Any
 
 import numpy as np
 
-from datasets.records.manifest import DatasetError, Manifest, ShardInfo, record_offsets, size_fault
+from datasets.records.dataset import RecordedDataset, record_offsets, size_fault
+from datasets.records.manifest import DatasetError, Manifest, ShardInfo
 from datasets.records.sequence_examples import decode_clip
 from rstg_tf.common.command_line import failed, run_program
 from rstg_tf.common.files import hash_file
 from rstg_tf.common.progress_bar import Bar
 
 
-def validate(directory: str | os.PathLike, manifest: Manifest, *, bar: Any = None) -> Iterator[str | None]:
+def validate(dataset: RecordedDataset, *, bar: Any = None) -> Iterator[str | None]:
     """Goes through a data set: yields None for each clip that is as it should be, and each fault as a sentence.
 
     Args:
       bar: tqdm bar that is moved on by a step per shard hashed and per record read; see `num_checks`.
     """
-    directory = Path(directory)
+    directory, manifest = dataset.folder, dataset.manifest
     for shard in manifest.shards:
         fault = size_fault(directory, shard)
         if fault:
@@ -59,9 +60,9 @@ def num_checks(manifest: Manifest) -> int:
     return len(manifest.shards) + manifest.num_clips
 
 
-def first_fault(directory: str | os.PathLike, manifest: Manifest) -> str | None:
+def first_fault(dataset: RecordedDataset) -> str | None:
     """The first fault by shard and record, or None. Shards that have their SHA-256 are read only if all of them do."""
-    directory = Path(directory)
+    directory, manifest = dataset.folder, dataset.manifest
     for shard in manifest.shards:
         if not os.access(directory / shard.file, os.R_OK):
             return size_fault(directory, shard)
@@ -189,12 +190,12 @@ def main(arguments: Sequence[str]) -> int:
     # TensorFlow's own chatter would bury the faults.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        manifest = Manifest.read(directory)
+        dataset = RecordedDataset.open(directory)
     except DatasetError as error:
         return failed("datasets.validate", error, code=2)
     clips = faults = 0
-    with Bar(total=num_checks(manifest), desc="validating", unit="check", file=sys.stderr, disable=None) as bar:
-        for outcome in validate(directory, manifest, bar=bar):
+    with Bar(total=num_checks(dataset.manifest), desc="validating", unit="check", file=sys.stderr, disable=None) as bar:
+        for outcome in validate(dataset, bar=bar):
             if outcome is None:
                 clips += 1
             else:

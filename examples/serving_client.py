@@ -33,7 +33,8 @@ sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from rstg_tf.common.command_line import run_program
 from rstg_tf.common.errors import ConfigError, VideoError
-from rstg_tf.video.clip_spec import model_clip
+from rstg_tf.common.spacing import evenly_spaced_indices
+from rstg_tf.video.clip_spec import ClipSpec, clip_from_frames
 from rstg_tf.video.decoding import list_frame_files
 from rstg_tf.video.sources import FrameSource, open_source
 
@@ -89,13 +90,13 @@ class GrpcServer:
         try:
             return method(request, timeout=self._timeout)
         except self._grpc.RpcError as error:
-            code, told = error.code(), _shortened(error.details() or "")
+            code, message = error.code(), _shortened(error.details() or "")
             explained = {
-                self._grpc.StatusCode.UNAVAILABLE: _not_there(self._address, "grpc", told),
+                self._grpc.StatusCode.UNAVAILABLE: _not_there(self._address, "grpc", message),
                 self._grpc.StatusCode.DEADLINE_EXCEEDED: _late(self._address, self._timeout),
-                self._grpc.StatusCode.NOT_FOUND: _unknown(self._address, self._model, self._version, told),
-                self._grpc.StatusCode.INVALID_ARGUMENT: f"the server refused the request: {told}"}
-            raise ServerError(explained.get(code, f"the server at {self._address} failed with {code.name}: {told}")
+                self._grpc.StatusCode.NOT_FOUND: _unknown(self._address, self._model, self._version, message),
+                self._grpc.StatusCode.INVALID_ARGUMENT: f"the server refused the request: {message}"}
+            raise ServerError(explained.get(code, f"the server at {self._address} failed with {code.name}: {message}")
                               ) from error
 
 
@@ -125,11 +126,11 @@ class RestServer:
             with urllib.request.urlopen(request, timeout=self._timeout) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
-            told = _told_by_rest(error)
+            message = _message_of_rest(error)
             if error.code == 404:
-                raise ServerError(_unknown(self._address, self._model, self._version, told)) from error
+                raise ServerError(_unknown(self._address, self._model, self._version, message)) from error
             what = "refused the request" if error.code == 400 else f"failed with {error.code}"
-            raise ServerError(f"the server {what}: {told}") from error
+            raise ServerError(f"the server {what}: {message}") from error
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = getattr(error, "reason", error)
             if isinstance(reason, TimeoutError):
@@ -147,7 +148,7 @@ def _as_json(value):
     return {"b64": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
 
 
-def _told_by_rest(error: urllib.error.HTTPError) -> str:
+def _message_of_rest(error: urllib.error.HTTPError) -> str:
     with error:
         content = error.read().decode(errors="replace")
     try:
@@ -156,13 +157,13 @@ def _told_by_rest(error: urllib.error.HTTPError) -> str:
         return _shortened(content)
 
 
-def _shortened(told: str) -> str:
-    told = " ".join(told.split())
-    return told if len(told) <= LONGEST_MESSAGE else told[:LONGEST_MESSAGE] + " …"
+def _shortened(message: str) -> str:
+    message = " ".join(message.split())
+    return message if len(message) <= LONGEST_MESSAGE else message[:LONGEST_MESSAGE] + " …"
 
 
-def _not_there(address: str, protocol: str, told: str) -> str:
-    return (f"no {protocol} server answers at {address} ({told}): is it running, and is this its {protocol} port "
+def _not_there(address: str, protocol: str, message: str) -> str:
+    return (f"no {protocol} server answers at {address} ({message}): is it running, and is this its {protocol} port "
             f"(usually {PORTS[protocol]})?")
 
 
@@ -170,33 +171,26 @@ def _late(address: str, timeout: float) -> str:
     return f"the server at {address} did not answer within {timeout:g} seconds; give a longer --timeout."
 
 
-def _unknown(address: str, model: str, version: int | None, told: str) -> str:
+def _unknown(address: str, model: str, version: int | None, message: str) -> str:
     which = model if version is None else f"{model}, version {version},"
-    return f"the server at {address} has no model {which} ({told}); see --model and --version."
+    return f"the server at {address} has no model {which} ({message}); see --model and --version."
 
 
 def _no_signature(model: str, signature: str, known: Mapping) -> str:
     return f"the model {model} has no signature {signature}, only {', '.join(sorted(known))}."
 
 
-def clip_inputs(path: str, signature: str, shape: Sequence[int], short_side: int | None) -> dict[str, np.ndarray]:
-    """What is sent for a video: `frames` bytes [1, T], or `video` uint8 [1, T, H, W, C], for clips of this shape."""
-    num_frames, height, width, channels = shape
+def clip_inputs(path: str, signature: str, clip: ClipSpec) -> dict[str, np.ndarray]:
+    """What is sent for a video: `frames` bytes [1, T], or `video` uint8 [1, T, H, W, C], for such clips."""
     if signature == "serving_default":
-        frames = np.stack(sampled_frames(open_source(path), num_frames, short_side))
-        return {"video": model_clip(frames, num_frames=num_frames, height=height, width=width, channels=channels,
-                                    short_side=short_side)[None]}
+        frames = np.stack(sampled_frames(open_source(path), clip.num_frames, clip.short_side))
+        return {"video": clip_from_frames(frames, clip)[None]}
     if os.path.isdir(path):
         files = list_frame_files(path)
-        frames = [files[index].read_bytes() for index in even_distances(len(files), num_frames)]
+        frames = [files[index].read_bytes() for index in evenly_spaced_indices(len(files), clip.num_frames)]
     else:
-        frames = [_to_png(frame) for frame in sampled_frames(open_source(path), num_frames, short_side)]
+        frames = [_to_png(frame) for frame in sampled_frames(open_source(path), clip.num_frames, clip.short_side)]
     return {"frames": np.array([frames], object)}
-
-
-def even_distances(available: int, wanted: int) -> list[int]:
-    """The frames that training and evaluation take: linspace(0, available - 1, wanted), truncated."""
-    return np.linspace(0, available - 1, wanted).astype(int).tolist()
 
 
 def sampled_frames(source: FrameSource, num_frames: int, short_side: int | None) -> list[np.ndarray]:
@@ -204,9 +198,9 @@ def sampled_frames(source: FrameSource, num_frames: int, short_side: int | None)
     if source.num_frames is None:
         frames = dict(enumerate(source.read(short_side)))
     else:
-        wanted = set(even_distances(source.num_frames, num_frames))
+        wanted = set(evenly_spaced_indices(source.num_frames, num_frames))
         frames = {index: frame for index, frame in enumerate(source.read(short_side)) if index in wanted}
-    return [frames[index] for index in even_distances(source.num_frames or len(frames), num_frames)]
+    return [frames[index] for index in evenly_spaced_indices(source.num_frames or len(frames), num_frames)]
 
 
 def _to_png(frame: np.ndarray) -> bytes:
@@ -218,8 +212,8 @@ def _to_png(frame: np.ndarray) -> bytes:
 def best_classes(answer: Mapping[str, np.ndarray], top: int, names: Sequence[str] | None) -> list[tuple[str, float]]:
     """(name, probability) of the `top` most probable classes of the one clip, best first."""
     if names is None and "classes" in answer and top <= answer["classes"].shape[1]:
-        told = [name.decode() if isinstance(name, bytes) else str(name) for name in answer["classes"][0]]
-        return list(zip(told, answer["scores"][0].tolist()))[:top]
+        best = [name.decode() if isinstance(name, bytes) else str(name) for name in answer["classes"][0]]
+        return list(zip(best, answer["scores"][0].tolist()))[:top]
     probabilities = answer["probabilities"][0]
     if names is not None and len(names) != len(probabilities):
         raise ConfigError(f"--class_names holds {len(names)} names, but the model has {len(probabilities)} classes.")
@@ -266,8 +260,8 @@ def main(arguments: Sequence[str]) -> int:
         open_source(flags.video)  # a wrong path is told before the server is asked
         server = SERVERS[flags.protocol](flags.server or f"localhost:{PORTS[flags.protocol]}", model=flags.model,
                                          version=flags.version, timeout=flags.timeout)
-        shape = server.input_shape("serving_default", "video")[1:]
-        answer = server.predict(flags.signature, clip_inputs(flags.video, flags.signature, shape, flags.short_side))
+        clip = ClipSpec(*server.input_shape("serving_default", "video")[1:], short_side=flags.short_side)
+        answer = server.predict(flags.signature, clip_inputs(flags.video, flags.signature, clip))
         best = best_classes(answer, flags.top, names)
     except (ConfigError, VideoError) as error:
         print(f"serving_client: {error}", file=sys.stderr)

@@ -1,7 +1,7 @@
 """What an experiment is: frozen dataclasses with their checks.
 
-`flags.py` makes an `ExperimentConfig` from the command line and `release.py` from a YAML of the authors' release.
-`model.build_model` and `training.train` read it and hand plain arguments on: no layer ever sees a config.
+`flags.py` makes an `ExperimentConfig` from the command line and `release` from a YAML of the authors' release.
+`model.build_model` and `training.loop.train` read it and hand plain arguments on: no layer ever sees a config.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from rstg_tf.common.choices import (
 )
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.common.text import parse_json
+from rstg_tf.video.clip_spec import ClipSpec
 
 
 def _require(condition: bool, message: str) -> None:
@@ -252,6 +253,13 @@ class ExperimentConfig:
         self.data.check()
         self.train.check()
         return self
+
+    @property
+    def clip_spec(self) -> ClipSpec:
+        """The clips that the model takes, cut out of video that is resized to `data.short_side`."""
+        model = self.model
+        return ClipSpec(num_frames=model.num_frames, height=model.height, width=model.width, channels=model.channels,
+                        short_side=self.data.short_side)
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"

@@ -28,20 +28,34 @@ from absl import flags as absl_flags
 from rstg_tf.common.command_line import failed, run_program
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.common.interrupts import ignored_interrupts
-from rstg_tf.runs.run import open_run
+from rstg_tf.runs.clip_spec_of_run import clip_spec_of_run
+from rstg_tf.runs.run import Run, open_run
 from rstg_tf.runs.run_flags import parse_run_flags
+from rstg_tf.serving.model_versions import VersionError
 from rstg_tf.serving.saved_model import ExportError, export_run
+from rstg_tf.video.clip_spec import ClipSpec
 
 # TensorFlow is imported where it is needed: a wrong folder or flag is answered at once.
+SIZES = {"num_frames": "frames", "height": "pixels", "width": "pixels"}
 
 
 def _define_flags(flags: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_string("out", "", "folder that a server watches; the model becomes OUT/<version>/",
                              flag_values=flags)
     absl_flags.DEFINE_integer("version", None, "its version; unless given, the next integer", flag_values=flags)
-    for name, what in (("num_frames", "frames"), ("height", "pixels"), ("width", "pixels")):
+    for name, what in SIZES.items():
         absl_flags.DEFINE_integer(name, 0, f"{what} of the clips that are served, if the model takes other clips than "
                                   "those of the training; 0: those", lower_bound=0, flag_values=flags)
+
+
+def clip_from_flags(run: Run, flags: absl_flags.FlagValues) -> ClipSpec:
+    """The clips that are served: the run's but for the sizes that are given, which a ConfigError names."""
+    sizes = {name: flags[name].value for name in SIZES if flags[name].value}
+    try:
+        return clip_spec_of_run(run, **sizes)
+    except ConfigError as error:
+        given = " ".join(f"--{name}={value}" for name, value in sizes.items())
+        raise ConfigError(f"{given}: {error}") from error
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -54,7 +68,9 @@ def main(arguments: Sequence[str]) -> int:
             raise ConfigError("--out is missing: give the folder that the server watches.")
         run = open_run(flags.model_dir, flags.checkpoint)
         path = export_run(run, base=flags.out, version=flags.version, precision=flags.precision,
-                          num_frames=flags.num_frames, height=flags.height, width=flags.width)
+                          clip=clip_from_flags(run, flags))
+    except VersionError as error:
+        return failed("export", ConfigError(f"--version={flags.version}: {error}"), code=2)
     except (ConfigError, ExportError, OSError) as error:
         return failed("export", error, code=2 if isinstance(error, ConfigError) else 1)
     with ignored_interrupts():

@@ -28,7 +28,7 @@ from absl import flags as absl_flags
 from rstg_tf.common.command_line import failed, json_line, run_program
 from rstg_tf.common.errors import ConfigError, VideoError
 from rstg_tf.evaluation.metrics import ranking
-from rstg_tf.inference.classifier import Classifier, exported_classifier, run_classifier
+from rstg_tf.inference.classifier import Predictor, RunPredictor, SavedModelPredictor
 from rstg_tf.inference.sliding_windows import Prediction, WindowAnswer, Windows, predict_windows
 from rstg_tf.runs.run import open_run
 from rstg_tf.runs.run_flags import parse_run_flags
@@ -138,11 +138,11 @@ def windows_from_flags(flags: absl_flags.FlagValues, frames_per_second: float) -
     return Windows(length=length, stride=max(1, round(length * (1 - flags.overlap))))
 
 
-def as_json(prediction: Prediction, classifier: Classifier, *, source: str, top: int) -> dict:
+def as_json(prediction: Prediction, predictor: Predictor, *, source: str, top: int) -> dict:
     """What --json prints: the ranking of the whole video and of each window, and the facts that it rests on."""
-    names, rate = classifier.class_names, prediction.frames_per_second
+    names, rate = predictor.class_names, prediction.frames_per_second
     return {
-        "video": source, "model": classifier.name, "frames": prediction.num_frames,
+        "video": source, "model": predictor.name, "frames": prediction.num_frames,
         "height": prediction.frame_size[0], "width": prediction.frame_size[1], "frames_per_second": rate,
         "top": ranking(prediction.logits, names, top),
         "windows": [{"first_frame": answer.start, "last_frame": answer.end - 1, "start_seconds": answer.start / rate,
@@ -153,11 +153,11 @@ def as_json(prediction: Prediction, classifier: Classifier, *, source: str, top:
 class Table:
     """The answer as text: a line per window as soon as it is known, if there are several; then the whole video's."""
 
-    def __init__(self, classifier: Classifier, *, source: FrameSource, frames_per_second: float):
-        self._names, self._rate = classifier.class_names, frames_per_second
+    def __init__(self, predictor: Predictor, *, source: FrameSource, frames_per_second: float):
+        self._names, self._rate = predictor.class_names, frames_per_second
         self._first: WindowAnswer | None = None
         self._windows = 0
-        say(f"{source.name}, model {classifier.name}")
+        say(f"{source.name}, model {predictor.name}")
 
     def window(self, answer: WindowAnswer) -> None:
         self._windows += 1
@@ -190,24 +190,40 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-def run(flags: absl_flags.FlagValues, classifier: Classifier) -> None:
+def predictor_from_flags(flags: absl_flags.FlagValues) -> Predictor:
+    if not flags.export_dir:
+        return RunPredictor(open_run(flags.model_dir, flags.checkpoint), precision=flags.precision)
+    try:
+        return SavedModelPredictor(flags.export_dir)
+    except ConfigError as error:
+        raise ConfigError(f"--export_dir={error}") from error
+
+
+def _load(predictor: Predictor, flags: absl_flags.FlagValues) -> None:
+    try:
+        predictor.load(with_attention=bool(flags.out))
+    except ConfigError as error:
+        raise ConfigError(f"--export_dir={error}" if flags.export_dir else str(error)) from error
+
+
+def run(flags: absl_flags.FlagValues, predictor: Predictor) -> None:
     """Predicts, prints and writes what the flags ask for."""
     if flags.out:
         require_ffmpeg()
     with opened_source(flags) as source:
         rate = frame_rate(flags, source)
         windows = windows_from_flags(flags, rate)
-        network = classifier.load(bool(flags.out))
-        table = None if flags.json else Table(classifier, source=source, frames_per_second=rate)
-        prediction = predict_windows(network, source, windows=windows, frames_per_second=rate,
-                                     told=table.window if table else None)
+        _load(predictor, flags)
+        table = None if flags.json else Table(predictor, source=source, frames_per_second=rate)
+        prediction = predict_windows(predictor, source, windows=windows, frames_per_second=rate,
+                                     report=table.window if table else None)
         if table:
             table.whole(prediction, flags.top)
-        found = as_json(prediction, classifier, source=source.name, top=flags.top)
+        found = as_json(prediction, predictor, source=source.name, top=flags.top)
         if flags.out:
             from rstg_tf.viz.annotated_video import write_annotated
 
-            write_annotated(flags.out, source, prediction, class_names=classifier.class_names, top=flags.top,
+            write_annotated(flags.out, source, prediction, class_names=predictor.class_names, top=flags.top,
                             place=flags.place)
             found["out"] = flags.out
             if table:
@@ -223,11 +239,7 @@ def main(arguments: Sequence[str]) -> int:
         if flags is None:
             return 0
         check_flags(flags)
-        if flags.export_dir:
-            classifier = exported_classifier(flags.export_dir)
-        else:
-            classifier = run_classifier(open_run(flags.model_dir, flags.checkpoint), precision=flags.precision)
-        run(flags, classifier)
+        run(flags, predictor_from_flags(flags))
     except ConfigError as error:
         return failed("predict", error, code=2)
     except (VideoError, OSError) as error:

@@ -13,7 +13,6 @@ Records are read by the repository's datasets/, so those need a checkout; videos
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -26,12 +25,12 @@ from rstg_tf.common.command_line import failed, run_program
 from rstg_tf.common.errors import ConfigError, VideoError
 from rstg_tf.common.files import folder_name, whole_folder
 from rstg_tf.common.interrupts import check_interrupts
-from rstg_tf.runs.clip_spec_of_run import run_clip
+from rstg_tf.common.spacing import evenly_spaced_indices
+from rstg_tf.runs.clip_spec_of_run import clip_spec_of_run
 from rstg_tf.runs.run import Run, open_run
 from rstg_tf.runs.run_flags import parse_run_flags
-from rstg_tf.video.clip_spec import model_clip
+from rstg_tf.video.clip_spec import clip_from_frames
 from rstg_tf.video.sources import load_clip
-from rstg_tf.viz.attention_stats import spread
 
 # TensorFlow is imported where it is needed: a wrong folder or flag is answered at once.
 
@@ -84,39 +83,45 @@ def check_flags(flags: absl_flags.FlagValues, run: Run) -> str:
 
 
 def clips_of_videos(run: Run, paths: Sequence[str]) -> Clips:
-    """The clips that the model sees of these sources, as evaluation makes them; see `clips.open_source`."""
-    taken, videos = dataclasses.asdict(run_clip(run)), {}
+    """The clips that the model sees of these sources, as evaluation makes them; see `sources.open_source`."""
+    clip, videos = clip_spec_of_run(run), {}
     for path in paths:
         name = folder_name(os.path.basename(os.path.normpath(path)))
         if name in videos:
             raise ConfigError(f"--video={path}: another one is named {name} too, and so is its folder; rename one.")
-        videos[name] = model_clip(load_clip(path, channels=taken["channels"]).frames, **taken)
+        videos[name] = clip_from_frames(load_clip(path, channels=clip.channels).frames, clip)
     return Clips(videos=videos, drawn=list(videos), averaged=list(videos), labels={})
 
 
 def clips_of_records(run: Run, flags: absl_flags.FlagValues) -> Clips:
     """Clips of a data set, those to draw and those for the means. Raises ConfigError if it is missing or unfit."""
     try:
-        from datasets.input_pipeline.clips_by_index import _clip_name, _read_records
-        from datasets.input_pipeline.reading_options import model_sizes, open_dataset, training_reading
+        from datasets.input_pipeline.reading_options import open_dataset, reading_options
         from datasets.records.manifest import DatasetError
     except ImportError as error:
         raise ConfigError("records are read by datasets/ of the repository, which is not there: start "
                           "python -m rstg_tf.visualize in its folder, or give --video=FILE.") from error
     try:
-        directory, manifest = open_dataset(run, flags.dataset, flags.split)
-        reading = training_reading(manifest, **model_sizes(run))
+        dataset = open_dataset(run, flags.dataset, flags.split)
+        options = reading_options(dataset.manifest, run.config.clip_spec)
+        drawn = _some_of(dataset.num_clips, flags.num_clips)
+        if flags.clips:
+            drawn = sorted({int(part) for part in flags.clips.split(",")})
+        if drawn[-1] >= dataset.num_clips:
+            raise ConfigError(f"--clips={flags.clips}: {dataset.folder} has the clips 0 to {dataset.num_clips - 1}.")
+        averaged = _some_of(dataset.num_clips, flags.num_mean_clips)
+        from datasets.input_pipeline.clips_by_index import clips_by_index  # TensorFlow, once nothing is wrong
+
+        found = clips_by_index(dataset, options, {*drawn, *averaged})
     except DatasetError as error:
         raise ConfigError(str(error)) from error
-    drawn = spread(manifest.num_clips, flags.num_clips)
-    if flags.clips:
-        drawn = sorted({int(part) for part in flags.clips.split(",")})
-    if drawn[-1] >= manifest.num_clips:
-        raise ConfigError(f"--clips={flags.clips}: {directory} has the clips 0 to {manifest.num_clips - 1}.")
-    averaged = spread(manifest.num_clips, flags.num_mean_clips)
-    videos, labels = _read_records(directory, manifest, reading, {*drawn, *averaged})
-    return Clips(videos=videos, drawn=[_clip_name(index) for index in drawn],
-                 averaged=[_clip_name(index) for index in averaged], labels=labels)
+    return Clips(videos={f"clip-{index}": clip.video for index, clip in found.items()},
+                 drawn=[f"clip-{index}" for index in drawn], averaged=[f"clip-{index}" for index in averaged],
+                 labels={f"clip-{index}": clip.label for index, clip in found.items()})
+
+
+def _some_of(available: int, wanted: int) -> list[int]:
+    return evenly_spaced_indices(available, min(wanted, available))
 
 
 def visualize(run: Run, clips: Clips, *, out: str, precision: str) -> dict:

@@ -11,6 +11,7 @@ import pytest
 
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.config import DataConfig, ExperimentConfig, GraphConfig, ModelConfig, TrainConfig
+from rstg_tf.video.clip_spec import ClipSpec
 
 
 def test_the_defaults_are_a_valid_experiment():
@@ -24,6 +25,12 @@ def test_an_experiment_comes_back_from_its_json():
         data=DataConfig(train_dataset="somewhere", brightness=0.1),
         train=TrainConfig(schedule="step", decay_at=(0.25, 0.5), precision="mixed_bfloat16"))
     assert ExperimentConfig.from_json(config.to_json()) == config
+
+
+def test_the_clips_of_an_experiment_are_those_of_its_model_cut_out_of_frames_of_its_short_side():
+    config = ExperimentConfig(model=ModelConfig(num_frames=8, height=48, width=64, channels=3),
+                              data=DataConfig(short_side=72))
+    assert config.clip_spec == ClipSpec(num_frames=8, height=48, width=64, channels=3, short_side=72)
 
 
 def test_json_with_a_setting_that_no_field_has_is_refused():

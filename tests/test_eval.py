@@ -16,6 +16,8 @@ from PIL import Image
 
 import eval as eval_script
 from datasets.input_pipeline.pipeline import evaluation_clips
+from datasets.input_pipeline.reading_options import ReadingOptions
+from datasets.records.dataset import RecordedDataset
 from datasets.records.manifest import Manifest
 from rstg_tf import export, flags, runs
 from rstg_tf.common.errors import ConfigError
@@ -93,8 +95,8 @@ def test_scores_agree_with_the_result_and_with_the_models_own_answers(trained, e
     result = json.loads((trained / "runs" / "toy" / "result.json").read_text())
     run = runs.open_run(str(trained / "runs" / "toy"))
     model, _ = run.load_model()
-    manifest = Manifest.read(toy_records / "test")
-    [batch] = evaluation_clips(directory=toy_records / "test", manifest=manifest, batch_size=7)
+    dataset = RecordedDataset.open(toy_records / "test")
+    [batch] = evaluation_clips(dataset=dataset, options=ReadingOptions(dataset.manifest.clip_spec), batch_size=7)
     with np.load(trained / "runs" / "toy" / "scores.npz") as scores:
         np.testing.assert_allclose(scores["logits"], model(batch["video"]), atol=1e-5)
         np.testing.assert_array_equal(scores["labels"], batch["label"])
@@ -104,8 +106,8 @@ def test_scores_agree_with_the_result_and_with_the_models_own_answers(trained, e
 
 @pytest.mark.slow
 def test_the_export_gives_evals_logits_without_our_code(trained, evaluated, toy_records, tmp_path):
-    manifest = Manifest.read(toy_records / "test")
-    [batch] = evaluation_clips(directory=toy_records / "test", manifest=manifest, batch_size=7)
+    dataset = RecordedDataset.open(toy_records / "test")
+    [batch] = evaluation_clips(dataset=dataset, options=ReadingOptions(dataset.manifest.clip_spec), batch_size=7)
     np.save(tmp_path / "clips.npy", batch["video"])
     subprocess.run([sys.executable, "-c", RELOAD, str(trained / "served" / "1"), "clips.npy", "logits.npy"], check=True,
                    cwd=tmp_path, env={**os.environ, "PYTHONPATH": ""}, timeout=120)
@@ -300,8 +302,8 @@ def test_a_checkpoint_path_of_another_run_is_refused(small_run, tmp_path):
 def test_an_export_computes_in_float32_unless_asked_for_the_runs_precision(small_run, toy_records, tmp_path):
     mixed = dataclasses.replace(small_run, config=dataclasses.replace(
         small_run.config, train=dataclasses.replace(small_run.config.train, precision="mixed_bfloat16")))
-    manifest = Manifest.read(toy_records / "test")
-    [batch] = evaluation_clips(directory=toy_records / "test", manifest=manifest, batch_size=7)
+    dataset = RecordedDataset.open(toy_records / "test")
+    [batch] = evaluation_clips(dataset=dataset, options=ReadingOptions(dataset.manifest.clip_spec), batch_size=7)
     exact = small_run.load_model()[0](batch["video"]).numpy()
 
     def difference(path):
@@ -320,6 +322,7 @@ def test_the_export_command_publishes_and_refuses_a_version_twice(small_run, tmp
     assert export.main(arguments) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["export"] == str(tmp_path / "served" / "3")
     assert export.main(arguments) == 2
-    assert "exists, and a published version never changes" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "--version=3: " in error and "exists, and a published version never changes" in error
     assert export.main(arguments[:1]) == 2
     assert "--out is missing" in capsys.readouterr().err

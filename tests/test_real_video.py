@@ -15,10 +15,12 @@ import tensorflow as tf
 from tiny_videos import bundled_clip, needs_ffmpeg
 
 from datasets.input_pipeline.pipeline import evaluation_clips
-from datasets.records.manifest import Manifest
+from datasets.input_pipeline.reading_options import ReadingOptions
+from datasets.records.dataset import RecordedDataset
 from examples.camera_moves import BUNDLED, LENGTHS, main, move_window, stretches
 from rstg_tf import flags
 from rstg_tf.model import build_model
+from rstg_tf.video.clip_spec import ClipSpec
 from rstg_tf.video.transforms import frame_indices
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -126,8 +128,8 @@ def served_logits(folder, result, **views):
     """(media ids, logits) of every view of the validation clips, by the SavedModel."""
     directory = folder / "data" / "real_video" / "validation"
     model = tf.saved_model.load(str(folder / result["export"]))
-    clips = evaluation_clips(directory=directory, manifest=Manifest.read(directory), batch_size=48, num_frames=6,
-                             crop_size=32, short_side=36, **views)
+    options = ReadingOptions(ClipSpec(num_frames=6, height=32, width=32, channels=3, short_side=36), **views)
+    clips = evaluation_clips(dataset=RecordedDataset.open(directory), options=options, batch_size=48)
     answers = [(batch["media_id"].numpy(), model.signatures["serving_default"](video=batch["video"])["logits"].numpy())
                for batch in clips]
     ids, logits = (np.concatenate(part) for part in zip(*answers))

@@ -70,9 +70,11 @@ def test_its_export_of_today_gives_the_logits_of_its_saved_model(recorded):
 def _test_clip(index: int) -> np.ndarray:
     """Clip `index` of records/test in the order in which evaluation reads them: uint8 [T, H, W, C]."""
     from datasets.input_pipeline.pipeline import evaluation_clips
-    from datasets.records.manifest import Manifest
+    from datasets.input_pipeline.reading_options import ReadingOptions
+    from datasets.records.dataset import RecordedDataset
 
-    batches = evaluation_clips(directory="records/test", manifest=Manifest.read("records/test"), batch_size=7,
-                               num_frames=4)
+    dataset = RecordedDataset.open("records/test")
+    batches = evaluation_clips(dataset=dataset, options=ReadingOptions(dataset.manifest.clip_spec),
+                               batch_size=7)
     batch = next(iter(batches))
     return batch["video"].numpy()[batch["index"].numpy().tolist().index(index)]

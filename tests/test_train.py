@@ -185,7 +185,7 @@ def test_a_diverging_run_ends_with_1_and_a_sentence_and_saves_nothing_that_is_no
     (["--dim_h=64"], "give --dim_h=12"),
     (["--train_dataset="], "--train_dataset"),
     (["--restore_dir=/no/such/run"], "--restore_dir=/no/such/run"),
-    (["--flagfile=/no/such/file"], "train.py: Unable to open flagfile: "),
+    (["--flagfile=/no/such/file"], "train.py: --flagfile=/no/such/file: cannot be read (No such file or directory)"),
     (["--eval_every=5", "--test_dataset="], "--test_dataset"),
     (["--train_dataset=/no/such/folder"], "python -m datasets.sync_mnist --split=train --out_dir=/no/such/folder"),
 ])

@@ -1,14 +1,16 @@
-"""A parsed clip -> pixels: checks, choice of frames, crop, decoding; a part of the graph of `datasets.pipeline`.
+"""A parsed clip -> pixels: checks, choice of frames, crop, decoding; a part of the pipeline's graph.
 
 The checks are assertions whose message begins with DATASET_FAULT_MARK and names the clip;
-`pipeline.explain_read_error` reads it.
+`RecordedDataset.explain_read_error` reads it.
 """
 
 from __future__ import annotations
 
 import tensorflow as tf
 
+from datasets.records.dataset import DATASET_FAULT_MARK
 from datasets.records.manifest import DatasetError, Manifest
+from rstg_tf.video.clip_spec import ClipSpec
 from rstg_tf.video.transforms import (
     centre_crop_window,
     decode_each,
@@ -18,49 +20,38 @@ from rstg_tf.video.transforms import (
     view_windows,
 )
 
-DATASET_FAULT_MARK = "Faulty data set:"
-
 
 class ClipReader:
-    """Parsed clips of a data set -> pixels, by these settings.
+    """Parsed clips of a data set -> pixels.
 
     Args:
       manifest: of the data set.
-      num_frames: T; None takes the manifest's. Of longer or shorter videos (JPEG) T frames are sampled at even
-        distances; drawn clips (PNG) must have as many.
-      crop_size: height and width in pixels of the window, or the side of a square one; None takes whole frames.
-      short_side: bicubic resize to this before the crop, in pixels; None leaves frames as they are stored.
+      clip: what they become. Of longer or shorter videos (JPEG) T frames are sampled at even distances; drawn clips
+        (PNG) must have as many. Frames are cropped where they are larger than the clip's.
 
     Raises:
-      DatasetError: where neither arguments nor manifest give a number of frames or a size, or they contradict.
+      DatasetError: where clip and manifest contradict each other.
     """
 
-    def __init__(self, manifest: Manifest, *, num_frames: int | None = None,
-                 crop_size: int | tuple[int, int] | None = None, short_side: int | None = None):
+    def __init__(self, manifest: Manifest, clip: ClipSpec):
         self.manifest = manifest
-        self.num_frames = num_frames or manifest.num_frames
-        if self.num_frames is None:
-            raise DatasetError("the clips of this data set differ in length: give num_frames.")
+        self.clip = clip
         self.samples_in_time = manifest.num_frames is None or manifest.image_format == "JPEG"
-        self.crop_size = (crop_size, crop_size) if isinstance(crop_size, int) else crop_size
-        if self.crop_size is None and (short_side or None in (manifest.height, manifest.width)):
-            raise DatasetError("the clips of this data set differ in size: give crop_size." if not short_side else
-                               f"short_side={short_side}: give crop_size too, frames would differ in size.")
-        if short_side and short_side < min(self.crop_size):
-            raise DatasetError(f"short_side={short_side} is less than a crop of {_by(self.crop_size)} pixels.")
-        self.short_side = short_side
+        if clip.channels != manifest.channels:
+            raise DatasetError(f"clips of {clip.channels} channels are asked for, but those of {manifest.name} have "
+                               f"{manifest.channels}.")
+        if clip.short_side and clip.short_side < min(clip.frame_size):
+            raise DatasetError(f"short_side={clip.short_side} is less than a crop of {_by(clip.frame_size)} pixels.")
+        self.is_whole = not clip.short_side and (manifest.height, manifest.width) == clip.frame_size
 
     def read_clip(self, parsed: dict[str, tf.Tensor], seed: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
         """(video uint8 [T, H, W, C], label int32): one sampling, one crop, drawn with a seed or else the centre."""
         encoded = self._choose_frames(parsed, samplings=1)
-        if self.crop_size is None:
+        if self.is_whole:
             video = self._decode(parsed, encoded, window=None)
-            shape = (self.manifest.height, self.manifest.width)
         else:
-            video = self._crop(parsed, encoded, self._corner(parsed, seed), self.crop_size)
-            shape = self.crop_size
-        video = tf.ensure_shape(video, [self.num_frames, *shape, self.manifest.channels])
-        return video, tf.cast(parsed["label"], tf.int32)
+            video = self._crop(parsed, encoded, self._corner(parsed, seed), self.clip.frame_size)
+        return tf.ensure_shape(video, self.clip.shape[1:]), tf.cast(parsed["label"], tf.int32)
 
     def read_views(
         self, parsed: dict[str, tf.Tensor], *, samplings: int, crops: int
@@ -71,44 +62,44 @@ class ClipReader:
         """
         encoded = self._choose_frames(parsed, samplings=samplings)
         height, width = self._resized(parsed)
-        if self.crop_size is None:
+        if self.is_whole:
             frames, corners = self._decode(parsed, encoded, window=None), tf.zeros([crops, 2], tf.int32)
         else:
             frames = self._crop(parsed, encoded, tf.constant([0, 0]), (height, width))
-            corners = view_windows(height, width, crop_size=self.crop_size, num_views=crops)
+            corners = view_windows(height, width, crop_size=self.clip.frame_size, num_views=crops)
         # [samplings·T, H, W, C] -> [samplings, T, H, W, C]
-        frames = tf.reshape(frames, [samplings, self.num_frames, height, width, self.manifest.channels])
+        frames = tf.reshape(frames, [samplings, self.clip.num_frames, height, width, self.clip.channels])
         return frames, corners, tf.cast(parsed["label"], tf.int32)
 
     def cut_view(self, frames: tf.Tensor, corners: tf.Tensor, view: tf.Tensor) -> tf.Tensor:
         """uint8 [T, H, W, C]: crop `view` % crops of sampling `view` // crops."""
         crops = corners.shape[0]
-        height, width = self.crop_size or (self.manifest.height, self.manifest.width)
         top, left = tf.unstack(tf.gather(corners, view % crops))
-        video = tf.slice(frames[view // crops], [0, top, left, 0], [-1, height, width, -1])
-        return tf.ensure_shape(video, [self.num_frames, height, width, self.manifest.channels])
+        video = tf.slice(frames[view // crops], [0, top, left, 0], [-1, *self.clip.frame_size, -1])
+        return tf.ensure_shape(video, self.clip.shape[1:])
 
     def _choose_frames(self, parsed: dict[str, tf.Tensor], *, samplings: int) -> tf.Tensor:
         """The encoded frames [samplings·T] that make the clip, sampling after sampling, once the clip is checked."""
         with tf.control_dependencies(self._clip_assertions(parsed)):
             encoded = tf.identity(parsed["encoded"])
-        if samplings > 1 or (self.samples_in_time and self.num_frames != self.manifest.num_frames):
-            indices = [frame_indices(tf.size(encoded), num_frames=self.num_frames, view=view, num_views=samplings)
+        num_frames = self.clip.num_frames
+        if samplings > 1 or (self.samples_in_time and num_frames != self.manifest.num_frames):
+            indices = [frame_indices(tf.size(encoded), num_frames=num_frames, view=view, num_views=samplings)
                        for view in range(samplings)]
             encoded = tf.gather(encoded, tf.concat(indices, axis=0))
-        return tf.ensure_shape(encoded, [samplings * self.num_frames])
+        return tf.ensure_shape(encoded, [samplings * num_frames])
 
     def _resized(self, parsed: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         """Height and width of the clip's frames before the crop, int32."""
         height, width = tf.cast(parsed["height"], tf.int32), tf.cast(parsed["width"], tf.int32)
-        return short_side_size(height, width, self.short_side) if self.short_side else (height, width)
+        return short_side_size(height, width, self.clip.short_side) if self.clip.short_side else (height, width)
 
     def _corner(self, parsed: dict[str, tf.Tensor], seed: tf.Tensor | None) -> tf.Tensor:
         """int32 [2]: top and left of the crop in pixels of the resized picture; one for the whole clip."""
         height, width = self._resized(parsed)
         if seed is None:
-            return centre_crop_window(height, width, crop_height=self.crop_size[0], crop_width=self.crop_size[1])
-        room = tf.stack([height, width]) - self.crop_size
+            return centre_crop_window(height, width, crop_height=self.clip.height, crop_width=self.clip.width)
+        room = tf.stack([height, width]) - self.clip.frame_size
         # Float32 is exact far beyond the width of any video, so that each corner is as likely as the others.
         share = tf.random.stateless_uniform([2], fold_in(seed, 0))
         return tf.minimum(tf.cast(share * tf.cast(room + 1, tf.float32), tf.int32), room)
@@ -120,26 +111,29 @@ class ClipReader:
         def decode_window() -> tf.Tensor:
             return self._decode(parsed, encoded, window=tf.concat([corner, tf.stack(size)], axis=0))
 
-        if not self.short_side:
+        if not self.clip.short_side:
             return decode_window()
 
         def decode_and_resize() -> tf.Tensor:
             return resize_and_crop(
-                self._decode(parsed, encoded, window=None), short_side=self.short_side, top=corner[0], left=corner[1],
-                crop_height=size[0], crop_width=size[1])
+                self._decode(parsed, encoded, window=None), short_side=self.clip.short_side, top=corner[0],
+                left=corner[1], crop_height=size[0], crop_width=size[1])
 
         # Frames that have the size need no resize, and then only the crop is decoded.
         shorter = tf.cast(tf.minimum(parsed["height"], parsed["width"]), tf.int32)
-        return tf.cond(tf.equal(shorter, self.short_side), decode_window, decode_and_resize)
+        return tf.cond(tf.equal(shorter, self.clip.short_side), decode_window, decode_and_resize)
 
     def _decode(self, parsed: dict[str, tf.Tensor], encoded: tf.Tensor, window: tf.Tensor | None) -> tf.Tensor:
         """uint8 [N, H, W, C]: the frames, or a window (top, left, height, width) of them."""
-        frames = decode_each(encoded, image_format=self.manifest.image_format, channels=self.manifest.channels,
+        frames = decode_each(encoded, image_format=self.manifest.image_format, channels=self.clip.channels,
                              window=window)
-        size = tf.cast(tf.stack([parsed["height"], parsed["width"]]), tf.int32) if window is None else window[2:]
-        if window is None and self.crop_size is None:
-            size = tf.constant([self.manifest.height, self.manifest.width])
-        shape = tf.concat([size, [self.manifest.channels]], axis=0)
+        if window is not None:
+            size = window[2:]
+        elif self.is_whole:
+            size = tf.constant(self.clip.frame_size)
+        else:
+            size = tf.cast(tf.stack([parsed["height"], parsed["width"]]), tf.int32)
+        shape = tf.concat([size, [self.clip.channels]], axis=0)
         with tf.control_dependencies([_frames_assertion(frames, parsed, shape)]):
             return tf.stack(frames)
 
@@ -147,19 +141,18 @@ class ClipReader:
         found = tf.size(parsed["encoded"])
         label, num_classes = tf.cast(parsed["label"], tf.int32), len(self.manifest.classes)
         height, width = self._resized(parsed)
-        least = self.crop_size or (self.manifest.height, self.manifest.width)
         if self.manifest.num_frames is None:
             enough, expected = found > 0, "frames, expected at least 1"
         else:
-            length = self.manifest.num_frames if self.samples_in_time else self.num_frames
+            length = self.manifest.num_frames if self.samples_in_time else self.clip.num_frames
             enough, expected = tf.equal(found, length), f"frames, expected {length}"
-        resized = f"with a short side of {self.short_side}, " if self.short_side else ""
+        resized = f"with a short side of {self.clip.short_side}, " if self.clip.short_side else ""
         return [
             _clip_assertion(enough, parsed, "has", found, expected),
             _clip_assertion((label >= 0) & (label < num_classes), parsed, "has label", label,
                             f"but the manifest names {num_classes} classes"),
-            _clip_assertion((height >= least[0]) & (width >= least[1]), parsed, "is", height, "x", width,
-                            f"pixels large, {resized}expected at least {_by(least)}")]
+            _clip_assertion((height >= self.clip.height) & (width >= self.clip.width), parsed, "is", height, "x", width,
+                            f"pixels large, {resized}expected at least {_by(self.clip.frame_size)}")]
 
 
 def _by(size: tuple[int, int]) -> str:
@@ -174,9 +167,9 @@ def _frames_assertion(frames: list[tf.Tensor], parsed: dict[str, tf.Tensor], sha
                            "of height, width, channels", tf.gather(shapes, first_wrong), "expected", shape)
 
 
-def _clip_assertion(condition: tf.Tensor, parsed: dict[str, tf.Tensor], *told: object) -> tf.Operation:
+def _clip_assertion(condition: tf.Tensor, parsed: dict[str, tf.Tensor], *message: object) -> tf.Operation:
     # Assert runs without a conditional around it, which would cost more than the check, for string and int32 data only.
-    return tf.debugging.Assert(condition, [DATASET_FAULT_MARK + " clip", parsed["media_id"], *told])
+    return tf.debugging.Assert(condition, [DATASET_FAULT_MARK + " clip", parsed["media_id"], *message])
 
 
 def fold_in(seed: tf.Tensor, number: tf.Tensor | int) -> tf.Tensor:

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
+from typing import NamedTuple
 
-from rstg_tf.common.errors import ConfigError
+import numpy as np
+import tensorflow as tf
+
+from datasets.input_pipeline.pipeline import evaluation_clips
+from datasets.input_pipeline.reading_options import ReadingOptions
+from datasets.records.dataset import RecordedDataset
 
 
-def _clip_name(index: int) -> str:
-    return f"clip-{index}"
+class LabelledClip(NamedTuple):
+    """`video` uint8 [T, H, W, C] and the number of its class."""
+
+    video: np.ndarray
+    label: int
 
 
-def _read_records(directory: str, manifest, reading: Mapping, wanted: set[int]) -> tuple[dict, dict]:
-    """Name -> video and name -> label of the wanted clips; reads no further than the last of them."""
-    import tensorflow as tf
+def clips_by_index(
+    dataset: RecordedDataset, options: ReadingOptions, indices: Iterable[int]
+) -> dict[int, LabelledClip]:
+    """The clips with these numbers, from 0 in the order of the shards; decodes no other, reads none after the last.
 
-    from datasets.input_pipeline.pipeline import evaluation_clips, explain_read_error
-
-    videos, labels = {}, {}
+    Raises DatasetError for a record that cannot be read.
+    """
     try:
-        for clip in evaluation_clips(directory=directory, manifest=manifest, batch_size=1, **reading):
-            index = int(clip["index"][0])
-            if index in wanted:
-                name = _clip_name(index)
-                videos[name], labels[name] = clip["video"][0].numpy(), int(clip["label"][0])
-            if len(videos) == len(wanted):
-                break
+        clips = evaluation_clips(dataset=dataset, options=options, indices=set(indices), batch_size=1)
+        return {int(clip["index"][0]): LabelledClip(clip["video"][0].numpy(), int(clip["label"][0])) for clip in clips}
     except tf.errors.OpError as error:
-        fault = explain_read_error(error, directory=directory, manifest=manifest)
-        raise (ConfigError(str(fault)) if fault else error) from error
-    return videos, labels
+        fault = dataset.explain_read_error(error)
+        if fault is None:
+            raise
+        raise fault from error

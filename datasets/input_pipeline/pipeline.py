@@ -10,39 +10,35 @@ All of it is `tf.data`; no Python runs per clip.
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import tensorflow as tf
 
 from datasets.input_pipeline.augmentation import change_brightness, flip_horizontally, mirrored_labels
-from datasets.input_pipeline.clip_reader import DATASET_FAULT_MARK, ClipReader, fold_in
-from datasets.records.manifest import DatasetError, Manifest
+from datasets.input_pipeline.clip_reader import ClipReader, fold_in
+from datasets.input_pipeline.reading_options import ReadingOptions
+from datasets.records.dataset import DATASET_FAULT_MARK, RecordedDataset
+from datasets.records.manifest import DatasetError
 from datasets.records.sequence_examples import parse_clip
+from rstg_tf.video.clip_spec import ClipSpec
 
 # The order of the records depends on it, so it is no setting, and is not taken from the machine.
 SHARDS_READ_TOGETHER = 16
 # For several views videos are decoded whole, tens of megabytes each.
 VIDEOS_DECODED_AHEAD = 2
-# The ops whose errors are about a record's content; their messages name neither file nor clip.
-_CONTENT_OPS = re.compile("ParseSingleSequenceExample|DecodePng|DecodeJpeg|DecodeAndCropJpeg|ExtractJpegShape")
 # The two independent random streams of a seed.
 _ORDER, _AUGMENTATION = 0, 1
 
 
 def training_clips(
     *,
-    directory: str | os.PathLike,
-    manifest: Manifest,
+    dataset: RecordedDataset,
+    clip: ClipSpec,
     batch_size: int,
     seed: int,
     start_step: int = 0,
     brightness: float = 0.0,
     horizontal_flip: bool = False,
-    num_frames: int | None = None,
-    crop_size: int | tuple[int, int] | None = None,
-    short_side: int | None = None,
     shuffle_buffer: int = 4096,
     parallel_calls: int | None = None,
 ) -> tf.data.Dataset:
@@ -52,18 +48,16 @@ def training_clips(
     batch may join the end of an epoch with the start of the next; no clip is left out, each comes once per epoch.
 
     Args:
-      directory, manifest: the data set; call `check_shards` on it first.
+      dataset: call its `check` first.
+      clip: what is cut out of the records. Of videos (JPEG) of another length T frames at even distances are taken, see
+        `transforms.frame_indices`; a clip that differs from the length in the manifest is an error that names it.
+        Frames that are larger than the clip's, resized or not, are cropped at random, once per clip.
       batch_size: clips of one step over all replicas.
       seed: of order and augmentation.
       start_step: the first batch to give; the records before it are read and skipped, not decoded.
       brightness: one value per clip, uniform in ±brightness of full scale (255), is added and the sum clipped to
         0…255, in float32.
       horizontal_flip: mirrors every frame of a clip with probability 1/2, and its label: see `mirrored_labels`.
-      num_frames: T; None takes the manifest's. Of videos (JPEG) of another length T frames at even distances are taken,
-        see `frames.frame_indices`. A clip that differs from the length in the manifest is an error that names it.
-      crop_size: height and width in pixels of a window, or the side of a square one, placed at random once per clip;
-        None takes whole frames.
-      short_side: pixels; the frames are resized (bicubic) so that their shorter side has this length, then cropped.
       shuffle_buffer: records, held serialized in memory, among which the next one is drawn. The order depends on it
         (and on the shards) and is uniform when it holds the whole data set; 0 shuffles the shards alone.
       parallel_calls: clips decoded at a time; None lets tf.data decide.
@@ -73,18 +67,18 @@ def training_clips(
 
     Raises:
       DatasetError: for arguments that the data set cannot serve. While reading, TensorFlow raises its own errors;
-        `explain_read_error` turns them into a DatasetError that names shard and record or clip.
+        `RecordedDataset.explain_read_error` turns them into a DatasetError that names shard and record or clip.
     """
-    _require(manifest.num_clips > 0, f"{directory} holds no clip.")
+    _require(dataset.num_clips > 0, f"{dataset.folder} holds no clip.")
     _require(batch_size > 0 and start_step >= 0 and shuffle_buffer >= 0,
              f"batch_size={batch_size}, start_step={start_step}, shuffle_buffer={shuffle_buffer}: expected at least "
              "1, 0 and 0.")
     parallel_calls = parallel_calls or tf.data.AUTOTUNE
-    reader = ClipReader(manifest, num_frames=num_frames, crop_size=crop_size, short_side=short_side)
-    partners = mirrored_labels(manifest.classes)
+    reader = ClipReader(dataset.manifest, clip)
+    partners = mirrored_labels(dataset.manifest.classes)
     position = start_step * batch_size
-    first_epoch, already_seen = divmod(position, manifest.num_clips)
-    read_epoch = _epoch_reader(directory, manifest, seed, shuffle_buffer, parallel_calls)
+    first_epoch, already_seen = divmod(position, dataset.num_clips)
+    read_epoch = _epoch_reader(dataset, seed, shuffle_buffer, parallel_calls)
 
     def draw_clip(epoch: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         parsed = parse_clip(serialized)
@@ -105,42 +99,44 @@ def training_clips(
 
 def evaluation_clips(
     *,
-    directory: str | os.PathLike,
-    manifest: Manifest,
+    dataset: RecordedDataset,
+    options: ReadingOptions,
     batch_size: int,
-    num_frames: int | None = None,
-    crop_size: int | tuple[int, int] | None = None,
-    short_side: int | None = None,
-    spatial_views: int = 1,
-    temporal_views: int = 1,
+    indices: Collection[int] | None = None,
     parallel_calls: int | None = None,
 ) -> tf.data.Dataset:
     """Every clip of the data set once, in the order of the shards, or as often as it has views, one after the other.
 
-    A clip's views are its crops (`frames.view_windows`: the centre, or several at even distances) of each of its
-    samplings (`frames.frame_indices`). Its frames are decoded and resized once; only the views of a batch are cut out
-    at a time, so that memory does not grow with their number.
+    A clip's views are its crops (`transforms.view_windows`: the centre, or several at even distances) of each of its
+    samplings (`transforms.frame_indices`). Its frames are decoded and resized once; only the views of a batch are cut
+    out at a time, so that memory does not grow with their number.
 
-    Args: as those of `training_clips`; a batch holds `batch_size` views, the last one what is left.
+    Args: as those of `training_clips`, and
+      options: what a view is, and how many there are of a clip.
+      batch_size: views in a batch, the last one what is left.
+      indices: numbers of the clips to give, others are not decoded; None: all.
 
     Returns:
       Dataset of {"video": uint8 [B, T, H, W, C], "label": int32 [B], "media_id": string [B], "index": int64 [B]};
       `index` numbers the clips of the data set from 0 and is the same for all views of a clip.
     """
-    _require(batch_size > 0 and spatial_views > 0 and temporal_views > 0,
-             f"batch_size={batch_size}, spatial_views={spatial_views}, temporal_views={temporal_views}: expected at "
-             "least 1 each.")
+    crops, samplings = options.spatial_views, options.temporal_views
+    _require(batch_size > 0 and crops > 0 and samplings > 0,
+             f"batch_size={batch_size}, spatial_views={crops}, temporal_views={samplings}: expected at least 1 each.")
     parallel_calls = parallel_calls or tf.data.AUTOTUNE
-    reader = ClipReader(manifest, num_frames=num_frames, crop_size=crop_size, short_side=short_side)
+    reader = ClipReader(dataset.manifest, options.clip)
 
     def read(index: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         parsed = parse_clip(serialized)
         video, label = reader.read_clip(parsed, None)
         return {"video": video, "label": label, "media_id": parsed["media_id"], "index": index}
 
-    records = tf.data.Dataset.range(len(manifest.shards)).flat_map(_shard_reader(directory, manifest)).enumerate()
-    if spatial_views * temporal_views > 1:
-        clips = _views(records, reader, crops=spatial_views, samplings=temporal_views)
+    records = tf.data.Dataset.range(len(dataset.manifest.shards)).flat_map(_shard_reader(dataset)).enumerate()
+    if indices is not None:
+        wanted = tf.constant(sorted(set(indices)), tf.int64)
+        records = records.filter(lambda index, _: tf.reduce_any(tf.equal(index, wanted))).take(len(wanted))
+    if options.num_views > 1:
+        clips = _views(records, reader, crops=crops, samplings=samplings)
     else:
         clips = records.prefetch(2 * batch_size).map(read, num_parallel_calls=parallel_calls)
     return _finish(clips.batch(batch_size))
@@ -161,42 +157,18 @@ def _views(records: tf.data.Dataset, reader: ClipReader, *, crops: int, sampling
     return records.map(decode, num_parallel_calls=VIDEOS_DECODED_AHEAD).flat_map(cut)
 
 
-def explain_read_error(
-    error: Exception, *, directory: str | os.PathLike, manifest: Manifest
-) -> DatasetError | None:
-    """What a TensorFlow error raised while reading means for the data set; None when the data is not to blame.
-
-    TensorFlow's errors about a record or an image name neither shard nor clip, so for those the shards are gone through
-    again: hashed, and the changed ones, or if none is, all of them, read up to the first fault.
-    """
-    message = str(error)
-    if DATASET_FAULT_MARK in message:
-        # The assertion prints its parts as "[a] [b]", then the node of the graph.
-        told = message[message.index(DATASET_FAULT_MARK) + len(DATASET_FAULT_MARK):].split("\n")[0]
-        return DatasetError(re.sub(r"\] \[", " ", told).strip().rstrip("]"))
-    is_about_content = isinstance(error, (tf.errors.DataLossError, tf.errors.NotFoundError)) or (
-        isinstance(error, tf.errors.OpError) and _CONTENT_OPS.search(message))
-    if not is_about_content:
-        return None
-    # Imported here, since the reader needs the validation only when something is wrong.
-    from datasets.validate import first_fault
-
-    fault = first_fault(directory, manifest)
-    return DatasetError(f"{directory}: {fault}") if fault else None
-
-
 def _epoch_reader(
-    directory: str | os.PathLike, manifest: Manifest, seed: int, shuffle_buffer: int, parallel_calls: int
+    dataset: RecordedDataset, seed: int, shuffle_buffer: int, parallel_calls: int
 ) -> Callable[[tf.Tensor], tf.data.Dataset]:
     """Function epoch -> dataset of (epoch, serialized clip), in the order of that epoch."""
-    read_shard = _shard_reader(directory, manifest)
-    shards_together = min(SHARDS_READ_TOGETHER, len(manifest.shards))
+    read_shard, num_shards = _shard_reader(dataset), len(dataset.manifest.shards)
+    shards_together = min(SHARDS_READ_TOGETHER, num_shards)
     # tf.data's own choice is -1, so the smaller number is right for it too.
     parallel_reads = min(parallel_calls, shards_together)
 
     def read_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         order_seed = fold_in(_stream(seed, _ORDER), epoch)
-        shards = tf.random.experimental.stateless_shuffle(tf.range(len(manifest.shards), dtype=tf.int64), order_seed)
+        shards = tf.random.experimental.stateless_shuffle(tf.range(num_shards, dtype=tf.int64), order_seed)
         records = tf.data.Dataset.from_tensor_slices(shards).interleave(
             read_shard, cycle_length=shards_together, num_parallel_calls=parallel_reads, deterministic=True)
         if shuffle_buffer:
@@ -206,27 +178,26 @@ def _epoch_reader(
     return read_epoch
 
 
-def _shard_reader(directory: str | os.PathLike, manifest: Manifest) -> Callable[[tf.Tensor], tf.data.Dataset]:
+def _shard_reader(dataset: RecordedDataset) -> Callable[[tf.Tensor], tf.data.Dataset]:
     """Function shard number -> dataset of its serialized clips, which fails unless there are as many as promised.
 
     TensorFlow's reader is silent when a shard ends between two records. So here an empty string stands for the end of
     every shard, and reaching it too early or too late is an error that names the shard.
     """
-    files = tf.constant([shard.file for shard in manifest.shards], tf.string)
-    promised = tf.constant([shard.records for shard in manifest.shards], tf.int64)
-    folder = os.path.join(os.fspath(directory), "")
+    paths = tf.constant(dataset.shard_paths, tf.string)
+    promised = tf.constant([shard.records for shard in dataset.manifest.shards], tf.int64)
 
     def read_shard(shard: tf.Tensor) -> tf.data.Dataset:
-        path = tf.strings.join([folder, tf.gather(files, shard)])
+        path = tf.gather(paths, shard)
         num_records = tf.gather(promised, shard)
-        told = tf.strings.join([
+        message = tf.strings.join([
             DATASET_FAULT_MARK + " ", path, " should hold ", tf.strings.as_string(num_records),
             " records, but has changed since it was written: missing or surplus is record"])
 
         def check(number: tf.Tensor, serialized: tf.Tensor) -> tf.Tensor:
             is_end = tf.equal(tf.strings.length(serialized), 0)
             as_promised = tf.where(is_end, tf.equal(number, num_records), number < num_records)
-            with tf.control_dependencies([tf.debugging.Assert(as_promised, [told, tf.cast(number, tf.int32)])]):
+            with tf.control_dependencies([tf.debugging.Assert(as_promised, [message, tf.cast(number, tf.int32)])]):
                 return tf.identity(serialized)
 
         # No `ignore_errors` here: it would lose the rest of the shard, and spins for ever on one that cannot be opened.

@@ -1,8 +1,8 @@
-"""The manifest of a data set, `dataset.json`, and the quick comparison of the shards with it.
+"""The manifest of a data set, `dataset.json`: what its clips are, and what each shard was when it was finished.
 
 TFRecord readers say nothing about a shard that is empty or was cut between two records, and name no file when they do
-complain. So the maker of a data set writes down each shard's records, bytes and SHA-256, and nothing reads shards that
-don't match. This module needs no TensorFlow: its checks answer at once.
+complain. So the maker of a data set writes down each shard's records, bytes and SHA-256, and `RecordedDataset` compares
+the shards with them. No TensorFlow.
 """
 
 from __future__ import annotations
@@ -11,19 +11,16 @@ import dataclasses
 import json
 import os
 import re
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rstg_tf.common.files import write_json
+from rstg_tf.video.clip_spec import ClipSpec
 
 IMAGE_FORMATS = ("PNG", "JPEG")
 MANIFEST_FILE = "dataset.json"
 FORMAT_VERSION = 1
-# A TFRecord is: length (8 bytes, little endian), its checksum (4), the record, its checksum (4).
-RECORD_HEADER_BYTES = 12
-RECORD_FRAME_BYTES = 16
 
 
 class DatasetError(ValueError):
@@ -62,6 +59,14 @@ class Manifest:
     @property
     def num_clips(self) -> int:
         return sum(shard.records for shard in self.shards)
+
+    @property
+    def clip_spec(self) -> ClipSpec:
+        """The clips as they are stored. Raises DatasetError where they differ in length or size."""
+        for differ, values in (("length", [self.num_frames]), ("size", [self.height, self.width])):
+            if None in values:
+                raise DatasetError(f"the clips of {self.name} differ in {differ}: say which clips to make of them.")
+        return ClipSpec(num_frames=self.num_frames, height=self.height, width=self.width, channels=self.channels)
 
     @classmethod
     def read(cls, directory: str | os.PathLike) -> Manifest:
@@ -133,73 +138,3 @@ def _shard_from_json(values: Any, require: Any) -> ShardInfo:
     require(values["records"] >= 0 and values["bytes"] >= 0, f"shard {values['file']}: negative records or bytes")
     require(re.fullmatch("[0-9a-f]{64}", values["sha256"]) is not None, f"shard {values['file']}: no SHA-256")
     return ShardInfo(**values)
-
-
-def check_shards(directory: str | os.PathLike, manifest: Manifest, *, count_seconds: float = 3.0) -> None:
-    """Compares the shards with the manifest without reading their content; made to run before step 0.
-
-    Existence and size of every shard are always compared (TFRecord readers say nothing about a shard that is empty or
-    was cut between two records). The records are counted by their length fields for at most `count_seconds`, so that a
-    slow disk doesn't hold up the start; `datasets.pipeline` counts each shard again as it reads it.
-
-    Raises:
-      DatasetError: with a line per fault, or if there is no clip at all.
-    """
-    directory = Path(directory)
-    faults = []
-    for shard in manifest.shards:
-        fault = size_fault(directory, shard)
-        if fault:
-            faults.append(fault)
-    deadline = time.monotonic() + count_seconds
-    for shard in manifest.shards if not faults else ():
-        if time.monotonic() > deadline:
-            break
-        fault = count_fault(directory, shard)
-        if fault:
-            faults.append(fault)
-    if not faults and manifest.num_clips == 0:
-        faults.append("the manifest lists no clip")
-    if faults:
-        raise DatasetError(
-            f"{directory}: {len(faults)} of {len(manifest.shards)} shards disagree with {MANIFEST_FILE}. Copy or write "
-            "them again; `python -m datasets.validate` tells which records are touched.\n" + "\n".join(faults))
-
-
-def size_fault(directory: Path, shard: ShardInfo) -> str | None:
-    """What is wrong with the existence or size of the shard's file, or None."""
-    try:
-        with open(directory / shard.file, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-    except OSError as error:
-        return f"{shard.file}: cannot be opened ({error.strerror}); expected {shard.bytes} bytes."
-    if size != shard.bytes:
-        return f"{shard.file}: {size} bytes, expected {shard.bytes} ({shard.records} records)."
-    return None
-
-
-def count_fault(directory: Path, shard: ShardInfo) -> str | None:
-    """What is wrong with the number of records as their length fields tell it, or None."""
-    offsets, end = record_offsets(directory / shard.file)
-    if end != shard.bytes:
-        return (f"{shard.file}: record {len(offsets) - 1} at byte {offsets[-1]} does not end with the file "
-                f"({shard.bytes} bytes): a length field is corrupt.")
-    if len(offsets) != shard.records:
-        return f"{shard.file}: {len(offsets)} records, expected {shard.records}."
-    return None
-
-
-def record_offsets(path: str | os.PathLike) -> tuple[list[int], int]:
-    """The byte offset of every record, by the length fields, and where the last one ends (elsewhere than the file, if
-    a length is corrupt)."""
-    offsets, position = [], 0
-    with open(path, "rb", buffering=0) as file:
-        size = os.fstat(file.fileno()).st_size
-        while position < size:
-            offsets.append(position)
-            header = os.pread(file.fileno(), RECORD_HEADER_BYTES, position)
-            length = int.from_bytes(header[:8], "little") if len(header) == RECORD_HEADER_BYTES else size
-            position += RECORD_FRAME_BYTES + length
-    return offsets, position
-
-

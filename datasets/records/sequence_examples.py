@@ -25,12 +25,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from datasets.records.manifest import IMAGE_FORMATS, DatasetError, Manifest, ShardInfo, check_shards, shard_file
+from datasets.records.manifest import IMAGE_FORMATS, DatasetError, ShardInfo
 from rstg_tf.common.files import hash_file, whole_path
-
-__all__ = [
-    "DatasetError", "Manifest", "ShardInfo", "ShardWriter", "check_shards", "decode_clip", "encode_clip", "parse_clip",
-    "shard_file"]
 
 LABEL_INDEX = "clip/label/index"
 LABEL_STRING = "clip/label/string"

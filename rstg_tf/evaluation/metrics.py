@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.special import logsumexp, softmax
+from scipy.special import entr, logsumexp, softmax
+from scipy.stats import binomtest
 from sklearn import metrics
 
 from rstg_tf.common.files import whole_file
 
-NORMAL_QUANTILE = 1.959963984540054  # of 97.5 %: a 95 % interval leaves 2.5 % on either side
 RESULT_FILE = "result.json"
 SCORES_FILE = "scores.npz"
 
@@ -101,13 +100,18 @@ class Evaluation:
 def wilson_interval(right: int, total: int) -> tuple[float, float]:
     """95 % confidence interval of a share right/total (Wilson, JASA 1927), which holds near 0 and 1 too.
 
-    (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n) with p = right/total, n = total, z = 1.96.
+    (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n) with p = right/total, n = total, z the 97.5 % quantile, 1.96.
     """
-    square = NORMAL_QUANTILE**2 / total
-    share = right / total
-    half = NORMAL_QUANTILE * math.sqrt((share * (1 - share) + square / 4) / total)
-    low, high = ((share + square / 2 + sign * half) / (1 + square) for sign in (-1, 1))
-    return (0.0 if right == 0 else low), (1.0 if right == total else high)
+    interval = binomtest(right, total).proportion_ci(confidence_level=0.95, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def attention_entropy(attention: np.ndarray) -> np.ndarray:
+    """-Σ_j α_ij ln α_ij / ln N: float64 [..., N], from 0 (i listens to one node) to 1 (to all alike).
+
+    `attention`: weights α [..., N, N] whose rows sum to 1, or to 0 for a node without neighbours, whose entropy is 0.
+    """
+    return entr(attention.astype(np.float64)).sum(axis=-1) / np.log(max(attention.shape[-1], 2))
 
 
 def write_scores(path: str | os.PathLike, evaluation: Evaluation) -> None:

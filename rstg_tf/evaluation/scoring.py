@@ -28,7 +28,7 @@ class ClipScorer:
     """
 
     def __init__(self, model, strategy: tf.distribute.Strategy | None = None):
-        self._model = model
+        self.model = model
         self._strategy = strategy or getattr(model, "distribute_strategy", None) or tf.distribute.get_strategy()
         self.replicas = self._strategy.num_replicas_in_sync
 
@@ -40,7 +40,7 @@ class ClipScorer:
 
     @tf.function
     def _run(self, video):
-        return self._strategy.run(lambda part: tf.cast(self._model(part, training=False), tf.float32), args=(video,))
+        return self._strategy.run(lambda part: tf.cast(self.model(part, training=False), tf.float32), args=(video,))
 
 
 def evaluate_clips(model, dataset: tf.data.Dataset, *, num_clips: int, views: int = 1, scorer: ClipScorer | None = None,

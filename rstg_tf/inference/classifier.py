@@ -5,103 +5,104 @@ Needs no TensorFlow until `load`: a wrong folder is answered at once.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.config import ExperimentConfig
+from rstg_tf.runs.clip_spec_of_run import clip_spec_of_run
 from rstg_tf.runs.run import Run
 from rstg_tf.serving.model_versions import load_signatures
+from rstg_tf.video.clip_spec import ClipSpec
 
 LOGITS_SIGNATURE, ATTENTION_SIGNATURE = "serving_default", "attention"
 
 
-@dataclasses.dataclass(frozen=True)
-class Network:
-    """A loaded network, and how frames become a clip for it.
+class Predictor(Protocol):
+    """A trained network that has been found: its name, its classes, the clips that it takes.
 
-    `answer`: clip uint8 [T, H, W, C] -> float32 logits [classes], and place of a graph -> attention α [K, T', N, N],
-    empty unless asked for. `clip`: the arguments of `clips.model_clip`.
-    """
-
-    answer: Callable[[np.ndarray], tuple[np.ndarray, Mapping[str, np.ndarray]]]
-    clip: Mapping[str, int | None]
-
-
-@dataclasses.dataclass(frozen=True)
-class Classifier:
-    """A network that has been found, not loaded yet: its name, its classes, and `load(with_attention)`.
-
-    `load` raises ConfigError when the weights are not there, or cannot give what is asked for.
+    `load(with_attention=...)` first; then it is called with a clip.
     """
 
     name: str
     class_names: tuple[str, ...]
-    load: Callable[[bool], Network]
+    clip_spec: ClipSpec
+
+    def load(self, *, with_attention: bool) -> None:
+        """Raises ConfigError when the weights are not there, or cannot give what is asked for."""
+
+    def __call__(self, clip: np.ndarray) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
+        """uint8 [T, H, W, C] -> float32 logits [classes], and place of a graph -> attention α [K, T', N, N].
+
+        The second is empty unless it was loaded with attention.
+        """
 
 
-def run_classifier(run: Run, *, precision: str = "float32") -> Classifier:
-    """The network of a run. `precision`: see `Run.precision`."""
+class RunPredictor:
+    """The network of a run, a `Predictor`. `precision`: see `Run.precision`."""
 
-    def load(with_attention: bool) -> Network:
+    def __init__(self, run: Run, *, precision: str = "float32"):
+        self.name, self.class_names, self.clip_spec = str(run.path), run.class_names(), clip_spec_of_run(run)
+        self._run, self._precision = run, precision
+
+    def load(self, *, with_attention: bool) -> None:
         import tensorflow as tf
 
         from rstg_tf.common import devices
-        from rstg_tf.runs.clip_spec_of_run import run_clip
 
-        devices.set_precision(run.precision(precision))
-        model, _ = run.load_model()
+        devices.set_precision(self._run.precision(self._precision))
+        model, _ = self._run.load_model()
 
         @tf.function
         def describe(video):
             found = model.describe(video) if with_attention else {"logits": model(video, training=False)}
             return tf.cast(found["logits"], tf.float32), found.get("attention", {})
 
-        def answer(clip: np.ndarray) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
-            logits, attention = describe(tf.constant(clip[None]))
-            return logits[0].numpy(), _by_place(attention)
+        self._describe = describe
 
-        return Network(answer=answer, clip=dataclasses.asdict(run_clip(run)))
-
-    return Classifier(name=str(run.path), class_names=run.class_names(), load=load)
+    def __call__(self, clip: np.ndarray) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
+        logits, attention = self._describe(clip[None])
+        return logits[0].numpy(), _by_place(attention)
 
 
-def exported_classifier(path: str) -> Classifier:
-    """The network of a SavedModel that `rstg_tf.export` wrote: the folder of a version, or the one of all versions.
+class SavedModelPredictor:
+    """A SavedModel that `rstg_tf.export` wrote, a `Predictor`: the folder of a version, or the one of all versions.
 
     Raises ConfigError when there is none at `path`, or its assets/ don't tell clips and class names.
     """
-    folder = _newest_version(path)
-    facts = json.loads(_asset(folder, "export.json"))
-    places = ExperimentConfig.from_json(_asset(folder, "experiment.json")).model.graph_places
-    taken = {"num_frames": facts["video"]["frames"],
-             "short_side": facts["video"].get("short_side"),
-             **{name: facts["video"][name] for name in ("height", "width", "channels")}}
 
-    def load(with_attention: bool) -> Network:
+    def __init__(self, path: str):
+        self.name = _newest_version(path)
+        self.class_names = tuple(_asset(self.name, "class_names.txt").splitlines())
+        self._facts = json.loads(_asset(self.name, "export.json"))
+        self.clip_spec = ClipSpec.from_json(self._facts["video"])
+        self._places = ExperimentConfig.from_json(_asset(self.name, "experiment.json")).model.graph_places
+
+    def load(self, *, with_attention: bool) -> None:
         import tensorflow as tf
 
         try:
-            signatures = load_signatures(folder)
+            signatures = load_signatures(self.name)
         except (OSError, tf.errors.OpError, ValueError) as error:
-            raise ConfigError(f"{folder} cannot be loaded as a SavedModel ({str(error).splitlines()[0]}).") from error
+            raise ConfigError(
+                f"{self.name} cannot be loaded as a SavedModel ({str(error).splitlines()[0]}).") from error
         if with_attention and ATTENTION_SIGNATURE not in signatures:
-            reason = facts.get("left_out", {}).get(ATTENTION_SIGNATURE, "it was exported without")
-            raise ConfigError(f"--out shows attention, but {folder} has no signature {ATTENTION_SIGNATURE!r}: {reason}")
+            reason = self._facts.get("left_out", {}).get(ATTENTION_SIGNATURE, "it was exported without")
+            raise ConfigError(f"{self.name} shows no attention, as it has no signature {ATTENTION_SIGNATURE!r}: "
+                              f"{reason}")
+        self._logits = signatures[LOGITS_SIGNATURE]
+        self._attention = signatures[ATTENTION_SIGNATURE] if with_attention else None
 
-        def answer(clip: np.ndarray) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
-            video = tf.constant(clip[None])
-            logits = signatures[LOGITS_SIGNATURE](video=video)["logits"][0].numpy()
-            found = signatures[ATTENTION_SIGNATURE](video=video) if with_attention else {}
-            return logits, _by_place(_in_order(found, places) if with_attention else {})
+    def __call__(self, clip: np.ndarray) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
+        import tensorflow as tf
 
-        return Network(answer=answer, clip=taken)
-
-    return Classifier(name=folder, class_names=tuple(_asset(folder, "class_names.txt").splitlines()), load=load)
+        video = tf.constant(clip[None])
+        attention = _in_order(self._attention(video=video), self._places) if self._attention else {}
+        return self._logits(video=video)["logits"][0].numpy(), _by_place(attention)
 
 
 def _by_place(attention: Mapping) -> dict[str, np.ndarray]:
@@ -117,14 +118,14 @@ def _in_order(outputs: Mapping, places: Sequence[str]) -> dict:
 
 def _newest_version(path: str) -> str:
     if not os.path.isdir(path):
-        raise ConfigError(f"--export_dir={path}: no such folder; give what python -m rstg_tf.export wrote.")
+        raise ConfigError(f"{path}: no such folder; give what python -m rstg_tf.export wrote.")
     if os.path.exists(os.path.join(path, "saved_model.pb")):
         return os.path.normpath(path)
     versions = [int(name) for name in os.listdir(path)
                 if name.isdecimal() and os.path.exists(os.path.join(path, name, "saved_model.pb"))]
     if not versions:
-        raise ConfigError(f"--export_dir={path}: no SavedModel there (neither {os.path.join(path, 'saved_model.pb')} "
-                          "nor a version with one).")
+        raise ConfigError(f"{path}: no SavedModel there (neither {os.path.join(path, 'saved_model.pb')} nor a version "
+                          "with one).")
     return os.path.join(path, str(max(versions)))
 
 
@@ -134,9 +135,5 @@ def _asset(folder: str, name: str) -> str:
         with open(path, encoding="utf-8") as file:
             return file.read()
     except FileNotFoundError:
-        raise ConfigError(f"--export_dir: {path} is missing, so {folder} was not written by python -m rstg_tf.export; "
-                          "give one that was.") from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(f"{folder}: not written by python -m rstg_tf.export, as {path} is missing; give one that "
+                          "was.") from None

@@ -11,8 +11,8 @@ import numpy as np
 
 from rstg_tf.common.errors import VideoError
 from rstg_tf.common.progress_bar import Bar
-from rstg_tf.inference.classifier import Network
-from rstg_tf.video.clip_spec import STORED_SHORT_SIDE, centre_crop, model_clip, resized_size
+from rstg_tf.inference.classifier import Predictor
+from rstg_tf.video.clip_spec import STORED_SHORT_SIDE, ClipSpec, centre_crop, clip_from_frames, resized_size
 from rstg_tf.video.sources import FrameSource
 
 
@@ -83,35 +83,35 @@ def sliding_windows(frames: Iterable[np.ndarray], windows: Windows) -> Iterator[
         yield count - len(held), list(held)
 
 
-def predict_windows(network: Network, source: FrameSource, *, windows: Windows, frames_per_second: float,
-                    told: Callable[[WindowAnswer], None] | None = None) -> Prediction:
-    """The network's answer to every window of a source, each handed to `told` as soon as it is known.
+def predict_windows(predictor: Predictor, source: FrameSource, *, windows: Windows, frames_per_second: float,
+                    report: Callable[[WindowAnswer], None] | None = None) -> Prediction:
+    """The network's answer to every window of a source, each handed to `report` as soon as it is known.
 
     Raises VideoError when the source cannot be read to its end, or the logits hold NaN or Inf.
     """
     answers, size = [], (0, 0)
+    clip = predictor.clip_spec
     # As records hold it, for what is resized once more then: a run may ask for more.
-    short_side = max(STORED_SHORT_SIDE, network.clip["short_side"] or 0)
+    short_side = max(STORED_SHORT_SIDE, clip.short_side or 0)
     bar = Bar(source.read(short_side), total=source.num_frames, desc="reading", unit="frame", leave=False,
               dynamic_ncols=True, disable=not sys.stderr.isatty())
     with bar:
         for start, frames in sliding_windows(bar, windows):
-            logits, attention = network.answer(model_clip(frames, **network.clip))
+            logits, attention = predictor(clip_from_frames(frames, clip))
             if not np.isfinite(logits).all():
                 raise VideoError(f"{source.name}: the model's logits of frames {start + 1} to {start + len(frames)} "
                                  "hold NaN or Inf: expected numbers; did its training go wrong?")
             answers.append(WindowAnswer(start=start, end=start + len(frames), logits=logits,
                                         attention={place: alpha[-1] for place, alpha in attention.items()}))
             size = frames[-1].shape[:2]
-            if told:
-                told(answers[-1])
-    return Prediction(answers=tuple(answers), frame_size=source.frame_size or size, seen=_seen(size, network.clip),
+            if report:
+                report(answers[-1])
+    return Prediction(answers=tuple(answers), frame_size=source.frame_size or size, seen=_seen(size, clip),
                       frames_per_second=frames_per_second)
 
 
-def _seen(size: tuple[int, int], clip: Mapping[str, int | None]) -> tuple[float, float, float, float]:
-    window = {name: value for name, value in clip.items() if name != "num_frames"}
-    crop = centre_crop(*size, **window)
+def _seen(size: tuple[int, int], clip: ClipSpec) -> tuple[float, float, float, float]:
+    crop = centre_crop(*size, clip)
     height, width = resized_size(*size, crop.short_side)
-    return (crop.top / height, crop.left / width, (crop.top + clip["height"]) / height,
-            (crop.left + clip["width"]) / width)
+    return (crop.top / height, crop.left / width, (crop.top + clip.height) / height,
+            (crop.left + clip.width) / width)

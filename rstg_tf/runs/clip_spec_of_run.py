@@ -1,4 +1,4 @@
-"""The clips that a trained run takes."""
+"""The clips that a trained run takes from users and servers."""
 
 from __future__ import annotations
 
@@ -9,48 +9,48 @@ from rstg_tf.common.errors import ConfigError
 from rstg_tf.common.files import read_text
 from rstg_tf.config import ExperimentConfig
 from rstg_tf.runs.run import Run
+from rstg_tf.video.clip_spec import ClipSpec
 
 
-def run_clip(run: Run, **sizes: int):
-    """The ClipSpec of a run: frames become clips as those of its own data set did. `sizes`: see `served_clip`."""
-    return served_clip(run.config, whole_frames=_takes_whole_frames(run), **sizes)
+def clip_spec_of_run(run: Run, **sizes: int) -> ClipSpec:
+    """Frames become clips as those of the run's own data set did. `sizes`: see `served_clip_spec`."""
+    return served_clip_spec(run.config, as_stored=_used_frames_as_stored(run), **sizes)
 
 
-def served_clip(config: ExperimentConfig, *, whole_frames: bool | None = None, num_frames: int = 0, height: int = 0,
-                width: int = 0):
-    """The ClipSpec of a run; sizes that are given replace the training's. Raises ConfigError for impossible ones.
+def served_clip_spec(config: ExperimentConfig, *, as_stored: bool | None = None, num_frames: int = 0, height: int = 0,
+                     width: int = 0) -> ClipSpec:
+    """The clips of an experiment; sizes that are given replace the training's. ConfigError for impossible ones.
 
-    `whole_frames`: whether the clips it learnt from were taken as they are, none resized (None: grey clips were).
-    Colour frames of another size are then resized to just cover the model's size; grey ones, drawn for it, are refused.
+    `as_stored`: whether the clips it learnt from were taken as they are, none resized (None: grey clips were). Colour
+    frames of another size are then resized to just cover the model's size; grey ones, drawn for it, are refused.
     """
-    from rstg_tf.video.clip_spec import ClipSpec
+    clip = config.clip_spec
+    clip = dataclasses.replace(clip, num_frames=num_frames or clip.num_frames, height=height or clip.height,
+                               width=width or clip.width)
+    _check_sizes(config, clip)
+    if clip.channels == 1 if as_stored is None else as_stored:
+        clip = dataclasses.replace(clip, short_side=None if clip.channels == 1 else min(clip.frame_size))
+    return clip
 
+
+def _check_sizes(config: ExperimentConfig, clip: ClipSpec) -> None:
     model = config.model
-    num_frames = num_frames or model.num_frames
-    served = dataclasses.replace(model, num_frames=num_frames, height=height or model.height,
-                                 width=width or model.width,
-                                 graph_frames=model.graph_frames * num_frames // model.num_frames)
-    if served != model:
-        try:
-            served.check()
-        except ConfigError as error:
-            raise ConfigError(f"--num_frames={num_frames} --height={served.height} --width={served.width}: as the "
-                              f"model's own sizes these would be refused: {error}") from error
-    short_side: int | None = config.data.short_side
-    if model.channels == 1 if whole_frames is None else whole_frames:
-        short_side = None if model.channels == 1 else min(served.height, served.width)
-    return ClipSpec(num_frames=num_frames, height=served.height, width=served.width, channels=served.channels,
-                      short_side=short_side)
+    served = dataclasses.replace(model, num_frames=clip.num_frames, height=clip.height, width=clip.width,
+                                 graph_frames=model.graph_frames * clip.num_frames // model.num_frames)
+    if served == model:
+        return
+    try:
+        served.check()
+    except ConfigError as error:
+        raise ConfigError(f"clips of {clip.num_frames} frames of {clip.height}×{clip.width} pixels: as the model's own "
+                          f"sizes these would be refused: {error}") from error
 
 
-def _takes_whole_frames(run: Run) -> bool | None:
+def _used_frames_as_stored(run: Run) -> bool | None:
     """Whether the run's clips were taken as they were stored, none resized; None if it kept no manifest."""
-    from rstg_tf.video.clip_spec import frames_used_as_stored
-
     path = run.path / "train_dataset.json"
     if not path.exists():
         return None
     manifest = json.loads(read_text(path))
-    return frames_used_as_stored(image_format=manifest.get("image_format", ""),
-                       stored_size=(manifest.get("height"), manifest.get("width")),
-                       model_size=(run.config.model.height, run.config.model.width))
+    return run.config.clip_spec.uses_frames_as_stored(
+        image_format=manifest.get("image_format", ""), height=manifest.get("height"), width=manifest.get("width"))

@@ -13,8 +13,12 @@ from rstg_tf.common.files import remove_abandoned, sync_path, temporary_path
 LARGEST_VERSION = 2**63 - 1  # a server ignores folders whose number is no int64
 
 
+class VersionError(ConfigError):
+    """A model cannot be published as this version."""
+
+
 def check_target(base: str, version: int | None = None) -> None:
-    """Makes the folder `base`. Raises ConfigError if a model cannot be published there, or not as `version`."""
+    """Makes the folder `base`. Raises ConfigError if no model can be published there, VersionError if not this one."""
     if version is not None:
         _check_version(base, version)
     try:
@@ -29,11 +33,10 @@ def check_target(base: str, version: int | None = None) -> None:
 
 def _check_version(base: str, version: int) -> None:
     if not 0 <= version <= LARGEST_VERSION:
-        raise ConfigError(f"--version={version}: expected an integer from 0 to {LARGEST_VERSION}.")
+        raise VersionError(f"version {version}: expected an integer from 0 to {LARGEST_VERSION}.")
     path = os.path.join(base, str(version))
     if os.path.exists(path):
-        raise ConfigError(f"--version={version}: {path} exists, and a published version never changes; give another, "
-                          "or none for the next.")
+        raise VersionError(f"{path} exists, and a published version never changes; give another, or none for the next.")
 
 
 def _next_version(base: str) -> int:
@@ -67,7 +70,7 @@ def load_signatures(folder: str):
 def publish(building: str, base: str, version: int | None = None) -> str:
     """Renames `building` to `base`/<version>/, the next integer if None, and returns that path; no server sees less.
 
-    Raises ConfigError if the version exists.
+    Raises VersionError if the version exists.
     """
     while True:
         target = os.path.join(base, str(_next_version(base) if version is None else version))

@@ -80,10 +80,10 @@ def _are_whole_pictures(encoded: tf.Tensor) -> tf.Tensor:
     return whole
 
 
-def require(condition: tf.Tensor, *told: object) -> tf.Operation:
-    """An operation that fails with what is `told`, words and int32 tensors, unless `condition` holds."""
+def require(condition: tf.Tensor, *message: object) -> tf.Operation:
+    """An operation that fails with `message`, words and int32 tensors, unless `condition` holds."""
     # For strings and int32 alone Assert runs without a conditional around it, which converters would stumble over.
-    return tf.debugging.Assert(condition, list(told))
+    return tf.debugging.Assert(condition, list(message))
 
 
 def _first_false(flags: tf.Tensor) -> tf.Tensor:

@@ -13,9 +13,10 @@ from rstg_tf.common.errors import ConfigError
 from rstg_tf.common.files import sync_folder
 from rstg_tf.common.interrupts import ignored_interrupts, kept_interrupts
 from rstg_tf.config import ExperimentConfig
-from rstg_tf.runs.clip_spec_of_run import run_clip, served_clip
+from rstg_tf.runs.clip_spec_of_run import clip_spec_of_run, served_clip_spec
 from rstg_tf.runs.run import Run
 from rstg_tf.serving.model_versions import building_folder, check_target, load_signatures, publish
+from rstg_tf.video.clip_spec import ClipSpec
 
 ALLOWED_DIFFERENCE = 1e-4  # of an output, relative to the largest: another graph may sum in another order
 
@@ -24,35 +25,34 @@ class ExportError(RuntimeError):
     """The written model, loaded again, does not give the answers of the model it was made from."""
 
 
-def export_run(run: Run, *, base: str, version: int | None = None, precision: str = "float32", num_frames: int = 0,
-               height: int = 0, width: int = 0) -> str:
+def export_run(run: Run, *, base: str, version: int | None = None, precision: str = "float32",
+               clip: ClipSpec | None = None) -> str:
     """Exports a run's checkpoint to `base`/<version>/ and returns that path; see `export_model`.
 
-    `precision`: 'float32', or 'run' for the one that the run was trained in. `num_frames`, `height`, `width` (pixels):
-    of the clips that are served; 0 for the training's. The model is built anew, outside of any distribution strategy,
-    so that the graph knows nothing of the devices it was trained on.
+    `precision`: 'float32', or 'run' for the one that the run was trained in. `clip`: the
+    clips that are served; None for those of `clip_spec_of_run`. The model is built anew, outside of any distribution
+    strategy, so that the graph knows nothing of the devices it was trained on.
     """
     check_target(base, version)
     from tensorflow import keras
 
     from rstg_tf.common import devices
 
-    clip = run_clip(run, num_frames=num_frames, height=height, width=width)
     policy = keras.mixed_precision.global_policy()
     devices.set_precision(run.precision(precision))
     try:
         model, step = run.load_model()
         return export_model(model, base=base, config=run.config, class_names=run.class_names(), step=step,
-                            version=version, clip=clip)
+                            version=version, clip=clip or clip_spec_of_run(run))
     finally:
         keras.mixed_precision.set_global_policy(policy)
 
 
 def export_model(model, *, base: str, config: ExperimentConfig, class_names: Sequence[str], step: int = 0,
-                 version: int | None = None, clip=None) -> str:
+                 version: int | None = None, clip: ClipSpec | None = None) -> str:
     """Writes `base`/<version>/ with the signatures that the model can have and returns its path.
 
-    `version`: None for the next after the largest integer there. `clip`: a ClipSpec; None for the config's. The
+    `version`: None for the next after the largest integer there. `clip`: what it takes; None for the config's. The
     folder is built under a hidden name beside `base`, which a server that watches `base` does not see, forced to the
     disk, and renamed.
 
@@ -65,7 +65,7 @@ def export_model(model, *, base: str, config: ExperimentConfig, class_names: Seq
     building = building_folder(base)
     try:
         with kept_interrupts():
-            _write(building, model, clip or served_clip(config), config, class_names, step,
+            _write(building, model, clip or served_clip_spec(config), config, class_names, step,
                    model_name=os.path.basename(os.path.abspath(base)))
             sync_folder(building)
         with ignored_interrupts():
@@ -74,7 +74,7 @@ def export_model(model, *, base: str, config: ExperimentConfig, class_names: Seq
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _write(folder: str, model, clip, config: ExperimentConfig, class_names: Sequence[str], step: int,
+def _write(folder: str, model, clip: ClipSpec, config: ExperimentConfig, class_names: Sequence[str], step: int,
            model_name: str) -> None:
     """Writes the whole SavedModel, and loads it again."""
     import tensorflow as tf
@@ -103,11 +103,10 @@ def _write(folder: str, model, clip, config: ExperimentConfig, class_names: Sequ
     _compare(folder, model, functions, {"video": video, "frames": frames, "frame": video[:, 0]})
 
 
-def _explain_clip(clip) -> dict:
+def _explain_clip(clip: ClipSpec) -> dict:
     resize = "none: frames must have this size" if clip.short_side is None else (
         f"bicubic, shorter side to {clip.short_side} pixels, then the centre")
-    return {"dtype": "uint8", "range": [0, 255], "frames": clip.num_frames, "height": clip.height, "width": clip.width,
-            "channels": clip.channels, "short_side": clip.short_side, "resize": resize,
+    return {"dtype": "uint8", "range": [0, 255], **clip.to_json(), "resize": resize,
             "sampling": f"of D frames those at linspace(0, D-1, {clip.num_frames}), truncated"}
 
 

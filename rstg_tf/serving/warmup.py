@@ -19,6 +19,7 @@ from PIL import Image
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
+from rstg_tf.common.spacing import evenly_spaced_indices
 from rstg_tf.serving.request_clips import clips_from_frames
 from rstg_tf.video.clip_spec import ClipSpec
 
@@ -34,7 +35,7 @@ class EncodedClip(NamedTuple):
 
 def example_clip(directories: Iterable[str], clip: ClipSpec) -> EncodedClip:
     """The first clip of the first of these data sets that has one which the model can take; else a drawn one."""
-    told = []
+    reasons = []
     for directory in filter(None, directories):
         try:
             found = recorded_clip(directory, clip)
@@ -42,13 +43,13 @@ def example_clip(directories: Iterable[str], clip: ClipSpec) -> EncodedClip:
             tf.function(clips_from_frames, autograph=False)(tf.constant([found.frames]), clip)
             return found
         except (OSError, ValueError, tf.errors.OpError) as error:
-            told.append(f"{directory}: {_in_a_line(error)}")
-    return drawn_clip(clip, because="; ".join(told) or "the run names no data set")
+            reasons.append(f"{directory}: {_in_a_line(error)}")
+    return drawn_clip(clip, because="; ".join(reasons) or "the run names no data set")
 
 
 def _in_a_line(error: Exception) -> str:
-    _, is_check, told = str(error).partition("assertion failed: ")
-    return (told if is_check else str(error)).splitlines()[0]
+    _, is_check, message = str(error).partition("assertion failed: ")
+    return (message if is_check else str(error)).splitlines()[0]
 
 
 def recorded_clip(directory: str, clip: ClipSpec) -> EncodedClip:
@@ -65,7 +66,7 @@ def recorded_clip(directory: str, clip: ClipSpec) -> EncodedClip:
         steps = example.feature_lists.feature_list["image/encoded"].feature
         images = [step.bytes_list.value[0] for step in steps]
         if images:
-            chosen = np.linspace(0, len(images) - 1, clip.num_frames).astype(int)
+            chosen = evenly_spaced_indices(len(images), clip.num_frames)
             [name] = example.context.feature["clip/media_id"].bytes_list.value or [b"first"]
             return EncodedClip([images[index] for index in chosen], f"clip {name.decode()} of {directory}")
     raise ValueError(f"{shards[0]} begins with no clip")

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
 
 import tensorflow as tf
-from tensorflow import keras
 
 from rstg_tf.backbones.resnet50 import ResNet50
 from rstg_tf.common import devices
@@ -22,6 +20,7 @@ from rstg_tf.release.warm_start import restore_weights
 from rstg_tf.runs.checkpoints import Checkpoints, restore_for_inference
 from rstg_tf.runs.run_folder import RunFolder
 from rstg_tf.runs.weight_average import WeightAverage, swapped
+from rstg_tf.training.data import TrainingData
 from rstg_tf.training.optimizers import build_optimizer, rate_schedule
 from rstg_tf.training.progress import Meter, Progress, TrainingMetrics, clock, duration, say
 from rstg_tf.training.tensorboard import AttentionProbe, TensorBoardWriter
@@ -46,16 +45,8 @@ class TrainingResult:
     best_top1: float | None
 
 
-def train(config: ExperimentConfig, run_dir: str, *, clips: Callable[[int], tf.data.Dataset], num_clips: int,
-          evaluate: Callable[[keras.Model, Callable[[], bool]], float | None] | None = None,
-          manifests: Mapping[str, str] | None = None,
-          sample_video: Callable[[], tf.Tensor] | None = None) -> TrainingResult:
+def train(config: ExperimentConfig, run_dir: str, data: TrainingData) -> TrainingResult:
     """Trains in `run_dir`, or goes on where the run there stopped.
-
-    `clips(step)`: the endless data set of global batches from that step on (see TrainStep), `num_clips` of them an
-    epoch. `evaluate(model, stopped)`: top-1 accuracy, a share, asked every `eval_every` steps; None where `stopped()`
-    made it give up. `manifests`: see RunFolder. `sample_video()` [B, T, H, W, C]: a few clips on which TensorBoard
-    shows how sharp the attention is.
 
     Raises ConfigError (before a step is taken), NonFiniteError, checkpoints.CheckpointError.
     """
@@ -63,24 +54,24 @@ def train(config: ExperimentConfig, run_dir: str, *, clips: Callable[[int], tf.d
     strategy = devices.prepare(num_virtual_devices=settings.num_virtual_devices, precision=settings.precision,
                                seed=settings.seed)
     devices.check_batch_divides(settings.batch_size, strategy)
-    total_steps = settings.num_steps or math.ceil(settings.num_epochs * num_clips / settings.batch_size)
+    total_steps = settings.num_steps or math.ceil(settings.num_epochs * data.num_clips / settings.batch_size)
     with strategy.scope():
         model = build_model(config.model)
         weights = model.trainable_variables
         optimizer = build_optimizer(settings, total_steps=total_steps, variables=weights)
         average = WeightAverage(weights, settings.ema_momentum) if settings.ema_momentum else None
     step = TrainStep(strategy=strategy, model=model, optimizer=optimizer, config=settings, average=average)
-    with RunFolder(run_dir, config, manifests) as folder, StopSignals(step.stop) as signals:
+    with RunFolder(run_dir, config, data.manifests) as folder, StopSignals(step.stop) as signals:
         checkpoints = Checkpoints(folder, model=model, optimizer=optimizer, average=average,
                                   keep=settings.keep_checkpoints)
         _restore(checkpoints, model, average, settings)
         say(f"{run_dir}: {sum(math.prod(weight.shape) for weight in weights):,} weights, {_describe_step(settings)}, "
             f"{strategy.num_replicas_in_sync} replica(s), {settings.precision}")
         loop = _Loop(settings, step=step, model=model, optimizer=optimizer, average=average, checkpoints=checkpoints,
-                     signals=signals, total_steps=total_steps, evaluate=evaluate, sample_video=sample_video,
+                     signals=signals, total_steps=total_steps, data=data,
                      board=TensorBoardWriter(str(folder.tensorboard_dir)))
         first_step = int(optimizer.iterations.numpy())
-        return loop.run(iter(strategy.experimental_distribute_dataset(clips(first_step))))
+        return loop.run(iter(strategy.experimental_distribute_dataset(data.batches(first_step))))
 
 
 def _describe_step(settings: TrainConfig) -> str:
@@ -109,12 +100,11 @@ class _Loop:
     """Calls of the step, each up to the moment when something else is due: a report, an evaluation, a checkpoint."""
 
     def __init__(self, settings: TrainConfig, *, step: TrainStep, model, optimizer, average, checkpoints: Checkpoints,
-                 signals: StopSignals, total_steps: int, evaluate, sample_video, board: TensorBoardWriter):
+                 signals: StopSignals, total_steps: int, data: TrainingData, board: TensorBoardWriter):
         self.settings, self.step, self.model, self.average = settings, step, model, average
         self.checkpoints, self.signals, self.total_steps = checkpoints, signals, total_steps
-        self.evaluate = evaluate if settings.eval_every else None
-        self.board = board
-        self.entropy = AttentionProbe(model, sample_video and sample_video())
+        self.data, self.board = data, board
+        self.entropy = AttentionProbe(model, data.sample())
         self.done = int(optimizer.iterations.numpy())
         self.rate = rate_schedule(settings, total_steps)
         self.last: TrainingMetrics | None = None
@@ -181,10 +171,10 @@ class _Loop:
             self.board.attention_entropy(self.done, entropies)
 
     def _evaluate(self) -> None:
-        if self.evaluate is None or self.signals.stopped():
+        if self.signals.stopped():
             return
         with swapped(self.average, self.model.trainable_variables):
-            top1 = self.evaluate(self.model, self.signals.stopped)
+            top1 = self.data.evaluate(self.model, self.signals.stopped)
         if top1 is None:
             return
         best = self.checkpoints.save_best(top1)

@@ -6,6 +6,7 @@ import dataclasses
 
 import tensorflow as tf
 
+from rstg_tf.evaluation.metrics import attention_entropy
 from rstg_tf.training.progress import TrainingMetrics
 
 
@@ -38,14 +39,6 @@ class TensorBoardWriter:
         self._writer.close()
 
 
-def attention_entropy(attention):
-    """-Σ_j α_ij ln α_ij / ln N of weights [..., N, N] whose rows sum to 1: [..., N], 0 (one node) … 1 (all alike)."""
-    nodes = attention.shape[-1]
-    weights = tf.cast(attention, tf.float32)
-    entropy = -tf.reduce_sum(tf.math.xlogy(weights, weights), axis=-1)
-    return entropy / tf.math.log(tf.cast(max(nodes, 2), tf.float32))
-
-
 class AttentionProbe:
     """The attention of a few fixed clips, looked at in every tenth report: cheap beside the steps between."""
 
@@ -57,9 +50,9 @@ class AttentionProbe:
         self._reports = 0
 
     def measure(self) -> dict:
-        """Place of the graph -> entropies [B, K, T, N], see `progress.attention_entropy`; empty when it is not time."""
+        """Place of the graph -> `attention_entropy` [B, K, T, N]; empty when it is not time."""
         self._reports += 1
         if self._describe is None or self._reports % self.EVERY != 1:
             return {}
         attention = self._describe(self._video).get("attention", {})
-        return {place: attention_entropy(weights) for place, weights in attention.items()}
+        return {place: attention_entropy(weights.numpy()) for place, weights in attention.items()}

@@ -1,10 +1,11 @@
-"""Frames -> the clip that a model sees: which frames, what size, what crop."""
+"""Frames -> the clip that a model sees: which frames, what size, what crop. No TensorFlow until `clip_from_frames`."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,56 @@ from rstg_tf.common.errors import VideoError
 # TensorFlow is imported where it is needed: a wrong folder or flag is answered at once.
 
 STORED_SHORT_SIDE = 256  # at which records hold real video, and models are evaluated unless their run says otherwise
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipSpec:
+    """The clips that a model takes, and how frames become one: T of them at even distances, resized, then cropped.
+
+    Args:
+      num_frames, height, width, channels: T, H and W in pixels, C (1 grey, 3 RGB).
+      short_side: in pixels, to which frames are resized (bicubic) before H×W are cut out of them. None: they are taken
+        in the size in which they are stored.
+
+    Example:
+      >>> clip = ClipSpec(num_frames=8, height=224, width=224, channels=3, short_side=256)
+      >>> clip.shape
+      [None, 8, 224, 224, 3]
+    """
+
+    num_frames: int
+    height: int
+    width: int
+    channels: int
+    short_side: int | None = None
+
+    @property
+    def shape(self) -> list[int | None]:
+        """[B, T, H, W, C] with B unknown."""
+        return [None, self.num_frames, self.height, self.width, self.channels]
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """H and W in pixels."""
+        return self.height, self.width
+
+    def uses_frames_as_stored(self, *, image_format: str, height: int | None, width: int | None) -> bool:
+        """Whether the frames of a data set, `height`×`width` pixels (None: of several sizes), are seen as they are.
+
+        Drawn frames (PNG, lossless) are made at the model's size. Those of real video (JPEG) are resized to the short
+        side and cropped, unless all of them have the model's size anyway.
+        """
+        return image_format == "PNG" or (height, width) == self.frame_size
+
+    def to_json(self) -> dict[str, int | None]:
+        """As `export.json` holds it; `from_json` is the inverse."""
+        return {"frames": self.num_frames, "height": self.height, "width": self.width, "channels": self.channels,
+                "short_side": self.short_side}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> ClipSpec:
+        return cls(num_frames=values["frames"], height=values["height"], width=values["width"],
+                   channels=values["channels"], short_side=values.get("short_side"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,35 +88,25 @@ def with_channels(frames: np.ndarray, channels: int) -> np.ndarray:
     return ((luma + 2**15) >> 16).astype(np.uint8)[..., None]
 
 
-def frames_used_as_stored(*, image_format: str, stored_size: tuple[int | None, int | None],
-                          model_size: tuple[int, int]) -> bool:
-    """Whether a model sees the frames (height, width in pixels) of a data set as they are, none resized or cropped.
+def centre_crop(frame_height: int, frame_width: int, clip: ClipSpec) -> CropWindow:
+    """What evaluation sees of frames of this size in pixels: the centre, after a bicubic resize.
 
-    Drawn frames (PNG, lossless) are made at the model's size. Those of real video (JPEG) are resized to the short side
-    and cropped, unless all of them have the model's size anyway.
-    """
-    return image_format == "PNG" or tuple(stored_size) == tuple(model_size)
-
-
-def centre_crop(frame_height: int, frame_width: int, *, height: int, width: int, channels: int,
-                short_side: int | None = None) -> CropWindow:
-    """What evaluation sees of frames of this size: the centre, `height`×`width` pixels, after a bicubic resize.
-
-    `short_side`: of the run (--short_side); more where the crop would not fit. None: frames that have the model's size
-    are taken as they are, others resized to 256 for a colour model, and refused by VideoError for a grey one, since
-    its clips, SyncMNIST's, are never resized.
+    The resize is to the clip's short side, or more where the crop would not fit. Where that is None, frames of the
+    clip's size are taken as they are; others are resized to 256 for a colour model, and refused by VideoError for a
+    grey one, since its clips, SyncMNIST's, are never resized.
     """
     smaller = min(frame_height, frame_width)
-    if short_side is None and (frame_height, frame_width) == (height, width):
+    if clip.short_side is None and (frame_height, frame_width) == clip.frame_size:
         return CropWindow(short_side=smaller, top=0, left=0)
-    if channels == 1 and short_side is None:
-        raise VideoError(f"the frames are {frame_width}×{frame_height} pixels: expected {width}×{height}, since the "
-                         "model was made for grey clips, whose frames are never resized. If yours show what its own "
-                         f"did, bring them to that size first (ffmpeg -i FILE -vf scale={width}:{height} NEW.mp4).")
-    covering = math.ceil(smaller * max(height / frame_height, width / frame_width) - 1e-9)
-    short_side = max(short_side or STORED_SHORT_SIDE, covering)
-    resized_height, resized_width = resized_size(frame_height, frame_width, short_side)
-    return CropWindow(short_side=short_side, top=(resized_height - height) // 2, left=(resized_width - width) // 2)
+    if clip.channels == 1 and clip.short_side is None:
+        size = f"{clip.width}×{clip.height}"
+        raise VideoError(f"the frames are {frame_width}×{frame_height} pixels: expected {size}, since the model was "
+                         "made for grey clips, whose frames are never resized. If yours show what its own did, bring "
+                         f"them to that size first (ffmpeg -i FILE -vf scale={clip.width}:{clip.height} NEW.mp4).")
+    covering = math.ceil(smaller * max(clip.height / frame_height, clip.width / frame_width) - 1e-9)
+    short_side = max(clip.short_side or STORED_SHORT_SIDE, covering)
+    height, width = resized_size(frame_height, frame_width, short_side)
+    return CropWindow(short_side=short_side, top=(height - clip.height) // 2, left=(width - clip.width) // 2)
 
 
 def resized_size(height: int, width: int, short_side: int) -> tuple[int, int]:
@@ -75,8 +116,7 @@ def resized_size(height: int, width: int, short_side: int) -> tuple[int, int]:
     return short_side_size(height, width, short_side)
 
 
-def model_clip(frames: Sequence[np.ndarray], *, num_frames: int, height: int, width: int, channels: int,
-               short_side: int | None = None) -> np.ndarray:
+def clip_from_frames(frames: Sequence[np.ndarray], clip: ClipSpec) -> np.ndarray:
     """The clip that a model sees of these frames, as evaluation makes it: uint8 [T, H, W, C].
 
     Of the D given frames uint8 [h, w, C'] (a list or an array), T at linspace(0, D-1, T) truncated, so a single frame
@@ -84,27 +124,8 @@ def model_clip(frames: Sequence[np.ndarray], *, num_frames: int, height: int, wi
     """
     from rstg_tf.video.transforms import frame_indices, resize_and_crop
 
-    chosen = np.stack([frames[index] for index in frame_indices(len(frames), num_frames=num_frames).numpy()])
-    chosen = with_channels(chosen, channels)
-    window = centre_crop(*chosen.shape[1:3], height=height, width=width, channels=channels, short_side=short_side)
-    return resize_and_crop(chosen, short_side=window.short_side, top=window.top, left=window.left, crop_height=height,
-                           crop_width=width).numpy()
-
-
-@dataclasses.dataclass(frozen=True)
-class ClipSpec:
-    """The clips that a served model takes, and how encoded frames become such a clip.
-
-    num_frames, height, width, channels: T, H, W (pixels), C. short_side: in pixels, to which frames are resized
-    (bicubic) before the centre is cut out; None: they must have the model's size.
-    """
-
-    num_frames: int
-    height: int
-    width: int
-    channels: int
-    short_side: int | None = None
-
-    @property
-    def shape(self) -> list[int | None]:
-        return [None, self.num_frames, self.height, self.width, self.channels]
+    indices = frame_indices(len(frames), num_frames=clip.num_frames).numpy()
+    chosen = with_channels(np.stack([frames[index] for index in indices]), clip.channels)
+    window = centre_crop(*chosen.shape[1:3], clip)
+    return resize_and_crop(chosen, short_side=window.short_side, top=window.top, left=window.left,
+                           crop_height=clip.height, crop_width=clip.width).numpy()

@@ -1,7 +1,7 @@
 """Any clip that a user has -> frames, and frames -> the clip that a model sees, as evaluation makes it.
 
 A source is a video file that ffmpeg reads, a folder of frames (JPEG, PNG), an array in a `.npy` file, or a raw stream.
-Frames come one by one, so that a video of any length needs little memory. No TensorFlow until `model_clip`.
+Frames come one by one, so that a video of any length needs little memory. No TensorFlow.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def write_annotated(path: str, source: FrameSource, prediction: Prediction, *, c
 
     Args:
       path: ends in .mp4. source: read once more from its first frame.
-      prediction: what `windows.predict_windows` found in it.
+      prediction: what `sliding_windows.predict_windows` found in it.
       place: which graph to draw; '' for the last. Without any graph frames are shown plain.
       num_lines: messages drawn per frame, at the most.
 

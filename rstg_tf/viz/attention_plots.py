@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from rstg_tf.viz.attention_stats import change, count_scales, entropy, mean_by_scale, node_names, scale_names
+from rstg_tf.common.spacing import evenly_spaced_indices
+from rstg_tf.evaluation.metrics import attention_entropy
+from rstg_tf.viz.attention_stats import change, count_scales, mean_by_scale, node_names, scale_names
 
 COLOURS = "cividis"  # darker for less, in grey too
 LINES, MARKERS = ("-", "--", ":", "-."), ("o", "s", "^", "D")
@@ -69,7 +71,7 @@ def save_mean_matrices(path: str | os.PathLike, attention: np.ndarray, *, title:
 def save_curves(path: str | os.PathLike, attention: np.ndarray, *, step_names: Sequence[str], title: str) -> None:
     """Over the steps, a column per space stage of α [K, T, N, N]: entropy of each scale's nodes, and change."""
     stages, num_scales = len(attention), count_scales(attention)
-    entropies = mean_by_scale(entropy(attention), num_scales)  # [K, T, S]
+    entropies = mean_by_scale(attention_entropy(attention), num_scales)  # [K, T, S]
     changes = change(attention)  # [K, T - 1]
     figure = _figure(1.4 + 3.6 * stages, 6.4, title, square=False)
     grid = figure.subplots(2, stages, squeeze=False, sharex=True, sharey="row")
@@ -172,7 +174,7 @@ def _add_colour_bar(figure: Figure, image, grid, num_nodes: int, label: str) -> 
 
 
 def _name_steps(axes, names: Sequence[str]) -> None:
-    shown = np.unique(np.linspace(0, len(names) - 1, min(len(names), 10)).astype(int))
+    shown = evenly_spaced_indices(len(names), min(len(names), 10))
     axes.set_xticks(shown, [names[step] for step in shown], fontsize=9)
     axes.set_xlabel("frame", fontsize=10)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from rstg_tf.evaluation.metrics import attention_entropy
 from rstg_tf.layers import regions
 
 DIGITS = 5  # of numbers in JSON
@@ -43,13 +44,6 @@ def attention_by_scale(attention: np.ndarray) -> np.ndarray:
     return np.swapaxes(mean_by_scale(np.swapaxes(given, -1, -2), num_scales), -1, -2)
 
 
-def entropy(attention: np.ndarray) -> np.ndarray:
-    """-Σ_j α_ij ln α_ij / ln N: [..., N], from 0 (listens to one node) to 1 (to all alike)."""
-    weights = attention.astype(np.float64)
-    logarithms = np.log(weights, out=np.zeros_like(weights), where=weights > 0)
-    return -np.sum(weights * logarithms, axis=-1) / np.log(max(weights.shape[-1], 2))
-
-
 def change(attention: np.ndarray) -> np.ndarray:
     """How much of the attention went elsewhere since the step before: [..., T, N, N] -> [..., T - 1] in 0…1.
 
@@ -63,14 +57,14 @@ def attention_summary(clips: Sequence[Mapping[str, np.ndarray]]) -> dict[str, An
 
     `share[k][r][s]`: see `attention_by_scale`; `share_spread`: standard deviation between the clips (of their own means
     over time). `share_if_all_alike[s]`: the part of the nodes that are of scale s. `share_to_itself[k][r]`: mean of
-    α_ii. `entropy[k][r]`: see `entropy`. `mean_attention[k][i][j]`: α itself.
+    α_ii. `entropy[k][r]`: see `attention_entropy`. `mean_attention[k][i][j]`: α itself.
     """
     places = {}
     for place in clips[0]:
         of_clips = np.stack([clip[place].astype(np.float64).mean(axis=1) for clip in clips])  # [clips, K, N, N]
         mean, shares = of_clips.mean(axis=0), attention_by_scale(of_clips)
         num_scales = count_scales(mean)
-        entropies = np.mean([entropy(clip[place]).mean(axis=1) for clip in clips], axis=0)  # [K, N]
+        entropies = np.mean([attention_entropy(clip[place]).mean(axis=1) for clip in clips], axis=0)  # [K, N]
         places[place] = {
             "scales": scale_names(num_scales),
             "share": shares.mean(axis=0).tolist(),
@@ -81,6 +75,13 @@ def attention_summary(clips: Sequence[Mapping[str, np.ndarray]]) -> dict[str, An
             "nodes": node_names(num_scales),
             "mean_attention": mean.tolist()}
     return {"clips": len(clips), "places": places}
+
+
+def coarse_to_fine(place: str, found: Mapping[str, Any]) -> str:
+    """A sentence on one graph of `attention_summary`: does the node of the whole frame listen to the finest ones?"""
+    return (f"{place}: in the last space stage the {found['scales'][-1]} node gives {found['share'][-1][-1][0]:.2f} of "
+            f"its attention to the {found['scales'][0]} nodes ({found['share_if_all_alike'][0]:.2f} if to all nodes "
+            "alike).")
 
 
 def steps_in_json(attention: np.ndarray) -> dict[str, Any]:
@@ -111,7 +112,7 @@ def clip_in_json(attention: np.ndarray, *, height: int, width: int) -> dict[str,
         "received": [stage["received"] for stage in stages],
         "strongest_messages": [stage["strongest_messages"] for stage in stages],
         "share": _rounded(attention_by_scale(attention.astype(np.float64).mean(axis=1))),
-        "entropy": _rounded(mean_by_scale(entropy(attention), num_scales)),
+        "entropy": _rounded(mean_by_scale(attention_entropy(attention), num_scales)),
         "change": _rounded(change(attention)),
         "change_of_stage": _rounded(change(np.swapaxes(attention, 0, 1)).T)}
 
@@ -152,8 +153,3 @@ def count_scales(weights: np.ndarray) -> int:
     if regions.num_nodes(scales) != nodes:
         raise ValueError(f"attention of {nodes} nodes: expected 1, 5, 14, 30, …, the nodes of whole scales.")
     return scales
-
-
-def spread(count: int, chosen: int) -> list[int]:
-    """`chosen` of the numbers 0…count - 1 (all, if there are fewer) at even distances, first and last included."""
-    return np.unique(np.linspace(0, count - 1, min(chosen, count)).astype(int)).tolist()

@@ -21,14 +21,20 @@ import numpy as np
 import tensorflow as tf
 
 from rstg_tf.common.files import whole_folder, write_json
+from rstg_tf.common.spacing import evenly_spaced_indices
 from rstg_tf.evaluation.metrics import Evaluation
 from rstg_tf.viz import frame_overlay
-from rstg_tf.viz.attention_stats import steps_in_json
+from rstg_tf.viz.attention_stats import coarse_to_fine, steps_in_json
 from rstg_tf.viz.confusion_plot import save_confusion
 from rstg_tf.viz.graph_report import write_graph_pictures
-from rstg_tf.viz.html_page import page
+from rstg_tf.viz.html_page import heading, image, link, page, paragraph, table
 
 PER_CLASS_COLUMNS = ("class", "name", "clips", "predicted", "right", "accuracy", "precision")
+EXAMPLE_KINDS = {"mistake": "Most confident mistakes", "unsure": "Right answers that it was least sure of"}
+HOW_TO_READ = (
+    "Left the clip; beside it, if the model has a graph, its regions scale by scale. Tint and number: the attention "
+    "that a region receives from all, 1.0 being its share if all were alike. Arrows: the strongest messages, from "
+    "sender to receiver, wider for larger weights.")
 PAIR_COLUMNS = ("true", "predicted", "clips", "share_of_true")
 
 
@@ -71,8 +77,8 @@ def write_report(directory: str | os.PathLike, *, model, evaluation: Evaluation,
 def _fill(folder: Path, *, model, evaluation: Evaluation, class_names: Sequence[str], result: Mapping[str, Any],
           load_clips: Callable, num_examples: int, num_detailed: int, num_described: int) -> None:
     examples = choose_examples(evaluation, num_examples)
-    spread = np.unique(np.linspace(0, evaluation.num_clips - 1, min(num_described, evaluation.num_clips)).astype(int))
-    clips = load_clips(sorted({*(example.index for example in examples), *spread.tolist()}))
+    described = evenly_spaced_indices(evaluation.num_clips, min(num_described, evaluation.num_clips))
+    clips = load_clips(sorted({*(example.index for example in examples), *described}))
     attention = _attention_of(model, {example.index: clips[example.index] for example in examples})
     _write_confusion(folder, evaluation, class_names, result)
     _write_examples(folder, examples, clips, attention, class_names)
@@ -83,16 +89,37 @@ def _fill(folder: Path, *, model, evaluation: Evaluation, class_names: Sequence[
             clips={_clip_name(index): video for index, video in clips.items()},
             labels={_clip_name(index): int(evaluation.labels[index]) for index in clips},
             drawn=[_clip_name(example.index) for example in examples[:num_detailed]],
-            averaged=[_clip_name(index) for index in spread.tolist()])
-    text = page(result=_single_figures(result), examples=examples, attention=summary["places"],
-                per_class=(PER_CLASS_COLUMNS, per_class_rows(evaluation, class_names)),
-                pairs=(PAIR_COLUMNS, confused_pairs(evaluation, class_names)))
+            averaged=[_clip_name(index) for index in described])
+    text = page("Evaluation", _page_parts(evaluation, class_names, result, examples, summary["places"]))
     (folder / "index.html").write_text(text, encoding="utf-8")
 
 
-def _single_figures(result: Mapping[str, Any]) -> dict[str, Any]:
-    # The page shows the confused pairs in a table of their own.
-    return {key: value for key, value in result.items() if key != "confused_pairs"}
+def _page_parts(evaluation: Evaluation, class_names: Sequence[str], result: Mapping[str, Any],
+                examples: Sequence[Example], attention: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The tables, pictures and links of index.html; `attention`: the places of `attention_summary`."""
+    # The confused pairs have a table of their own.
+    figures = [(key, _shown(value)) for key, value in result.items() if key != "confused_pairs"]
+    accuracy = PER_CLASS_COLUMNS.index("accuracy")
+    worst = sorted(per_class_rows(evaluation, class_names), key=lambda row: (row[accuracy] == "", row[accuracy], row))
+    parts = [table((), figures), heading("Confusion matrix"), image("confusion.png"), link("confusion.csv"),
+             heading("Most confused classes"), table(PAIR_COLUMNS, confused_pairs(evaluation, class_names)),
+             link("confused_pairs.csv"),
+             heading("Classes, worst first"), table(PER_CLASS_COLUMNS, worst), link("per_class.csv")]
+    for kind, title in EXAMPLE_KINDS.items():
+        files = [example.file for example in examples if example.kind == kind]
+        if files:
+            parts += [heading(title), paragraph(HOW_TO_READ), *map(image, files)]
+    parts.append(link("clips.json"))
+    if attention:
+        parts += [heading("Who listens to whom"), *map(paragraph, map(coarse_to_fine, attention, attention.values())),
+                  image("graph/scales.png"), link("graph/scales.json"), link("graph/index.html")]
+    return parts
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return " – ".join(map(_shown, value)) if isinstance(value, list) else str(value)
 
 
 def _clip_name(index: int) -> str:

@@ -19,9 +19,9 @@ import numpy as np
 import tensorflow as tf
 
 from rstg_tf.common.files import folder_name, write_json
+from rstg_tf.common.spacing import evenly_spaced_indices
 from rstg_tf.evaluation.metrics import ranking
-from rstg_tf.viz import attention_plots, attention_stats, frame_overlay, overlay_panels
-from rstg_tf.viz.html_page import _page, coarse_to_fine
+from rstg_tf.viz import attention_plots, attention_stats, frame_overlay, html_page, overlay_panels
 
 MOST_STEPS = 6  # side by side in small multiples; JSON and animation have all
 # Name of a picture of one graph on one clip -> what the page says above it.
@@ -86,13 +86,25 @@ def write_graph_pictures(directory: str | os.PathLike, *, model, clips: Mapping[
         directory / "scales.png", summary["places"],
         title="\n".join(["Does the coarse node listen to the fine ones? "
                          f"Mean over {summary['clips']} clip{'s' if summary['clips'] > 1 else ''} and their frames",
-                         *map(coarse_to_fine, summary["places"], summary["places"].values())]))
+                         *map(attention_stats.coarse_to_fine, summary["places"], summary["places"].values())]))
     sections = [("Attention between the scales", {"scales.png": "", "scales.json": ""})]
     for clip in seen:
         if clip.name in drawn:
             sections.append((f"{clip.name}: {_verdict(clip, class_names)}", _write_clip(directory, clip, class_names)))
-    (directory / "index.html").write_text(_page(sections), encoding="utf-8")
+    text = html_page.page("The graph at work", _page_parts(sections))
+    (directory / "index.html").write_text(text, encoding="utf-8")
     return summary
+
+
+def _page_parts(sections: Sequence[tuple[str, Mapping[str, str]]]) -> list[str]:
+    """Headings, and under each its files with their captions."""
+    parts = []
+    for title, files in sections:
+        parts.append(html_page.heading(title))
+        for file, caption in files.items():
+            show = html_page.link if file.endswith(".json") else html_page.image
+            parts += [html_page.paragraph(caption), show(file)]
+    return parts
 
 
 def clip_facts(clip: SeenClip, class_names: Sequence[str]) -> dict[str, Any]:
@@ -134,7 +146,7 @@ def _write_clip(directory: Path, clip: SeenClip, class_names: Sequence[str]) -> 
 def _write_place(prefix: Path, clip: SeenClip, place: str, *, heading: str) -> None:
     attention, video = clip.attention[place], clip.video
     num_steps = attention.shape[1]
-    steps = np.unique(np.linspace(0, num_steps - 1, min(MOST_STEPS, num_steps)).astype(int)).tolist()
+    steps = evenly_spaced_indices(num_steps, min(MOST_STEPS, num_steps))
     names = [overlay_panels.step_name(step, num_steps=num_steps, num_frames=len(video)) for step in range(num_steps)]
     headings = {name: (caption, heading) for name, caption in PICTURES.items()}
     titles = {name: "\n".join(lines) for name, lines in headings.items()}

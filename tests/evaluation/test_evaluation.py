@@ -5,7 +5,7 @@ from tensorflow import keras
 
 from rstg_tf.common import devices
 from rstg_tf.config import GraphConfig, ModelConfig
-from rstg_tf.evaluation.metrics import Evaluation, wilson_interval, write_scores
+from rstg_tf.evaluation.metrics import Evaluation, attention_entropy, ranking, wilson_interval, write_scores
 from rstg_tf.evaluation.scoring import ClipScorer, EvaluationError, evaluate_clips
 from rstg_tf.model import build_model
 
@@ -172,6 +172,13 @@ def test_equal_logits_rank_by_class_number_so_that_a_constant_model_is_right_onl
     assert evaluation.top1 == np.mean(evaluation.predictions == evaluation.labels)
 
 
+def test_the_entropy_of_attention_is_0_for_one_node_and_1_for_all_alike():
+    weights = np.array([[1, 0, 0, 0, 0], [0.5, 0.5, 0, 0, 0], [0.2] * 5, [0] * 5, [0.3, 0.4, 0.3, 0, 0]])
+    by_hand = -(0.3 * np.log(0.3) + 0.4 * np.log(0.4) + 0.3 * np.log(0.3)) / np.log(5)
+    np.testing.assert_allclose(attention_entropy(weights), [0, np.log(2) / np.log(5), 1, 0, by_hand], atol=1e-12)
+    np.testing.assert_array_equal(attention_entropy(np.ones((3, 1, 1), np.float32)), np.zeros((3, 1)))
+
+
 def test_the_loss_is_the_mean_cross_entropy():
     # softmax of (ln 3, 0) is (3/4, 1/4)
     evaluation = hand_made([[np.log(3), 0], [np.log(3), 0]], [0, 1])
@@ -186,6 +193,13 @@ def test_the_interval_is_wilsons(right, total, expected):
     assert wilson_interval(right, total) == pytest.approx(expected, abs=5e-5)
 
 
+def test_the_interval_is_the_formula_with_the_quantile_of_two_and_a_half_percent_on_either_side():
+    square = 1.959963984540054**2 / 24776
+    half = np.sqrt(square * (0.25 * (1 - 0.25) + square / 4))
+    expected = [(0.25 + square / 2 + sign * half) / (1 + square) for sign in (-1, 1)]
+    np.testing.assert_allclose(wilson_interval(6194, 24776), expected, rtol=0, atol=1e-12)
+
+
 def test_scores_come_back_from_their_file_as_they_were(tmp_path):
     evaluation = hand_made([[1, 2], [4, 3]], [1, 0])
     write_scores(tmp_path / "scores.npz", evaluation)
@@ -194,3 +208,11 @@ def test_scores_come_back_from_their_file_as_they_were(tmp_path):
         np.testing.assert_array_equal(scores["labels"], [1, 0])
         assert scores["media_ids"].tolist() == ["clip-0", "clip-1"]
     assert [path.name for path in tmp_path.iterdir()] == ["scores.npz"]
+
+
+def test_the_ranking_is_by_probability_and_then_by_number():
+    # e^0 : e^ln2 : e^0 : e^ln4 = 1 : 2 : 1 : 4
+    assert ranking(np.log([1.0, 2.0, 1.0, 4.0]), "abcd", 3) == [
+        {"class": 3, "name": "d", "probability": pytest.approx(0.5)},
+        {"class": 1, "name": "b", "probability": pytest.approx(0.25)},
+        {"class": 0, "name": "a", "probability": pytest.approx(0.125)}]

@@ -18,19 +18,16 @@ from PIL import Image
 
 import eval as eval_script
 from datasets.input_pipeline.pipeline import evaluation_clips
-from datasets.records.manifest import Manifest
+from datasets.input_pipeline.reading_options import ReadingOptions
+from datasets.records.dataset import RecordedDataset
 from rstg_tf import flags, predict, runs
-from rstg_tf.common.errors import VideoError
-from rstg_tf.evaluation.metrics import ranking
-from rstg_tf.inference.classifier import Network
-from rstg_tf.inference.sliding_windows import Prediction, WindowAnswer, Windows, predict_windows, sliding_windows
+from rstg_tf.inference.sliding_windows import Prediction, WindowAnswer, Windows
 from rstg_tf.model import build_model
 from rstg_tf.runs import run_flags
 from rstg_tf.serving import saved_model
 from rstg_tf.video import encoding
-from rstg_tf.video.clip_spec import model_clip
+from rstg_tf.video.clip_spec import ClipSpec, clip_from_frames
 from rstg_tf.video.decoding import probe, read_video
-from rstg_tf.video.sources import FrameSource
 from rstg_tf.viz import annotated_video
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -106,55 +103,15 @@ def probabilities(found):
 def logits_of(run_folder, frames):
     """The network's logits of these frames by its own means: uint8 [D, H, W, 3] -> [classes]."""
     run = runs.open_run(str(run_folder))
-    clip = model_clip(frames, num_frames=6, height=32, width=32, channels=3, short_side=40)
+    clip = clip_from_frames(frames, ClipSpec(num_frames=6, height=32, width=32, channels=3, short_side=40))
     return run.load_model()[0](clip[None], training=False).numpy()[0]
-
-
-def test_windows_overlap_and_the_last_one_ends_with_the_last_frame():
-    def cut(count, length, stride):
-        return [(start, list(frames)) for start, frames in sliding_windows(range(count), Windows(length, stride))]
-
-    assert cut(10, 4, 2) == [(0, [0, 1, 2, 3]), (2, [2, 3, 4, 5]), (4, [4, 5, 6, 7]), (6, [6, 7, 8, 9])]
-    assert cut(9, 4, 3) == [(0, [0, 1, 2, 3]), (3, [3, 4, 5, 6]), (5, [5, 6, 7, 8])]
-    assert cut(4, 4, 3) == [(0, [0, 1, 2, 3])]
-    assert cut(3, 4, 2) == [(0, [0, 1, 2])]
-    assert cut(1, 4, 2) == [(0, [0])]
-
-
-def test_a_window_is_answered_before_the_next_frame_is_read():
-    read = []
-
-    def frames():
-        for number in range(1000):
-            read.append(number)
-            yield number
-
-    windows = sliding_windows(frames(), Windows(length=5, stride=2))
-    assert next(windows) == (0, [0, 1, 2, 3, 4]) and len(read) == 5
-    assert next(windows) == (2, [2, 3, 4, 5, 6]) and len(read) == 7
-
-
-def test_the_ranking_is_by_probability_and_then_by_number():
-    # e^0 : e^ln2 : e^0 : e^ln4 = 1 : 2 : 1 : 4
-    assert ranking(np.log([1.0, 2.0, 1.0, 4.0]), "abcd", 3) == [
-        {"class": 3, "name": "d", "probability": pytest.approx(0.5)},
-        {"class": 1, "name": "b", "probability": pytest.approx(0.25)},
-        {"class": 0, "name": "a", "probability": pytest.approx(0.125)}]
-
-
-def test_logits_that_are_no_numbers_are_refused_with_the_frames():
-    network = Network(answer=lambda clip: (np.array([0.0, np.nan]), {}),
-                      clip={"num_frames": 2, "height": 4, "width": 4, "channels": 1, "short_side": None})
-    source = FrameSource(name="a.npy", read=lambda short_side: iter(np.zeros((3, 4, 4, 1), np.uint8)))
-    with pytest.raises(VideoError, match="a.npy: the model's logits of frames 1 to 3 hold NaN"):
-        predict_windows(network, source, windows=Windows(5, 5), frames_per_second=1.0)
 
 
 def test_the_scores_are_those_of_eval_for_the_same_clips(grey_run, toy_records, tmp_path, capsys):
     assert eval_script.main([f"--model_dir={grey_run}", "--noreport"]) == 0
     capsys.readouterr()
-    [batch] = evaluation_clips(directory=toy_records / "test", manifest=Manifest.read(toy_records / "test"),
-                               batch_size=7)
+    dataset = RecordedDataset.open(toy_records / "test")
+    [batch] = evaluation_clips(dataset=dataset, options=ReadingOptions(dataset.manifest.clip_spec), batch_size=7)
     with np.load(grey_run / "scores.npz") as scores:
         expected = scores["logits"]
     assert np.ptp(expected, axis=0).min() > 1e-3  # the clips are told apart

@@ -12,10 +12,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-import eval as eval_script
 from datasets.input_pipeline.pipeline import evaluation_clips
-from datasets.input_pipeline.reading_options import training_reading
-from datasets.records.manifest import Manifest
+from datasets.input_pipeline.reading_options import reading_options
+from datasets.records.dataset import RecordedDataset
 from datasets.records.sequence_examples import decode_clip
 from rstg_tf.runs.run import open_run
 
@@ -69,11 +68,10 @@ def _export(folder: pathlib.Path, flags: tuple, *, split: str) -> Exported:
     _run(ROOT / "eval.py", "--model_dir=run", f"--split={split}", "--noreport", "--export_dir=served", folder=folder)
     run = open_run(str(folder / "run"))
     records = folder / getattr(run.config.data, f"{split}_dataset")
-    manifest = Manifest.read(records)
-    [batch] = evaluation_clips(directory=records, manifest=manifest, batch_size=manifest.num_clips,
-                               **training_reading(manifest, **eval_script.model_sizes(run)))
-    files = [str(records / shard.file) for shard in manifest.shards]
-    stored = map(decode_clip, tf.data.TFRecordDataset(files).as_numpy_iterator())
+    dataset = RecordedDataset.open(records)
+    [batch] = evaluation_clips(dataset=dataset, batch_size=dataset.num_clips,
+                               options=reading_options(dataset.manifest, run.config.clip_spec))
+    stored = map(decode_clip, tf.data.TFRecordDataset(dataset.shard_paths).as_numpy_iterator())
     frames = {clip["media_id"]: clip["encoded"] for clip in stored}
     with np.load(folder / "run" / "scores.npz") as scores:
         names, logits = scores["media_ids"].tolist(), scores["logits"]

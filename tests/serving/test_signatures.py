@@ -12,6 +12,8 @@ from served_models import COLOUR, GREY, clips, encode
 from tiny_clips import tiny_record, write_shards
 
 from datasets.input_pipeline.pipeline import evaluation_clips
+from datasets.input_pipeline.reading_options import ReadingOptions
+from datasets.records.dataset import RecordedDataset
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.layers import regions
 from rstg_tf.layers.temporal_stage import TemporalStage
@@ -141,8 +143,8 @@ def test_jpeg_frames_of_any_size_become_the_clip_that_evaluation_makes_of_them(c
                for number, frames in enumerate(files)]
     manifest = write_shards(tmp_path, [records], num_frames=None, height=None, width=None, channels=3,
                             image_format="JPEG")
-    [batch] = evaluation_clips(directory=tmp_path, manifest=manifest, batch_size=2, num_frames=4, crop_size=32,
-                               short_side=COLOUR.data.short_side)
+    options = ReadingOptions(COLOUR.clip_spec)
+    [batch] = evaluation_clips(dataset=RecordedDataset(tmp_path, manifest), options=options, batch_size=2)
     expected = ask(colour.signatures["serving_default"], {"video": batch["video"].numpy()})
     answer = ask(colour.signatures["serving_bytes"], {"frames": files})
     np.testing.assert_allclose(answer["logits"], expected["logits"], rtol=1e-5, atol=1e-4)
@@ -272,7 +274,7 @@ def test_a_state_of_other_clips_or_width_is_refused(grey):
 
 def obstacles(**changes):
     model = build_model(dataclasses.replace(GREY.model, **changes))
-    clip = clip_spec_of_run.served_clip(GREY)
+    clip = clip_spec_of_run.served_clip_spec(GREY)
     return {name: row.obstacle(model, clip) for name, row in signatures.SIGNATURES.items() if row.obstacle(model, clip)}
 
 
@@ -282,8 +284,8 @@ def test_what_a_model_cannot_have_is_left_out_with_the_reason(colour):
     without_space = dataclasses.replace(GREY.model.graph, space_iterations=0)
     assert obstacles(graph=without_space) == {"attention": "the graph has no space stage"}
     row = signatures.SIGNATURES["stream"]
-    assert "convolve over frames still to come" in row.obstacle(colour.model, clip_spec_of_run.served_clip(COLOUR))
-    larger = clip_spec_of_run.served_clip(GREY, height=24)
+    assert "convolve over frames still to come" in row.obstacle(colour.model, clip_spec_of_run.served_clip_spec(COLOUR))
+    larger = clip_spec_of_run.served_clip_spec(GREY, height=24)
     assert "not for 24×16 pixels" in row.obstacle(served_models.build_grey(), larger)
 
 
@@ -300,7 +302,7 @@ def test_the_clips_signature_has_no_string_and_no_control_flow_even_where_keras_
     for stage in stages:
         assert isinstance(stage, TemporalStage)
         stage.fused = fused
-    functions, _ = signatures.build_signatures(model, clip_spec_of_run.served_clip(GREY),
+    functions, _ = signatures.build_signatures(model, clip_spec_of_run.served_clip_spec(GREY),
                                                served_models.class_names(GREY))
     found = operations(functions["serving_default"])
     assert "EnsureShape" in found and "Softmax" in found
@@ -309,7 +311,7 @@ def test_the_clips_signature_has_no_string_and_no_control_flow_even_where_keras_
 
 
 def test_clips_of_other_sizes_are_served_where_the_model_takes_them(grey):
-    clip = clip_spec_of_run.served_clip(GREY, num_frames=6, height=24, width=28)
+    clip = clip_spec_of_run.served_clip_spec(GREY, num_frames=6, height=24, width=28)
     functions, left_out = signatures.build_signatures(grey.model, clip, served_models.class_names(GREY))
     video = np.random.default_rng(0).integers(0, 256, (2, 6, 24, 28, 1), np.uint8)
     np.testing.assert_allclose(functions["serving_default"](video=video)["logits"], grey.model(video), rtol=1e-4,
@@ -318,14 +320,14 @@ def test_clips_of_other_sizes_are_served_where_the_model_takes_them(grey):
 
 
 def test_sizes_that_the_model_cannot_take_are_refused():
-    with pytest.raises(ConfigError, match="--num_frames=3 --height=32 --width=32: .*must be even"):
-        clip_spec_of_run.served_clip(COLOUR, num_frames=3)
-    with pytest.raises(ConfigError, match="--height=16 .*frames of at least 32 pixels"):
-        clip_spec_of_run.served_clip(COLOUR, height=16)
+    with pytest.raises(ConfigError, match="clips of 3 frames of 32×32 pixels: .*must be even"):
+        clip_spec_of_run.served_clip_spec(COLOUR, num_frames=3)
+    with pytest.raises(ConfigError, match="of 16×32 pixels: .*frames of at least 32 pixels"):
+        clip_spec_of_run.served_clip_spec(COLOUR, height=16)
 
 
-@pytest.mark.parametrize("config, whole_frames, short_side", [
+@pytest.mark.parametrize("config, as_stored, short_side", [
     (GREY, True, None), (GREY, None, None), (GREY, False, 256), (COLOUR, False, 256), (COLOUR, None, 256),
     (COLOUR, True, 32)])
-def test_frames_are_resized_as_the_runs_own_data_was(config, whole_frames, short_side):
-    assert clip_spec_of_run.served_clip(config, whole_frames=whole_frames).short_side == short_side
+def test_frames_are_resized_as_the_runs_own_data_was(config, as_stored, short_side):
+    assert clip_spec_of_run.served_clip_spec(config, as_stored=as_stored).short_side == short_side

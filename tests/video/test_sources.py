@@ -8,9 +8,12 @@ from PIL import Image
 from tiny_clips import write_shards
 
 from datasets.input_pipeline.pipeline import evaluation_clips
+from datasets.input_pipeline.reading_options import ReadingOptions
+from datasets.records.dataset import RecordedDataset
 from datasets.records.sequence_examples import encode_clip
 from rstg_tf.common.errors import ConfigError, VideoError
 from rstg_tf.video import clip_spec, sources
+from rstg_tf.video.clip_spec import ClipSpec, clip_from_frames
 from rstg_tf.video.decoding import read_video
 
 
@@ -37,11 +40,23 @@ def test_colour_becomes_the_luma_that_pillow_computes_and_grey_comes_back_as_it_
 
 def test_frames_are_taken_at_even_distances_first_and_last_included():
     frames = np.arange(10, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 6, 1), np.uint8)
-    size = {"height": 4, "width": 6, "channels": 1}
-    assert clip_spec.model_clip(frames, num_frames=4, **size)[:, 0, 0, 0].tolist() == [0, 3, 6, 9]
-    assert clip_spec.model_clip(list(frames), num_frames=6, **size)[:, 0, 0, 0].tolist() == [0, 1, 3, 5, 7, 9]
-    assert clip_spec.model_clip(frames[:1], num_frames=3, **size)[:, 0, 0, 0].tolist() == [0, 0, 0]
-    assert clip_spec.model_clip(frames[:2], num_frames=3, **size)[:, 0, 0, 0].tolist() == [0, 0, 1]
+
+    def chosen(frames, num_frames):
+        clip = ClipSpec(num_frames=num_frames, height=4, width=6, channels=1)
+        return clip_from_frames(frames, clip)[:, 0, 0, 0].tolist()
+
+    assert chosen(frames, 4) == [0, 3, 6, 9]
+    assert chosen(list(frames), 6) == [0, 1, 3, 5, 7, 9]
+    assert chosen(frames[:1], 3) == [0, 0, 0]
+    assert chosen(frames[:2], 3) == [0, 0, 1]
+
+
+def test_a_clips_sizes_come_back_from_json_and_exports_of_1_0_without_a_short_side_are_read():
+    clip = ClipSpec(num_frames=4, height=6, width=8, channels=3, short_side=10)
+    assert clip.to_json() == {"frames": 4, "height": 6, "width": 8, "channels": 3, "short_side": 10}
+    assert ClipSpec.from_json(clip.to_json()) == clip
+    without = {"dtype": "uint8", "range": [0, 255], "frames": 4, "height": 6, "width": 8, "channels": 3}
+    assert ClipSpec.from_json(without) == ClipSpec(num_frames=4, height=6, width=8, channels=3, short_side=None)
 
 
 @pytest.mark.parametrize("frame, crop, short_side, expected", [
@@ -55,20 +70,21 @@ def test_frames_are_taken_at_even_distances_first_and_last_included():
     ((64, 128), (64, 128), 73, (73, 4, 9)),  # resized, as evaluation resizes every frame to the run's short side
     ((64, 128), (64, 128), None, (64, 0, 0))])
 def test_the_window_is_the_centre_after_the_resize(frame, crop, short_side, expected):
-    found = clip_spec.centre_crop(*frame, height=crop[0], width=crop[1], channels=3, short_side=short_side)
+    clip = ClipSpec(num_frames=1, height=crop[0], width=crop[1], channels=3, short_side=short_side)
+    found = clip_spec.centre_crop(*frame, clip)
     assert (found.short_side, found.top, found.left) == expected
 
 
 def test_a_wide_frame_loses_its_sides():
     frames = np.zeros((2, 64, 128, 3), np.uint8)
     frames[:, :, 32:96] = 200  # columns 36…92 are seen: 128 · 37 / 64 = 74 columns, of which 21…52
-    seen = clip_spec.model_clip(frames, num_frames=2, height=32, width=32, channels=3, short_side=37)
+    seen = clip_from_frames(frames, ClipSpec(num_frames=2, height=32, width=32, channels=3, short_side=37))
     np.testing.assert_array_equal(seen, np.full((2, 32, 32, 3), 200))
 
 
 def test_frames_of_another_size_than_a_grey_models_are_refused_with_what_to_do(video):
     with pytest.raises(VideoError, match="the frames are 8×6 pixels: expected 64×64.*-vf scale=64:64"):
-        clip_spec.model_clip(video, num_frames=3, height=64, width=64, channels=1)
+        clip_from_frames(video, ClipSpec(num_frames=3, height=64, width=64, channels=1))
 
 
 def test_a_clip_is_the_one_that_evaluation_makes_of_the_same_frames(tmp_path):
@@ -77,11 +93,11 @@ def test_a_clip_is_the_one_that_evaluation_makes_of_the_same_frames(tmp_path):
                          timestamps=range(0, 900, 100))
     manifest = write_shards(tmp_path / "data", [[record]], num_frames=None, height=None, width=None, channels=3,
                             classes=("a",))
-    [batch] = evaluation_clips(directory=tmp_path / "data", manifest=manifest, batch_size=1, num_frames=4,
-                               crop_size=(24, 24), short_side=30)
+    clip = ClipSpec(num_frames=4, height=24, width=24, channels=3, short_side=30)
+    [batch] = evaluation_clips(dataset=RecordedDataset(tmp_path / "data", manifest),
+                               options=ReadingOptions(clip), batch_size=1)
     folder = sources.load_clip(write_frames(tmp_path / "frames", frames), channels=3)
-    found = clip_spec.model_clip(folder.frames, num_frames=4, height=24, width=24, channels=3, short_side=30)
-    np.testing.assert_array_equal(found, batch["video"][0])
+    np.testing.assert_array_equal(clip_from_frames(folder.frames, clip), batch["video"][0])
 
 
 def test_arrays_are_read_with_and_without_a_channel_axis(video, tmp_path):

@@ -6,6 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from rstg_tf.evaluation.metrics import attention_entropy
 from rstg_tf.viz import attention_plots, attention_stats
 
 STAGES, STEPS, NODES = 2, 4, 5
@@ -77,7 +78,7 @@ def test_curves_are_entropies_by_scale_in_different_line_styles_and_changes_as_n
     attention_plots.save_curves("unused.png", attention, step_names=list("1234"), title="curves")
     upper, lower = figures[0].axes[1], figures[0].axes[1 + STAGES]
     fine, coarse = (line for line in upper.lines if len(line.get_xdata()) == STEPS)
-    entropies = attention_stats.entropy(attention[1])
+    entropies = attention_entropy(attention[1])
     np.testing.assert_allclose(fine.get_ydata(), entropies[:, :4].mean(axis=1))
     np.testing.assert_allclose(coarse.get_ydata(), entropies[:, 4])
     assert fine.get_linestyle() != coarse.get_linestyle() and fine.get_marker() != coarse.get_marker()

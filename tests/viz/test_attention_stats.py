@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from rstg_tf.evaluation.metrics import attention_entropy
 from rstg_tf.layers import regions
-from rstg_tf.training.tensorboard import attention_entropy
 from rstg_tf.viz import attention_stats
 
 ALPHA = np.array([[0.1, 0.1, 0.1, 0.1, 0.6],
@@ -25,18 +25,6 @@ def test_attention_by_scale():
 def test_shares_of_all_alike_are_the_scales_parts_of_the_nodes():
     np.testing.assert_allclose(attention_stats.attention_by_scale(np.full((2, 14, 14), 1 / 14)),
                                np.broadcast_to([9 / 14, 4 / 14, 1 / 14], (2, 3, 3)))
-
-
-def test_entropy_of_one_node_of_two_and_of_all():
-    half = np.array([0.5, 0.5, 0, 0, 0])
-    found = attention_stats.entropy(np.stack([np.eye(5)[0], half, ALIKE[0], np.zeros(5), ALPHA[4]]))
-    by_hand = -(0.3 * np.log(0.3) + 0.4 * np.log(0.4) + 0.3 * np.log(0.3)) / np.log(5)
-    np.testing.assert_allclose(found, [0, np.log(2) / np.log(5), 1, 0, by_hand], atol=1e-12)
-
-
-def test_entropy_is_the_one_in_tensorboard():
-    weights = np.random.default_rng(0).dirichlet(np.ones(14), size=(3, 4, 14)).astype(np.float32)
-    np.testing.assert_allclose(attention_stats.entropy(weights), attention_entropy(weights), atol=1e-6)
 
 
 def test_change_is_the_share_of_the_attention_that_went_elsewhere():
@@ -62,7 +50,7 @@ def test_summary_of_two_clips_by_hand():
     np.testing.assert_allclose(final["share_if_all_alike"], [0.8, 0.2])
     np.testing.assert_allclose(final["share_to_itself"], [[(0.3 / 4 + 0.2) / 2, 0.25]])  # α_ii: 0.1, 0.2, 0, 0 and 0.3
     np.testing.assert_allclose(final["mean_attention"], [(ALPHA + ALIKE) / 2])
-    entropies = attention_stats.entropy(ALPHA)
+    entropies = attention_entropy(ALPHA)
     np.testing.assert_allclose(final["entropy"], [[(entropies[:4].mean() + 1) / 2, (entropies[4] + 1) / 2]])
 
 

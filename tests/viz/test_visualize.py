@@ -14,7 +14,8 @@ import tensorflow as tf
 from PIL import Image
 
 from datasets.input_pipeline.pipeline import evaluation_clips
-from datasets.records.manifest import Manifest
+from datasets.input_pipeline.reading_options import ReadingOptions
+from datasets.records.dataset import RecordedDataset
 from rstg_tf import flags, runs, visualize
 from rstg_tf.common import files
 from rstg_tf.model import build_model
@@ -82,8 +83,8 @@ def test_records_become_pictures_whose_numbers_are_what_the_model_describes(run,
     with Image.open(out / "clip-2" / "final-overlays.png") as picture:
         assert picture.width > FRAMES * 200 and picture.height > STAGES * 200
 
-    [batch] = evaluation_clips(directory=toy_records / "test", manifest=Manifest.read(toy_records / "test"),
-                               batch_size=7)
+    dataset = RecordedDataset.open(toy_records / "test")
+    [batch] = evaluation_clips(dataset=dataset, options=ReadingOptions(dataset.manifest.clip_spec), batch_size=7)
     model, _ = run.load_model()
     described = model.describe(batch["video"])
     attention, clip = described["attention"]["final"].numpy(), read_json(out / "clip-5" / "clip.json")

@@ -16,7 +16,8 @@ import tensorflow as tf
 from PIL import Image
 from tiny_clips import CLASSES, clip_frames, tiny_record, write_shards, write_tiny_dataset
 
-from datasets.records.manifest import DatasetError, Manifest, check_shards, record_offsets, shard_file
+from datasets.records.dataset import RecordedDataset, record_offsets
+from datasets.records.manifest import DatasetError, Manifest, shard_file
 from datasets.records.sequence_examples import ShardWriter, decode_clip, encode_clip, parse_clip
 
 REPOSITORY = Path(__file__).parents[3]
@@ -194,7 +195,7 @@ def test_record_offsets_are_where_the_records_begin(tmp_path):
 
 
 def test_untouched_shards_pass(tmp_path):
-    check_shards(tmp_path, write_tiny_dataset(tmp_path))
+    RecordedDataset(tmp_path, write_tiny_dataset(tmp_path)).check()
 
 
 @pytest.mark.parametrize("records_kept, bytes_more", [
@@ -208,7 +209,7 @@ def test_a_shard_cut_anywhere_is_refused(tmp_path, records_kept, bytes_more):
     cut = (offsets + [end])[records_kept] + bytes_more
     path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(DatasetError, match=f"{shard.file}: {cut} bytes, expected {shard.bytes} "):
-        check_shards(tmp_path, Manifest.read(tmp_path))
+        RecordedDataset.open(tmp_path).check()
 
 
 def test_every_faulty_shard_is_named(tmp_path):
@@ -216,7 +217,7 @@ def test_every_faulty_shard_is_named(tmp_path):
     (tmp_path / manifest.shards[1].file).unlink()
     (tmp_path / manifest.shards[3].file).write_bytes(b"")
     with pytest.raises(DatasetError) as caught:
-        check_shards(tmp_path, manifest)
+        RecordedDataset(tmp_path, manifest).check()
     lines = str(caught.value).splitlines()
     assert lines[0].startswith(f"{tmp_path}: 2 of 4 shards disagree")
     assert [line.split(":")[0] for line in lines[1:]] == [manifest.shards[1].file, manifest.shards[3].file]
@@ -230,15 +231,15 @@ def test_a_shard_of_the_right_size_with_another_number_of_records_is_refused(tmp
     content = path.read_bytes()[:offsets[-1]]
     path.write_bytes(content + bytes(end - len(content)))
     with pytest.raises(DatasetError, match=f"{path.name}: "):
-        check_shards(tmp_path, manifest)
+        RecordedDataset(tmp_path, manifest).check()
     wrong = [dataclasses.replace(manifest.shards[2], records=6), dataclasses.replace(manifest.shards[3], records=9)]
     with pytest.raises(DatasetError, match=f"{wrong[0].file}: 5 records, expected 6"):
-        check_shards(tmp_path, dataclasses.replace(manifest, shards=tuple(wrong)))
+        RecordedDataset(tmp_path, dataclasses.replace(manifest, shards=tuple(wrong))).check()
 
 
 def test_a_data_set_without_a_clip_is_refused(tmp_path):
     with pytest.raises(DatasetError, match="no clip"):
-        check_shards(tmp_path, write_shards(tmp_path, [[]]))
+        RecordedDataset(tmp_path, write_shards(tmp_path, [[]])).check()
 
 
 def test_manifest_and_checks_do_without_tensorflow():

@@ -15,7 +15,8 @@ import pytest
 import tensorflow as tf
 
 from datasets.records import sequence_examples
-from datasets.records.manifest import DatasetError, Manifest, check_shards
+from datasets.records.dataset import RecordedDataset
+from datasets.records.manifest import DatasetError, Manifest
 from datasets.records.sequence_examples import decode_clip
 from datasets.sync_mnist import released_paths, writing
 from datasets.sync_mnist.__main__ import main
@@ -50,7 +51,7 @@ def small_dataset(tmp_path_factory):
 def test_the_manifest_describes_the_data_set(small_dataset):
     folder, manifest = small_dataset
     assert Manifest.read(folder) == manifest
-    check_shards(folder, manifest)
+    RecordedDataset(folder, manifest).check()
     assert [shard.records for shard in manifest.shards] == [150] * 4
     assert (manifest.num_frames, manifest.height, manifest.width, manifest.channels) == (4, 24, 24, 1)
     assert manifest.classes == SMALL.class_names
@@ -132,7 +133,7 @@ def test_an_interrupted_run_keeps_its_finished_shards_and_ends_with_the_same_byt
         crash_after(patch, 300)  # the clips of the two missing shards: one more would crash
         assert write_small(tmp_path, num_workers=num_workers) == manifest
     assert inodes == {file: (tmp_path / file).stat().st_ino for file in inodes}
-    check_shards(tmp_path, Manifest.read(tmp_path))
+    RecordedDataset.open(tmp_path).check()
     assert not (tmp_path / "unfinished.json").exists()
 
 

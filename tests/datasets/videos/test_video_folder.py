@@ -21,7 +21,8 @@ from tiny_videos import (
     write_video,
 )
 
-from datasets.records.manifest import Manifest, check_shards
+from datasets.records.dataset import RecordedDataset
+from datasets.records.manifest import Manifest
 from datasets.validate import validate
 from datasets.video_folder import find_videos, main, split_videos
 from rstg_tf.common.errors import ConfigError
@@ -43,8 +44,8 @@ def frame_folders(folder, classes=("up", "down"), per_class=8, num_frames=3):
 
 def clips_of(out_dir, split):
     manifest = Manifest.read(out_dir / split)
-    check_shards(out_dir / split, manifest)
-    assert all(fault is None for fault in validate(out_dir / split, manifest))
+    RecordedDataset(out_dir / split, manifest).check()
+    assert all(fault is None for fault in validate(RecordedDataset(out_dir / split, manifest)))
     return read_clips(out_dir / split, manifest), manifest
 
 

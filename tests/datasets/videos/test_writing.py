@@ -17,7 +17,8 @@ from PIL import Image
 from tiny_videos import cut_file, moving_frames, needs_ffmpeg, read_clips, write_frames, write_video
 
 from datasets.records import sequence_examples
-from datasets.records.manifest import Manifest, check_shards
+from datasets.records.dataset import RecordedDataset
+from datasets.records.manifest import Manifest
 from datasets.records.shard_notes import TooManyRejectedError
 from datasets.validate import validate
 from datasets.videos import writing
@@ -73,8 +74,8 @@ def test_jpeg_frames_are_stored_byte_for_byte_and_all_of_them(nine, tmp_path):
         assert clip["encoded"] == [path.read_bytes() for path in sorted(Path(source.path).iterdir())]
         assert (clip["label"], clip["label_name"]) == (source.label, CLASSES[source.label])
         assert clip["timestamps"].tolist() == [0, 83_333, 166_667, 250_000, 333_333][:len(clip["encoded"])]  # twelfths
-    check_shards(out_dir, manifest)
-    assert list(validate(out_dir, manifest)) == [None] * 9
+    RecordedDataset(out_dir, manifest).check()
+    assert list(validate(RecordedDataset(out_dir, manifest))) == [None] * 9
 
 
 def test_the_manifest_says_what_clips_have_in_common(nine):
@@ -181,8 +182,8 @@ def test_a_shard_whose_videos_are_all_rejected_is_empty_and_valid(tmp_path):
     cut_file(tmp_path / "frames" / "1" / "00002.jpg", 0.5)
     manifest = write(sources, tmp_path / "out", videos_per_shard=1, max_bad_fraction=0.5).manifest
     assert sorted(shard.records for shard in manifest.shards) == [0, 1, 1]
-    check_shards(tmp_path / "out", manifest)
-    assert list(validate(tmp_path / "out", manifest)) == [None, None]
+    RecordedDataset(tmp_path / "out", manifest).check()
+    assert list(validate(RecordedDataset(tmp_path / "out", manifest))) == [None, None]
 
 
 def test_too_many_rejected_videos_leave_no_data_set_but_finished_shards(tmp_path):

@@ -13,24 +13,27 @@ from PIL import Image
 from tiny_clips import write_shards
 
 from datasets.input_pipeline.augmentation import NO_MIRROR_IMAGE, mirrored_in_words, mirrored_labels
-from datasets.input_pipeline.pipeline import evaluation_clips, explain_read_error, training_clips
-from datasets.input_pipeline.reading_options import check_fit, evaluation_reading, training_reading
+from datasets.input_pipeline.pipeline import evaluation_clips, training_clips
+from datasets.input_pipeline.reading_options import ReadingOptions, check_fit, clip_spec_of_records, reading_options
+from datasets.records.dataset import RecordedDataset
 from datasets.records.manifest import DatasetError
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.config import ModelConfig
+from rstg_tf.video.clip_spec import ClipSpec
 
 SHORT_SIDE = 40
 CROP = (32, 24)
 # Frames, height, width: two as large as they are wanted, one to enlarge, two to reduce, one with a single frame.
 SIZES = ((9, 40, 60), (4, 40, 71), (7, 25, 44), (12, 80, 100), (5, 66, 33), (1, 40, 53))
 NUM_FRAMES = 6
+CLIP = ClipSpec(num_frames=NUM_FRAMES, height=CROP[0], width=CROP[1], channels=3, short_side=SHORT_SIDE)
 
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
     directory = tmp_path_factory.mktemp("videos")
     manifest, encoded = write_videos(directory, SIZES)
-    return {"directory": directory, "manifest": manifest}, [resized(frames) for frames in encoded]
+    return RecordedDataset(directory, manifest), [resized(frames) for frames in encoded]
 
 
 def resized(encoded):
@@ -55,7 +58,7 @@ def assert_same_pixels(found, expected):
 
 
 def batches(count, *, batch_size=4, **arguments):
-    settings = dict(seed=3, num_frames=NUM_FRAMES, crop_size=CROP, short_side=SHORT_SIDE)
+    settings = dict(seed=3, clip=CLIP)
     return list(itertools.islice(
         training_clips(batch_size=batch_size, **{**settings, **arguments}).as_numpy_iterator(), count))
 
@@ -73,9 +76,8 @@ def cut(frames, corner, size=CROP):
 
 
 def test_the_centre_clip_is_the_middle_of_the_resized_sampled_frames(videos):
-    arguments, pictures = videos
-    found = list(evaluation_clips(**arguments, batch_size=4, num_frames=NUM_FRAMES, crop_size=CROP,
-                                  short_side=SHORT_SIDE).as_numpy_iterator())
+    dataset, pictures = videos
+    found = list(evaluation_clips(dataset=dataset, options=ReadingOptions(CLIP), batch_size=4).as_numpy_iterator())
     clips = np.concatenate([batch["video"] for batch in found])
     assert [len(batch["video"]) for batch in found] == [4, 2] and clips.dtype == np.uint8
     for clip, frames in zip(clips, pictures):
@@ -86,9 +88,9 @@ def test_the_centre_clip_is_the_middle_of_the_resized_sampled_frames(videos):
 
 
 def test_a_training_clip_is_one_random_crop_of_the_sampled_frames(videos):
-    arguments, pictures = videos
+    dataset, pictures = videos
     corners = {number: set() for number in range(len(SIZES))}
-    for batch in batches(15, **arguments):
+    for batch in batches(15, dataset=dataset):
         assert batch["video"].dtype == np.uint8
         for clip, label in zip(batch["video"], batch["label"]):
             candidates = [number for number in range(len(SIZES)) if number % len(CLASSES) == label]
@@ -102,7 +104,7 @@ def test_a_training_clip_is_one_random_crop_of_the_sampled_frames(videos):
 
 
 def test_resuming_and_threads_change_no_bit(videos):
-    arguments = dict(videos[0], brightness=0.1, horizontal_flip=True, shuffle_buffer=2)
+    arguments = dict(dataset=videos[0], brightness=0.1, horizontal_flip=True, shuffle_buffer=2)
     whole = batches(9, **arguments, parallel_calls=3)
     for batch, expected in zip(batches(4, **arguments, start_step=5, parallel_calls=1), whole[5:]):
         np.testing.assert_array_equal(batch["video"], expected["video"])
@@ -114,8 +116,8 @@ def test_mirrored_clips_take_the_mirrored_label_and_one_sided_classes_are_never_
     manifest, encoded = write_videos(tmp_path, [(2, 32, 24)] * 4)
     pictures = [pillow_frames(frames) for frames in encoded]
     seen = set()
-    for batch in batches(20, directory=tmp_path, manifest=manifest, horizontal_flip=True, num_frames=2,
-                         short_side=24):
+    clip = dataclasses.replace(CLIP, num_frames=2, short_side=24)
+    for batch in batches(20, dataset=RecordedDataset(tmp_path, manifest), horizontal_flip=True, clip=clip):
         for clip, label in zip(batch["video"], batch["label"]):
             [(number, mirrored)] = [(number, mirrored) for number, frames in enumerate(pictures)
                                     for mirrored in (False, True)
@@ -145,10 +147,10 @@ def test_the_classes_that_a_flip_touches_are_named():
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
 def test_views_are_crops_from_end_to_end_of_each_sampling_in_batches_of_bounded_size(
         videos, spatial, temporal, crop, batch_size):
-    arguments, pictures = videos
-    found = list(evaluation_clips(
-        **arguments, batch_size=batch_size, num_frames=NUM_FRAMES, crop_size=crop, short_side=SHORT_SIDE,
-        spatial_views=spatial, temporal_views=temporal).as_numpy_iterator())
+    dataset, pictures = videos
+    options = ReadingOptions(dataclasses.replace(CLIP, height=crop[0], width=crop[1]), spatial_views=spatial,
+                             temporal_views=temporal)
+    found = list(evaluation_clips(dataset=dataset, options=options, batch_size=batch_size).as_numpy_iterator())
     views = spatial * temporal
     sizes = [len(batch["video"]) for batch in found]
     assert sum(sizes) == views * len(SIZES) and set(sizes[:-1]) <= {batch_size} and sizes[-1] <= batch_size
@@ -166,21 +168,21 @@ def test_views_are_crops_from_end_to_end_of_each_sampling_in_batches_of_bounded_
 
 def test_a_videos_views_are_cut_as_they_are_asked_for(videos):
     """The element that holds all frames of a video holds no view: what comes out one by one never lay side by side."""
-    views = evaluation_clips(**videos[0], batch_size=2, num_frames=NUM_FRAMES, crop_size=CROP, short_side=SHORT_SIDE,
-                             spatial_views=50, temporal_views=2)
+    views = evaluation_clips(dataset=videos[0], options=ReadingOptions(CLIP, spatial_views=50, temporal_views=2),
+                             batch_size=2)
     assert views.element_spec["video"].shape.as_list() == [None, NUM_FRAMES, *CROP, 3]
     first = next(iter(views.take(1)))
     assert first["video"].shape[0] == 2 and first["index"].numpy().tolist() == [0, 0]
 
 
-@pytest.mark.parametrize("arguments, told", [
-    (dict(crop_size=(40, 62)), "clip video-0 is 40 x 60 pixels large, with a short side of 40, expected at least "
-                               "40 x 62"),
-    (dict(crop_size=(40, 62), spatial_views=2), "clip video-0 is 40 x 60 pixels large")])
-def test_a_clip_too_narrow_for_the_crop_is_refused_by_its_name(videos, arguments, told):
+@pytest.mark.parametrize("spatial_views, told", [
+    (1, "clip video-0 is 40 x 60 pixels large, with a short side of 40, expected at least 40 x 62"),
+    (2, "clip video-0 is 40 x 60 pixels large")])
+def test_a_clip_too_narrow_for_the_crop_is_refused_by_its_name(videos, spatial_views, told):
+    options = ReadingOptions(dataclasses.replace(CLIP, height=40, width=62), spatial_views=spatial_views)
     with pytest.raises(tf.errors.OpError) as caught:
-        list(evaluation_clips(**videos[0], batch_size=2, num_frames=NUM_FRAMES, short_side=SHORT_SIDE, **arguments))
-    assert told in str(explain_read_error(caught.value, **videos[0]))
+        list(evaluation_clips(dataset=videos[0], options=options, batch_size=2))
+    assert told in str(videos[0].explain_read_error(caught.value))
 
 
 def test_a_video_without_frames_or_with_a_broken_one_is_refused_by_its_name(tmp_path):
@@ -194,44 +196,42 @@ def test_a_video_without_frames_or_with_a_broken_one_is_refused_by_its_name(tmp_
         for frame in damaged:
             frames.feature.add().bytes_list.value.append(frame)
         folder = tmp_path / f"damaged{number}"
-        arguments = {"directory": folder, "manifest": write_shards(
+        dataset = RecordedDataset(folder, write_shards(
             folder, [[example.SerializeToString()]], **{name: getattr(manifest, name) for name in (
-                "num_frames", "height", "width", "channels", "image_format", "classes")})}
+                "num_frames", "height", "width", "channels", "image_format", "classes")}))
+        options = ReadingOptions(ClipSpec(num_frames=2, height=8, width=8, channels=3, short_side=10))
         with pytest.raises(tf.errors.OpError) as caught:
-            list(evaluation_clips(**arguments, batch_size=1, num_frames=2, crop_size=8, short_side=10))
-        told = str(explain_read_error(caught.value, **arguments))
+            list(evaluation_clips(dataset=dataset, options=options, batch_size=1))
+        told = str(dataset.explain_read_error(caught.value))
         assert ("clip video-0 has 0 frames, expected at least 1", "record 0 ")[number] in told
         assert number == 0 or "frame 1 cannot be decoded" in told
 
 
 def test_settings_that_contradict_are_refused(videos):
-    for settings, told in ((dict(short_side=20, crop_size=CROP), "short_side=20 is less than a crop of 32 x 24"),
-                           (dict(short_side=20), "give crop_size"),
-                           (dict(crop_size=CROP, spatial_views=0), "at least 1")):
-        with pytest.raises(DatasetError, match=told):
-            evaluation_clips(**videos[0], batch_size=1, num_frames=NUM_FRAMES, **settings)
-
-
-SIZES_OF_MODEL = dict(num_frames=6, height=32, width=24, short_side=40)
+    too_short = ReadingOptions(dataclasses.replace(CLIP, short_side=20))
+    for options, message in ((too_short, "short_side=20 is less than a crop of 32 x 24"),
+                             (ReadingOptions(CLIP, spatial_views=0), "at least 1")):
+        with pytest.raises(DatasetError, match=message):
+            evaluation_clips(dataset=videos[0], options=options, batch_size=1)
 
 
 def test_clips_that_differ_are_resized_and_cropped_and_others_taken_as_they_are(videos):
-    manifest = videos[0]["manifest"]
-    assert training_reading(manifest, **SIZES_OF_MODEL) == dict(num_frames=6, crop_size=(32, 24), short_side=40)
+    manifest = videos[0].manifest
+    assert clip_spec_of_records(manifest, CLIP) == CLIP
     same_height = dataclasses.replace(manifest, height=32)
-    assert training_reading(same_height, **SIZES_OF_MODEL)["short_side"] == 40
+    assert clip_spec_of_records(same_height, CLIP) == CLIP
     whole = dataclasses.replace(manifest, height=32, width=24)
-    assert training_reading(whole, **SIZES_OF_MODEL) == dict(num_frames=6)
+    assert clip_spec_of_records(whole, CLIP) == dataclasses.replace(CLIP, short_side=None)
     with pytest.raises(ConfigError, match="--short_side=20: expected at least 24"):
-        training_reading(manifest, **{**SIZES_OF_MODEL, "short_side": 20})
+        clip_spec_of_records(manifest, dataclasses.replace(CLIP, short_side=20))
 
 
 def test_dense_crops_have_the_short_side_unless_told_otherwise(videos):
-    manifest = videos[0]["manifest"]
+    manifest = videos[0].manifest
 
     def crop(spatial_views, **arguments):
-        return evaluation_reading(manifest, spatial_views=spatial_views, temporal_views=2, **arguments,
-                                  **SIZES_OF_MODEL)["crop_size"]
+        options = reading_options(manifest, CLIP, spatial_views=spatial_views, temporal_views=2, **arguments)
+        return options.clip.frame_size
 
     assert (crop(1), crop(11), crop(11, eval_crop_size=36), crop(1, eval_crop_size=36)) == (
         (32, 24), (40, 40), (36, 36), (36, 36))
@@ -240,41 +240,41 @@ def test_dense_crops_have_the_short_side_unless_told_otherwise(videos):
 
 
 def test_crops_of_frames_of_one_size_must_differ(videos):
-    manifest = dataclasses.replace(videos[0]["manifest"], height=32, width=32)
-    arguments = dict(SIZES_OF_MODEL, width=32, spatial_views=3, temporal_views=1)
+    manifest = dataclasses.replace(videos[0].manifest, height=32, width=32)
+    clip = dataclasses.replace(CLIP, width=32)
     with pytest.raises(ConfigError, match="--num_eval_spatial_clips=3: the crops would be alike"):
-        evaluation_reading(manifest, **arguments)
-    assert evaluation_reading(manifest, **arguments, eval_crop_size=20) == dict(
-        num_frames=6, crop_size=(20, 20), spatial_views=3, temporal_views=1)
+        reading_options(manifest, clip, spatial_views=3)
+    assert reading_options(manifest, clip, spatial_views=3, eval_crop_size=20) == ReadingOptions(
+        dataclasses.replace(clip, height=20, width=20, short_side=None), spatial_views=3, temporal_views=1)
 
 
 def test_videos_that_all_have_one_size_and_length_are_sampled_and_cropped_like_others(tmp_path):
     alike = [(9, 50, 60)] * 3
     manifest, encoded = write_videos(tmp_path, alike, num_frames=9, height=50, width=60)
     assert check_fit(manifest, ModelConfig(num_frames=6, height=32, width=24, channels=3, num_classes=4)) is None
-    reading = training_reading(manifest, **SIZES_OF_MODEL)
-    clips = list(evaluation_clips(directory=tmp_path, manifest=manifest, batch_size=3, **reading).as_numpy_iterator())
+    options = reading_options(manifest, CLIP)
+    clips = list(evaluation_clips(
+        dataset=RecordedDataset(tmp_path, manifest), options=options, batch_size=3).as_numpy_iterator())
     for video, frames in zip(clips[0]["video"], encoded):
         whole = sampled(resized(frames))  # 50×60 becomes 40×48; the centre of 32×24 begins at (4, 12)
         assert_same_pixels(video, whole[:, 4:36, 12:36])
 
 
 def test_drawn_clips_must_be_what_the_model_takes(videos):
-    drawn = dataclasses.replace(videos[0]["manifest"], image_format="PNG", num_frames=6, height=32, width=24)
+    drawn = dataclasses.replace(videos[0].manifest, image_format="PNG", num_frames=6, height=32, width=24)
     model = ModelConfig(num_frames=6, height=32, width=24, channels=3, num_classes=4)
     assert check_fit(drawn, model) is None
     assert check_fit(dataclasses.replace(drawn, num_frames=9), model) == ("video_num_frames", 6, 9)
     assert check_fit(dataclasses.replace(drawn, width=32), model) == ("dim_w", 24, 32)
-    assert check_fit(videos[0]["manifest"], dataclasses.replace(model, num_classes=3)) == ("num_classes", 3, 4)
+    assert check_fit(videos[0].manifest, dataclasses.replace(model, num_classes=3)) == ("num_classes", 3, 4)
 
 
 @pytest.mark.parametrize("length, temporal_views, differ", [
     (6, 2, False), (9, 2, True), (7, 2, True), (12, 3, False), (18, 3, True)])  # starts: 0 0, 0 1, 0 1, 0 1 1, 0 1 2
 def test_samplings_of_clips_of_one_length_must_differ(videos, length, temporal_views, differ):
-    manifest = dataclasses.replace(videos[0]["manifest"], num_frames=length)
-    arguments = dict(SIZES_OF_MODEL, spatial_views=1, temporal_views=temporal_views)
+    manifest = dataclasses.replace(videos[0].manifest, num_frames=length)
     if differ:
-        assert evaluation_reading(manifest, **arguments)["temporal_views"] == temporal_views
+        assert reading_options(manifest, CLIP, temporal_views=temporal_views).temporal_views == temporal_views
         return
     with pytest.raises(ConfigError, match=f"--num_eval_temporal_clips={temporal_views}: some samplings"):
-        evaluation_reading(manifest, **arguments)
+        reading_options(manifest, CLIP, temporal_views=temporal_views)

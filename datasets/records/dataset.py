@@ -1,0 +1,142 @@
+"""A data set on the disk: its folder, the manifest there, and what is said when the shards are not what it promises.
+
+No TensorFlow until a read error is explained: the checks answer at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import time
+from pathlib import Path
+
+from datasets.records.manifest import MANIFEST_FILE, DatasetError, Manifest, ShardInfo
+
+# The messages of the checks inside the input pipeline begin with it; `RecordedDataset.explain_read_error` reads them.
+DATASET_FAULT_MARK = "Faulty data set:"
+# The ops whose errors are about a record's content; their messages name neither file nor clip.
+_CONTENT_OPS = re.compile("ParseSingleSequenceExample|DecodePng|DecodeJpeg|DecodeAndCropJpeg|ExtractJpegShape")
+# A TFRecord is: length (8 bytes, little endian), its checksum (4), the record, its checksum (4).
+RECORD_HEADER_BYTES = 12
+RECORD_FRAME_BYTES = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordedDataset:
+    """A folder of shards and what its `dataset.json` says of them.
+
+    Example:
+      >>> dataset = RecordedDataset.open("data/demo/train")  # doctest: +SKIP
+      >>> dataset.check()  # doctest: +SKIP
+      >>> dataset.manifest.num_clips  # doctest: +SKIP
+      2000
+    """
+
+    folder: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike) -> RecordedDataset:
+        """Reads the manifest; raises DatasetError as `Manifest.read` does."""
+        return cls(Path(folder), Manifest.read(folder))
+
+    @property
+    def num_clips(self) -> int:
+        return self.manifest.num_clips
+
+    @property
+    def manifest_text(self) -> str:
+        """`dataset.json` as it is written."""
+        return (self.folder / MANIFEST_FILE).read_text(encoding="utf-8")
+
+    @property
+    def shard_paths(self) -> list[str]:
+        """The shards' files, in the manifest's order."""
+        return [os.fspath(self.folder / shard.file) for shard in self.manifest.shards]
+
+    def check(self, *, count_seconds: float = 3.0) -> None:
+        """Compares the shards with the manifest without reading their content; made to run before step 0.
+
+        Existence and size of every shard are always compared. The records are counted by their length fields for at
+        most `count_seconds`, so that a slow disk doesn't hold up the start; the input pipeline counts each shard again
+        as it reads it.
+
+        Raises:
+          DatasetError: with a line per fault, or if there is no clip at all.
+        """
+        shards = self.manifest.shards
+        faults = list(filter(None, (size_fault(self.folder, shard) for shard in shards)))
+        deadline = time.monotonic() + count_seconds
+        for shard in shards if not faults else ():
+            if time.monotonic() > deadline:
+                break
+            fault = count_fault(self.folder, shard)
+            if fault:
+                faults.append(fault)
+        if not faults and self.num_clips == 0:
+            faults.append("the manifest lists no clip")
+        if faults:
+            raise DatasetError(
+                f"{self.folder}: {len(faults)} of {len(shards)} shards disagree with {MANIFEST_FILE}. Copy or write "
+                "them again; `python -m datasets.validate` tells which records are touched.\n" + "\n".join(faults))
+
+    def explain_read_error(self, error: Exception) -> DatasetError | None:
+        """What a TensorFlow error raised while reading means for the data set; None when the data is not to blame.
+
+        TensorFlow's errors about a record or an image name neither shard nor clip, so for those the shards are gone
+        through again: hashed, and the changed ones, or if none is, all of them, read up to the first fault.
+        """
+        import tensorflow as tf
+
+        message = str(error)
+        if DATASET_FAULT_MARK in message:
+            # The assertion prints its parts as "[a] [b]", then the node of the graph.
+            parts = message[message.index(DATASET_FAULT_MARK) + len(DATASET_FAULT_MARK):].split("\n")[0]
+            return DatasetError(re.sub(r"\] \[", " ", parts).strip().rstrip("]"))
+        is_about_content = isinstance(error, (tf.errors.DataLossError, tf.errors.NotFoundError)) or (
+            isinstance(error, tf.errors.OpError) and _CONTENT_OPS.search(message))
+        if not is_about_content:
+            return None
+        # Imported here, since the reader needs the validation only when something is wrong.
+        from datasets.validate import first_fault
+
+        fault = first_fault(self)
+        return DatasetError(f"{self.folder}: {fault}") if fault else None
+
+
+def size_fault(directory: Path, shard: ShardInfo) -> str | None:
+    """What is wrong with the existence or size of the shard's file, or None."""
+    try:
+        with open(directory / shard.file, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+    except OSError as error:
+        return f"{shard.file}: cannot be opened ({error.strerror}); expected {shard.bytes} bytes."
+    if size != shard.bytes:
+        return f"{shard.file}: {size} bytes, expected {shard.bytes} ({shard.records} records)."
+    return None
+
+
+def count_fault(directory: Path, shard: ShardInfo) -> str | None:
+    """What is wrong with the number of records as their length fields tell it, or None."""
+    offsets, end = record_offsets(directory / shard.file)
+    if end != shard.bytes:
+        return (f"{shard.file}: record {len(offsets) - 1} at byte {offsets[-1]} does not end with the file "
+                f"({shard.bytes} bytes): a length field is corrupt.")
+    if len(offsets) != shard.records:
+        return f"{shard.file}: {len(offsets)} records, expected {shard.records}."
+    return None
+
+
+def record_offsets(path: str | os.PathLike) -> tuple[list[int], int]:
+    """The byte offset of every record, by the length fields, and where the last one ends (elsewhere than the file, if
+    a length is corrupt)."""
+    offsets, position = [], 0
+    with open(path, "rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        while position < size:
+            offsets.append(position)
+            header = os.pread(file.fileno(), RECORD_HEADER_BYTES, position)
+            length = int.from_bytes(header[:8], "little") if len(header) == RECORD_HEADER_BYTES else size
+            position += RECORD_FRAME_BYTES + length
+    return offsets, position
