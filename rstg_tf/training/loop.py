@@ -115,6 +115,7 @@ class _Loop:
     def run(self, batches) -> TrainingResult:
         try:
             started = clock()
+            say("building the training step: seconds for small models, a minute or more for those of videos")
             self.step(batches, tf.constant(0))  # no step: only traces, so that the first report shows the real speed
             say(f"built in {duration(clock() - started)}")
             if self._due(self.settings.eval_every):
