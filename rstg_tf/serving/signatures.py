@@ -17,7 +17,7 @@ import tensorflow as tf
 from rstg_tf.backbones.resnet50 import STAGES, ResNet50
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.layers.recurrent_graph import RecurrentSpaceTimeGraph
-from rstg_tf.layers.streaming_state import check_streamable, pack_state, packed_size, unpack_state
+from rstg_tf.layers.streaming_state import pack_state, packed_size, unpack_state
 from rstg_tf.layers.temporal_stage import TemporalStage
 from rstg_tf.serving.request_clips import checked_video, clips_from_frames, require
 from rstg_tf.video.clip_spec import ClipSpec
@@ -140,7 +140,7 @@ def _cannot_stream(model, clip: ClipSpec) -> str | None:
     if clip.shape[2:] != list(model.video_shape[1:]):
         return f"a state is laid out for the frames of the training, not for {clip.height}×{clip.width} pixels"
     try:
-        check_streamable(model)
+        model.check_streamable()
     except ConfigError as error:
         return str(error)
     return None
