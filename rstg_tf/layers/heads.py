@@ -69,7 +69,8 @@ class FrameLSTMHead(keras.layers.Layer):
             frames = tf.reduce_mean(features, axis=[2, 3])  # [B, T, C]
         else:
             frames = self.convolution(tf.reshape(features, [-1, length, height * width * channels]))  # [B, T, units]
-        hidden, memory = call_part(self.lstm, frames[:, :, None], strip_prefix("lstm", states))  # [B, T, 1, units]
+        # [B, T, 1, units]
+        hidden, memory = call_part(self.lstm, frames[:, :, None], strip_prefix("lstm", states), training=training)
         mean, mean_state = running_mean(hidden[:, :, 0], states)
         mean = tf.cast(mean, features.dtype)
         return mean if states is None else (mean, {**add_prefix("lstm", memory), **mean_state})

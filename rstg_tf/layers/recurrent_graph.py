@@ -26,8 +26,6 @@ from rstg_tf.layers.streaming_state import (
     zero_state,
 )
 from rstg_tf.layers.temporal_stage import TemporalStage
-from rstg_tf.ops.batch_split import map_halves
-from rstg_tf.ops.cast_cache import cast_once
 from rstg_tf.ops.dense import FlatDense
 
 OUTPUTS = ("vector", "map")
@@ -200,7 +198,7 @@ class RecurrentSpaceTimeGraph(keras.layers.Layer):
             check_streamable(self)
             check_state(states, self.state_shapes())
         features = tf.cast(features, self.compute_dtype)
-        trace, after = self._infer(features, states) if not training else self._run(features, states, True)
+        trace, after = self._run(features, states, training)
         nodes = trace.output_nodes
         if self.output_kind == "map":
             height, width = features.shape[2:4]
@@ -242,12 +240,6 @@ class RecurrentSpaceTimeGraph(keras.layers.Layer):
             (self.normalization == "LN", "before_norm, normalization='LN', takes its statistics over all steps"),
             (shared, "share_stages lets every step hear all earlier ones, so its memory would grow with the clip"),
         ) if applies]
-
-    def _infer(self, features, states):
-        with cast_once():
-            if states is not None:
-                return self._run(features, states, False)
-            return map_halves(lambda clips: self._run(clips, None, False), features)
 
     def _run(self, features, states, training) -> tuple[GraphTrace, dict]:
         """What happened, and the LSTMs' states after it; without states none."""
@@ -291,7 +283,7 @@ class RecurrentSpaceTimeGraph(keras.layers.Layer):
         """One time round: nodes, and its LSTM's states after it."""
         if self.share_stages:
             return self._pass_time_by_messages(nodes, training), {}
-        updated, after = call_part(getattr(self, name), self._normed(name, nodes), states)
+        updated, after = call_part(getattr(self, name), self._normed(name, nodes), states, training=training)
         return self._joined(nodes, updated), after
 
     def _pass_time_by_messages(self, nodes, training):

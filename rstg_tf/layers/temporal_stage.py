@@ -7,7 +7,6 @@ from tensorflow import keras
 
 from rstg_tf.common.devices import has_gpu
 from rstg_tf.ops import lstm_recurrence
-from rstg_tf.ops.cast_cache import cast_weight
 from rstg_tf.ops.dense import dense
 
 # Up to this many steps the recurrence is unrolled; longer ones loop, since every unrolled step makes the graph larger.
@@ -56,8 +55,12 @@ class TemporalStage(keras.layers.Layer):
 
     i, f, o = σ(W x_t + U h_{t-1} + b), j = tanh(…), c_t = f·c_{t-1} + i·j, h_t = o·tanh(c_t), from zero state. The
     projection W x_t of all steps is one matrix product before the recurrence. Gates and cell state are float32, matrix
-    products run in the compute dtype. The weights live in a `keras.layers.LSTM`; with a GPU and float32 that layer
-    itself runs, so that it can pick the cuDNN kernel (`fused=True` forces it, `fused=False` never).
+    products run in the compute dtype. The weights live in a `keras.layers.LSTM`; in training with a GPU and float32 that
+    layer itself runs, so that it can pick the cuDNN kernel (`fused=True`: always, `fused=False`: never). In inference
+    its loop would go into exports, which converters for other runtimes do not take.
+
+    With `states`, float32 'hidden' and 'carry' [B, N, units], a call goes on from them and returns a pair of the
+    outputs and the states after them.
 
     Source: paper, equation 5; release, section 2 (BasicLSTM with forget bias 0, Glorot per gate, zero bias).
     `forget_bias` (release: 0) is the initial bias of the forget gate.
@@ -78,14 +81,13 @@ class TemporalStage(keras.layers.Layer):
         self.lstm.build((None, None, input_shape[-1]))
         super().build(input_shape)
 
-    def call(self, nodes, states=None):
-        """With `states`, the next steps of running clips: a pair of the outputs and the states after them."""
+    def call(self, nodes, states=None, training=False):
         steps, count, channels = nodes.shape[1:]
         length = tf.shape(nodes)[1] if steps is None else steps
         before = None
         if states is not None:
             before = tuple(tf.reshape(states[name], [-1, self.units]) for name in ("hidden", "carry"))  # [B·N, units]
-        if self._uses_keras_layer():
+        if self._uses_keras_layer(training):
             series = tf.reshape(tf.transpose(nodes, [0, 2, 1, 3]), [-1, length, channels])  # [B·N, T, C]
             hidden, _, cell = self.lstm(series, initial_state=before)  # [B·N, T, units], [B·N, units]
             hidden = tf.transpose(tf.reshape(hidden, [-1, count, length, self.units]), [0, 2, 1, 3])
@@ -104,14 +106,14 @@ class TemporalStage(keras.layers.Layer):
         """Entries of the states over `count` nodes, without B: h and c of every node."""
         return {"hidden": (count, self.units), "carry": (count, self.units)}
 
-    def _uses_keras_layer(self) -> bool:
+    def _uses_keras_layer(self, training: bool) -> bool:
         if self.fused is not None:
             return self.fused
-        return self.compute_dtype == "float32" and has_gpu()
+        return bool(training) and self.compute_dtype == "float32" and has_gpu()
 
     def _recur(self, projected, steps: int | None, before):
         """h of all steps and c of the last one: [T, B·N, 4·units] -> [T, B·N, units], [B·N, units]."""
-        kernel = cast_weight(self.compute_dtype, self.lstm.cell.recurrent_kernel)  # [units, 4·units]
+        kernel = tf.cast(self.lstm.cell.recurrent_kernel, self.compute_dtype)  # [units, 4·units]
         if before is not None:
             before = tf.cast(before[0], self.compute_dtype), before[1]
         if steps is None or steps > UNROLLED_STEPS:
