@@ -18,6 +18,7 @@ from rstg_tf.layers.recurrent_graph import RecurrentSpaceTimeGraph
 from rstg_tf.layers.residual_graph import ResidualGraph
 from rstg_tf.layers.streaming_state import (
     add_prefix,
+    call_part,
     check_state,
     check_streamable,
     strip_prefix,
@@ -27,6 +28,8 @@ from rstg_tf.layers.streaming_state import (
 
 # (mean, scale) in pixels 0…255: x -> (x - mean) / scale. The release feeds SyncMNIST raw and centres RGB.
 PIXEL_SCALINGS = {"none": (0.0, 1.0), "centred": (114.75, 57.375)}
+STREAMABLE = ("Parts that see one frame at a time: --backbone_model=simple_c2d or c2d without --place_nonlocal, "
+              "LN_per_step in the place of LN (--use_norm, --final_norm), --noshare_stages.")
 
 
 class VideoClassifier(keras.Model):
@@ -44,10 +47,16 @@ class VideoClassifier(keras.Model):
 
     Args: the four layers; `video_shape` (T, H, W, C) of the training clips, with which weights are built. Other B, T, H
     and W may be given at any call as far as the backbone (and, for Conv + LSTM, the map's size) allows.
+
+    Call with `states`, at first `initial_state(B)`: video is the next frames of running clips, any number of them, of
+    the size that the model was built for; returns (logits of all frames so far, states after them). See
+    `streaming_state`. A ResNet pools frames in pairs: its logits change with every second frame, and are 0 before the
+    first pair is complete. The states also have the number of 'frames' so far, float32 [B]. Raises ConfigError naming
+    the part that looks ahead, ValueError for frames of another size and for states that are none of its own.
     """
 
     def __init__(self, *, pixels, backbone, head, classifier, video_shape: tuple[int, int, int, int], **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(**{**kwargs, "autocast": False})  # states stay float32
         self.pixels, self.backbone, self.head, self.classifier = pixels, backbone, head, classifier
         self.video_shape = tuple(video_shape)
 
@@ -61,39 +70,49 @@ class VideoClassifier(keras.Model):
         self.classifier.build((None, self.head.vector_width(shape)))
         self.built = True
 
-    def call(self, video, training=False):
-        features = self.backbone(self.pixels(video), training=training)
-        return self.classifier(self.head(features, training=training), training=training)
+    def call(self, video, states=None, training=False):
+        if states is None:
+            return self._advance(video, None, training)["logits"]
+        self.check_streamable()
+        check_state(states, self.state_shapes())
+        if tuple(video.shape[2:]) != self.video_shape[1:]:
+            raise ValueError(f"{self.name}: expected frames [B, T, {', '.join(map(str, self.video_shape[1:]))}], got "
+                             f"{tuple(video.shape)}.")
+        for chunk in self.backbone.chunks(video):
+            states = self._advance(chunk, states, training)
+        return states["logits"], states
+
+    def _advance(self, video, states, training) -> dict[str, tf.Tensor]:
+        """The states after a chunk, 'logits' among them; of a whole clip, whose `states` are None, these alone."""
+        before = strip_prefix("backbone", states)
+        arrived = None if states is None else self.backbone.arrived(before, video.shape[1])
+        features, backbone = call_part(self.backbone, self.pixels(video), before, training=training)
+
+        def classify(states):
+            vector, head = call_part(self.head, features, strip_prefix("head", states), training=training)
+            return {"logits": self.classifier(vector, training=training), **add_prefix("head", head)}
+
+        if states is None:
+            return classify(None)
+        later = {"logits": states["logits"], **add_prefix("head", strip_prefix("head", states))}
+        frames = states["frames"] + tf.cast(tf.shape(video)[1], tf.float32)
+        return {"frames": frames, **add_prefix("backbone", backbone), **update_where(arrived, classify, later)}
 
     def initial_state(self, clips) -> dict[str, tf.Tensor]:
         """What `clips` clips remember before their first frame: zeros. Raises ConfigError if a part looks ahead."""
-        check_streamable(self)
+        self.check_streamable()
         return zero_state(self.state_shapes(), clips)
 
     def step(self, frame, state):
-        """The next frame of running clips: pixels 0…255 [B, H, W, C] -> (logits so far [B, classes], state after it).
+        """A chunk of one frame, in inference mode: pixels 0…255 [B, H, W, C] -> (logits so far, state after it)."""
+        return self(frame[:, None], states=state)
 
-        In inference mode. After the last frame the logits are those of the whole clip. A ResNet pools frames in pairs:
-        its logits change with every second frame, and are 0 before the first pair is complete. The state (see
-        `streaming`) also has the number of 'frames' so far, float32 [B].
-
-        Raises ConfigError naming the part that looks ahead, ValueError for frames of another size than those that the
-        model was built for and for a state that is none of its own.
-        """
-        check_streamable(self)
-        check_state(state, self.state_shapes())
-        if tuple(frame.shape[1:]) != self.video_shape[1:]:
-            raise ValueError(f"{self.name}: expected frames [B, {', '.join(map(str, self.video_shape[1:]))}], got "
-                             f"{tuple(frame.shape)}.")
-        features, arrived, backbone = self.backbone.step(self.pixels(frame), strip_prefix("backbone", state))
-
-        def to_logits(later):
-            output, head = self.head.step(features, strip_prefix("head", later))
-            return {"logits": self.classifier(output), **add_prefix("head", head)}
-
-        later = {"logits": state["logits"], **add_prefix("head", strip_prefix("head", state))}
-        later = update_where(arrived, to_logits, later)
-        return later["logits"], {"frames": state["frames"] + 1.0, **add_prefix("backbone", backbone), **later}
+    def check_streamable(self) -> None:
+        """Raises ConfigError naming everything that looks ahead, why, and the flags of models without it."""
+        try:
+            check_streamable(self)
+        except ConfigError as error:
+            raise ConfigError(f"{error} {STREAMABLE}") from None
 
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name -> shape of every entry of the state, without B."""

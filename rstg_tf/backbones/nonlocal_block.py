@@ -21,9 +21,6 @@ class NonLocalBlock(keras.layers.Layer):
     Source: release, section 4. Raises ValueError for an odd C or a map below 2×2.
     """
 
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-
     def build(self, input_shape):
         height, width, channels = input_shape[2:]
         if channels % 2 or min(height, width) < 2:

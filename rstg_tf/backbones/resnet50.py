@@ -8,11 +8,12 @@ from typing import NamedTuple
 import tensorflow as tf
 from tensorflow import keras
 
+from rstg_tf.backbones.bottleneck import Bottleneck
 from rstg_tf.backbones.frozen_norm import FrozenNormConvolution
 from rstg_tf.backbones.nonlocal_block import NonLocalBlock
 from rstg_tf.common.choices import require_choice
 from rstg_tf.layers.residual_graph import ResidualGraph
-from rstg_tf.layers.streaming_state import add_prefix, strip_prefix, update_where
+from rstg_tf.layers.streaming_state import add_prefix, check_streamable, strip_prefix, update_where
 
 SMALLEST_SIDE = 32  # pixels; leaves maps of 2×2
 
@@ -42,43 +43,6 @@ TEMPORAL_KERNELS = {
 
 
 @keras.utils.register_keras_serializable("rstg")
-class Bottleneck(keras.layers.Layer):
-    """relu(shortcut(x) + 1×1(relu(3×3(relu(1×1(x)))))): [B, T, H, W, C] -> [B, T, H', W', outer].
-
-    The first convolution spans `temporal_kernel` frames, the second carries the stride. The shortcut is x itself, or a
-    1×1 convolution with the stride where channels or size change. Every convolution has its norm.
-    """
-
-    def __init__(self, *, inner: int, outer: int, temporal_kernel: int = 1, stride: int = 1, **kwargs):
-        super().__init__(**kwargs)
-        self.inner, self.outer, self.temporal_kernel, self.stride = inner, outer, temporal_kernel, stride
-        self.reduce = FrozenNormConvolution(filters=inner, kernel_size=(temporal_kernel, 1, 1), name="reduce")
-        self.spatial = FrozenNormConvolution(filters=inner, kernel_size=(1, 3, 3), stride=stride, name="spatial")
-        self.expand = FrozenNormConvolution(filters=outer, name="expand")
-        self.shortcut = None
-
-    def build(self, input_shape):
-        channels = input_shape[-1]
-        self.reduce.build((None, None, None, None, channels))
-        self.spatial.build((None, None, None, None, self.inner))
-        self.expand.build((None, None, None, None, self.inner))
-        if (channels, self.stride) != (self.outer, 1):
-            self.shortcut = FrozenNormConvolution(filters=self.outer, stride=self.stride, name="shortcut")
-            self.shortcut.build((None, None, None, None, channels))
-        super().build(input_shape)
-
-    def call(self, features):
-        hidden = tf.nn.relu(self.reduce(features))
-        hidden = tf.nn.relu(self.spatial(hidden))
-        kept = features if self.shortcut is None else self.shortcut(features)
-        return tf.nn.relu(self.expand(hidden) + kept)
-
-    def get_config(self):
-        return {**super().get_config(), "inner": self.inner, "outer": self.outer,
-                "temporal_kernel": self.temporal_kernel, "stride": self.stride}
-
-
-@keras.utils.register_keras_serializable("rstg")
 class ResNet50(keras.layers.Layer):
     """Clip -> feature map: [B, T, H, W, C] -> [B, T/2, ≈H/16, ≈W/16, 2048].
 
@@ -100,14 +64,16 @@ class ResNet50(keras.layers.Layer):
       remat: in the backward pass, compute each stage's activations again from its input instead of keeping them.
 
     Call: T even, H and W known when traced and at least 32. With `return_traces=True` a pair: the map and
-    {stage name: GraphTrace}.
+    {stage name: GraphTrace}. With `states`: the maps of an even number of a running clip's next frames or of one frame
+    (`chunks` cuts others so), which mean something where `arrived` says so, and the states after them. Stages after the
+    pooling over pairs see one frame only when it completes the pair of any clip.
 
     Source: release, section 4. Raises ValueError for unknown stages, a stage with a graph and non-local blocks, odd T.
     """
 
     def __init__(self, *, variant: str = "i3d", graphs: dict[str, ResidualGraph] | None = None,
                  nonlocal_places: tuple[str, ...] = (), remat: bool = False, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(**{**kwargs, "autocast": False})  # states stay float32
         require_choice("variant", variant, tuple(TEMPORAL_KERNELS))
         self.variant, self.remat = variant, remat
         graphs = dict(graphs or {})
@@ -177,31 +143,59 @@ class ResNet50(keras.layers.Layer):
                 channels = stage.outer
         super().build(input_shape)
 
-    def _check_video(self, shape):
+    def _check_video(self, shape, streamed: bool = False):
         steps, height, width = shape[1:4]
         if None in (height, width) or min(height, width) < SMALLEST_SIDE:
             raise ValueError(f"{self.name}: frames of {height}×{width} pixels; a ResNet-50 needs known sizes of at "
                              f"least {SMALLEST_SIDE}.")
-        if steps is not None and (steps < 2 or steps % 2):
+        if steps is not None and (steps < 2 or steps % 2) and not (streamed and steps == 1):
             raise ValueError(f"{self.name}: clips of {steps} frames; expected an even number, as frames are pooled in "
                              "pairs.")
 
-    def call(self, video, training=False, return_traces=False):
-        self._check_video(video.shape)
-        traces = {}
+    def call(self, video, states=None, training=False, return_traces=False):
+        if states is not None:
+            check_streamable(self)
+            if return_traces:
+                raise ValueError(f"{self.name}: traces are of whole clips; leave out states or return_traces.")
+        self._check_video(video.shape, streamed=states is not None)
+        traces, after = {}, {}
+        features = self._recomputed(self._stem)(tf.cast(video, self.compute_dtype))
+        features = self._pass_stages(BEFORE_PAIRS, features, states, after, traces, training)
+        pairs, arrived, open_pair = self._pool_pairs(features, states)
 
-        def through_graph(place, graph, features):
-            features, traces[place] = graph(features, training=training, return_trace=True)
-            return features
+        def pass_pairs(states):
+            after = {}
+            return {"map": self._pass_stages(AFTER_PAIRS, pairs, states, after, traces, training), **after}
 
-        features = self._recomputed(self._stem)(video)
-        features = self._pass_stages(BEFORE_PAIRS, features, through_graph)
-        features = tf.nn.max_pool3d(features, [1, 2, 1, 1, 1], [1, 2, 1, 1, 1], padding="VALID")
-        features = self._pass_stages(AFTER_PAIRS, features, through_graph)
-        return (features, traces) if return_traces else features
+        later = states
+        if arrived is not None:
+            shape = self.map_shape((None, None, *video.shape[2:]))
+            later = {"map": tf.zeros([tf.shape(video)[0], 1, *shape[2:]], pairs.dtype)}
+            for stage in AFTER_PAIRS:
+                later.update(add_prefix(stage.name, strip_prefix(stage.name, states)))
+        later = update_where(arrived, pass_pairs, later)
+        features = later.pop("map")
+        if states is None:
+            return (features, traces) if return_traces else features
+        return features, {**after, **open_pair, **later}
+
+    def chunks(self, video) -> list:
+        """A running clip's next frames [B, T, H, W, C] as chunks that can be its next ones: even lengths, or one frame.
+
+        An odd number of frames is cut before the last one. Raises ValueError for a T that is unknown when traced.
+        """
+        steps = video.shape[1]
+        if steps is None:
+            raise ValueError(f"{self.name}: frames are pooled in pairs, so the length of a chunk must be known when "
+                             f"traced, got {tuple(video.shape)}.")
+        return [video] if steps % 2 == 0 or steps == 1 else [video[:, :-1], video[:, -1:]]
+
+    def arrived(self, states, steps: int):
+        """Which clips' maps mean something, bool [B]; None: all. After one frame only those whose pair is complete."""
+        return tf.math.floormod(states["frames"], 2.0) == 1.0 if steps == 1 else None
 
     def noncausal_reasons(self) -> list[str]:
-        """Why it cannot run frame by frame: a sentence for each reason, naming the layers."""
+        """Why it cannot run in chunks of frames: a sentence for each reason, naming the layers."""
         parts = [part for stage in STAGES for part in self.parts(stage)]
         spanning = [part.name for part in (self.conv1, *parts) if _frames_seen(part) > 1]
         nonlocal_blocks = [part.name for part in parts if isinstance(part, NonLocalBlock)]
@@ -212,44 +206,39 @@ class ResNet50(keras.layers.Layer):
         return reasons + [reason for graph in self.graphs.values() for reason in graph.noncausal_reasons()]
 
     def state_shapes(self, video_shape) -> dict[str, tuple[int, ...]]:
-        """Entries of the state without B: frames so far, res2's map of the last one, what the graphs remember."""
+        """Entries of the states without B: frames so far, res2's map of the last one, what the graphs remember."""
         shapes = {"frames": (), "last_map": self.stage_shapes(video_shape)[0][2:]}
         for place, graph in self.graphs.items():
             shapes.update(add_prefix(place, graph.state_shapes()))
         return shapes
 
-    def step(self, frame, state):
-        """The next frame of running clips: [B, H, W, C] -> (map [B, H', W', 2048], arrived bool [B], state after it).
+    def _pool_pairs(self, features, states):
+        """Larger value of each pair of frames: [B, T, H, W, C] -> [B, T/2, H, W, C]; `arrived`; entries of the states.
 
-        Stages after the pooling over pairs see every second frame. For a clip whose pair is still open `arrived` is
-        False, the map means nothing, and what later graphs remember stays; they run when any clip's pair is complete.
+        In a running clip after an odd number of frames, the pairs begin with the frame before the chunk.
         """
-        through_graph = _StepThroughGraph(state)
-        features = self._pass_stages(BEFORE_PAIRS, self._stem(frame[:, None]), through_graph)  # [B, 1, H, W, C]
-        pair = tf.maximum(tf.cast(state["last_map"], features.dtype)[:, None], features)
+        if states is None:
+            return _max_of_pairs(features), None, {}
+        arrived = self.arrived(states, features.shape[1])
+        last_map = tf.cast(states["last_map"], features.dtype)[:, None]  # [B, 1, H, W, C]
+        if arrived is None:
+            odd = tf.reshape(tf.math.floormod(states["frames"], 2.0) == 1.0, [-1, 1, 1, 1, 1])
+            pairs = tf.where(odd, tf.concat([last_map, features[:, :-1]], axis=1), features)
+        else:
+            pairs = tf.concat([last_map, features], axis=1)
+        return _max_of_pairs(pairs), arrived, {"frames": states["frames"] + float(features.shape[1]),
+                                               "last_map": tf.cast(features[:, -1], tf.float32)}
 
-        def after_pair(later):
-            through_graph = _StepThroughGraph(later)
-            features = self._pass_stages(AFTER_PAIRS, pair, through_graph)
-            return {**through_graph.state, "map": features[:, 0]}
-
-        arrived = tf.math.floormod(state["frames"], 2.0) == 1.0
-        later = {"map": tf.zeros([tf.shape(frame)[0], *self.map_shape((None, None, *frame.shape[1:]))[2:]], pair.dtype)}
-        for stage in AFTER_PAIRS:
-            later.update(add_prefix(stage.name, strip_prefix(stage.name, state)))
-        later = update_where(arrived, after_pair, later)
-        after = {**through_graph.state, "frames": state["frames"] + 1.0,
-                 "last_map": tf.cast(features[:, 0], tf.float32)}
-        return later.pop("map"), arrived, {**after, **later}
-
-    def _pass_stages(self, stages, features, through_graph):
-        """The map of the last of `stages`; `through_graph(place, graph, map)` returns the map after a graph."""
+    def _pass_stages(self, stages, features, states, after, traces, training):
+        """The map of the last of `stages`; what their graphs remember goes into `after`, their traces into `traces`."""
         for stage in stages:
             for is_graph, parts in itertools.groupby(self.parts(stage), lambda part: isinstance(part, ResidualGraph)):
-                if is_graph:
-                    features = through_graph(stage.name, next(parts), features)
-                else:
+                if not is_graph:
                     features = self._recomputed(_chain(list(parts)))(features)
+                    continue
+                features, traces[stage.name], *graph_state = next(parts)(
+                    features, states=strip_prefix(stage.name, states), training=training, return_trace=True)
+                after.update(add_prefix(stage.name, graph_state[0]) if graph_state else {})
         return features
 
     def _stem(self, video):
@@ -270,16 +259,8 @@ class ResNet50(keras.layers.Layer):
         return cls(**{**config, "graphs": graphs})
 
 
-class _StepThroughGraph:
-    """How a step of running clips passes the graphs: from their entries of a state, and into them."""
-
-    def __init__(self, state):
-        self.state = dict(state)
-
-    def __call__(self, place, graph, features):
-        output, after = graph.step(features[:, 0], strip_prefix(place, self.state))
-        self.state.update(add_prefix(place, after))
-        return output[:, None]  # [B, 1, H, W, C]
+def _max_of_pairs(features):
+    return tf.nn.max_pool3d(features, [1, 2, 1, 1, 1], [1, 2, 1, 1, 1], padding="VALID")
 
 
 def _frames_seen(part) -> int:

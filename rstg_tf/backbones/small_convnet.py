@@ -47,7 +47,7 @@ class SmallConvnet(keras.layers.Layer):
             channels = self.filters
         super().build(input_shape)
 
-    def call(self, video, training=False):
+    def call(self, video, states=None, training=False):
         steps = video.shape[1]
         length = tf.shape(video)[1] if steps is None else steps
         frames = tf.reshape(video, [-1, *video.shape[2:]])  # [B·T, H, W, C]
@@ -56,19 +56,24 @@ class SmallConvnet(keras.layers.Layer):
             # Pool, then relu: both orders have the same values and gradients, but this relu sees a quarter of the map.
             frames = convolve(frames, kernel, bias, fewer_products=self.fewer_products)
             frames = tf.nn.relu(tf.nn.max_pool2d(frames, 2, 2, padding="VALID"))
-        return tf.reshape(frames, [-1, length, *frames.shape[1:]])  # [B, T, H', W', filters]
+        features = tf.reshape(frames, [-1, length, *frames.shape[1:]])  # [B, T, H', W', filters]
+        return features if states is None else (features, {})
+
+    def chunks(self, video) -> list:
+        """A running clip's next frames as chunks that can be its next ones: any number of frames can."""
+        return [video]
+
+    def arrived(self, states, steps: int | None):
+        """Which clips' maps mean something: None, all."""
+        return None
 
     def noncausal_reasons(self) -> list[str]:
-        """Nothing does; see `streaming`."""
+        """Nothing looks ahead; see `streaming_state`."""
         return []
 
     def state_shapes(self, video_shape) -> dict[str, tuple[int, ...]]:
         """It remembers nothing."""
         return {}
-
-    def step(self, frame, state):
-        """The next frame of running clips: [B, H, W, C] -> (map [B, H', W', filters], None: of every clip, state)."""
-        return self(frame[:, None])[:, 0], None, state
 
     def get_config(self):
         return {**super().get_config(), "filters": self.filters, "layers": self.layers,

@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 import tensorflow as tf
 
-from rstg_tf.layers.streaming_state import check_streamable, pack_state, packed_size, unpack_state
+from rstg_tf.layers.streaming_state import pack_state, packed_size, unpack_state
 
 
 def packed_step(model):
     """`model.step` as one TensorFlow function, traced once: uint8 [B, H, W, C], state [B, D] -> logits, state after it.
 
     B may change from call to call; H, W and C are those the model was built for. Raises ConfigError as
-    `check_streamable` does.
+    `model.check_streamable` does.
     """
-    check_streamable(model)
+    model.check_streamable()
 
     @tf.function(input_signature=[tf.TensorSpec([None, *model.video_shape[1:]], tf.uint8, name="frame"),
                                   tf.TensorSpec([None, packed_size(model)], tf.float32, name="state")])
@@ -31,7 +31,7 @@ def stream_clip(model, frames: Iterable[np.ndarray], step: Callable | None = Non
     """The logits so far, float32 [classes], after each frame (uint8 [H, W, C]) of one clip of any length.
 
     `step`: what `packed_step(model)` returned, to trace it once for many clips. Raises ConfigError as
-    `check_streamable` does, ValueError with the number of a frame of another size or type.
+    `model.check_streamable` does, ValueError with the number of a frame of another size or type.
     """
     step = step or packed_step(model)
     state = tf.zeros([1, packed_size(model)])

@@ -7,7 +7,6 @@ from tensorflow import keras
 
 from rstg_tf.common.choices import ATTENTIONS, NEIGHBOURHOODS, require_choice
 from rstg_tf.layers.normalization import Affine, apply_norm, normalization_layer
-from rstg_tf.ops.cast_cache import cast_weight
 from rstg_tf.ops.dense import FlatDense, add_bias
 from rstg_tf.ops.edge_list import EdgeList
 
@@ -79,7 +78,7 @@ class NeighbourAttention(keras.layers.Layer):
         masked = masked or self.neighbourhood == "masked"
         weights = _masked_softmax(scores, adjacency) if masked else tf.nn.softmax(scores)  # [B, T, heads, N, N]
         aggregated = self._weighted_sum(weights, messages, pairs, message_norm)  # [B, T, N, width]
-        aggregated = add_bias(aggregated, cast_weight(aggregated.dtype, self.bias))
+        aggregated = add_bias(aggregated, tf.cast(self.bias, aggregated.dtype))
         return tf.nn.relu(apply_norm(self.norm, aggregated, training)), tf.reduce_mean(weights, axis=2)
 
     def _simple_scores(self, nodes, adjacency):
@@ -113,9 +112,9 @@ class NeighbourAttention(keras.layers.Layer):
             sums = message_norm.of_weighted_sum(sums, total)
         if not self.projects_messages:
             return sums[:, :, :, 0]
-        kernels = [cast_weight(sums.dtype, kernel) for kernel in self.head_kernels]
+        kernels = [tf.cast(kernel, sums.dtype) for kernel in self.head_kernels]
         heads = [tf.tensordot(part, kernel, 1) for part, kernel in zip(tf.unstack(sums, axis=3), kernels)]
-        bias = tf.repeat(total[..., 0], self.width // self.heads, axis=-1) * cast_weight(tf.float32, self.head_bias)
+        bias = tf.repeat(total[..., 0], self.width // self.heads, axis=-1) * tf.cast(self.head_bias, tf.float32)
         return tf.concat(heads, axis=-1) + tf.cast(bias, sums.dtype)
 
     def get_config(self):

@@ -8,8 +8,16 @@ from tensorflow import keras
 from rstg_tf.common.choices import require_choice
 from rstg_tf.layers.recurrent_graph import RecurrentSpaceTimeGraph
 from rstg_tf.layers.residual_graph import AfterGraphNorm
-from rstg_tf.layers.streaming_state import add_prefix, mean_shapes, running_mean, strip_prefix
-from rstg_tf.layers.temporal_stage import TemporalStage, ThroughStep, lstm_state_shapes, through_clip
+from rstg_tf.layers.streaming_state import (
+    add_prefix,
+    call_part,
+    check_streamable,
+    mean_shapes,
+    merge_mean,
+    running_mean,
+    strip_prefix,
+)
+from rstg_tf.layers.temporal_stage import TemporalStage
 from rstg_tf.ops.dense import FlatDense
 
 COMBINATIONS = ("plus", "serial")
@@ -24,11 +32,13 @@ class FrameLSTMHead(keras.layers.Layer):
     pooling 'conv'  it is a convolution over the whole map, relu, `units` wide, so that it still knows where things are
                     (the paper's Conv + LSTM); H and W are then fixed by the first call.
 
+    With `states`: the mean over all steps so far, and the states after them.
+
     Source: paper, section 4.1; the release has no code for them, so widths and the mean over T follow the graph.
     """
 
     def __init__(self, *, units: int = 512, pooling: str = "mean", forget_bias: float = 0.0, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(**{**kwargs, "autocast": False})  # states stay float32
         if pooling not in ("mean", "conv"):
             raise ValueError(f"pooling={pooling!r}: expected 'mean' or 'conv'.")
         self.units, self.pooling, self.forget_bias = units, pooling, forget_bias
@@ -51,33 +61,27 @@ class FrameLSTMHead(keras.layers.Layer):
         """Width of the result."""
         return self.units
 
-    def call(self, features, training=False):
-        return tf.cast(tf.reduce_mean(self._hidden(features, through_clip), axis=1), features.dtype)
-
-    def noncausal_reasons(self) -> list[str]:
-        """Nothing does; see `streaming`."""
-        return []
-
-    def state_shapes(self, map_shape) -> dict[str, tuple[int, ...]]:
-        """Entries of the state without B: the LSTM's, and the mean so far."""
-        return {**lstm_state_shapes("lstm", 1, self.units), **mean_shapes(self.units)}
-
-    def step(self, features, state):
-        """The next step of running clips: [B, H, W, C] -> (mean over the steps so far [B, units], state after it)."""
-        through_step = ThroughStep(state)
-        hidden = self._hidden(features[:, None], through_step)[:, 0]
-        mean, mean_state = running_mean(hidden, state)
-        return tf.cast(mean, features.dtype), {**through_step.state, **mean_state}
-
-    def _hidden(self, features, through_time):
-        """The LSTM's output at every step, float32 [B, T, units]; `through_time` as in the graph."""
+    def call(self, features, states=None, training=False):
+        features = tf.cast(features, self.compute_dtype)
         _, steps, height, width, channels = features.shape
         length = tf.shape(features)[1] if steps is None else steps
         if self.convolution is None:
             frames = tf.reduce_mean(features, axis=[2, 3])  # [B, T, C]
         else:
             frames = self.convolution(tf.reshape(features, [-1, length, height * width * channels]))  # [B, T, units]
-        return tf.cast(through_time(self.lstm, frames[:, :, None], "lstm")[:, :, 0], tf.float32)
+        # [B, T, 1, units]
+        hidden, memory = call_part(self.lstm, frames[:, :, None], strip_prefix("lstm", states), training=training)
+        mean, mean_state = running_mean(hidden[:, :, 0], states)
+        mean = tf.cast(mean, features.dtype)
+        return mean if states is None else (mean, {**add_prefix("lstm", memory), **mean_state})
+
+    def noncausal_reasons(self) -> list[str]:
+        """Nothing looks ahead; see `streaming_state`."""
+        return []
+
+    def state_shapes(self, map_shape) -> dict[str, tuple[int, ...]]:
+        """Entries of the states without B: the LSTM's, and the mean so far."""
+        return {**add_prefix("lstm", self.lstm.state_shapes(1)), **mean_shapes(self.units)}
 
     def get_config(self):
         return {**super().get_config(), "units": self.units, "pooling": self.pooling, "forget_bias": self.forget_bias}
@@ -93,12 +97,13 @@ class PoolingHead(keras.layers.Layer):
         graph, 'plus'      pooled + norm(graph(map)) at every position
         graph, 'serial'    norm(graph(map)): [B, C]
 
-    Source: release, section 4. Call with `return_traces=True`: a pair of the result and {'final': GraphTrace}, or {}.
+    Source: release, section 4. Call with `return_traces=True`: also {'final': GraphTrace}, or {}. With `states`: the
+    result of all steps so far, and last the states after them.
     """
 
     def __init__(self, *, graph: RecurrentSpaceTimeGraph | None = None, final_norm: str = "LN",
                  combination: str = "plus", **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(**{**kwargs, "autocast": False})  # states stay float32
         require_choice("combination", combination, COMBINATIONS)
         self.graph = graph
         self.combination = combination
@@ -124,39 +129,33 @@ class PoolingHead(keras.layers.Layer):
             return input_shape[-1]
         return self.graph.vector_width(input_shape)
 
-    def call(self, features, training=False, return_traces=False):
-        if self.graph is None:
-            output, traces = _pool(features), {}
-        else:
-            vector, trace = self.graph(features, training=training, return_trace=True)
-            output, traces = self.norm(vector, training=training), {"final": trace}
-            if self.combination == "plus":
-                output = _pool(features) + output[:, None, None, :]
-        return (output, traces) if return_traces else output
+    def call(self, features, states=None, training=False, return_traces=False):
+        if states is not None:
+            check_streamable(self)
+        features = tf.cast(features, self.compute_dtype)
+        output, traces, after = None, {}, {}
+        if self.graph is None or self.combination == "plus":
+            pooled, mean = merge_mean(_pool(features), tf.shape(features)[1], strip_prefix("pooled", states))
+            output, after = tf.cast(pooled, features.dtype), add_prefix("pooled", mean)
+        if self.graph is not None:
+            vector, traces["final"], *graph_state = self.graph(
+                features, states=strip_prefix("graph", states), training=training, return_trace=True)
+            vector = self.norm(vector, training=training)
+            output = vector if output is None else output + vector[:, None, None, :]
+            after.update(add_prefix("graph", graph_state[0]) if graph_state else {})
+        results = [output, *([traces] if return_traces else []), *([after] if states is not None else [])]
+        return tuple(results) if len(results) > 1 else output
 
     def noncausal_reasons(self) -> list[str]:
-        """Why it cannot run step by step: what the graph says; the norm sees its vector alone."""
+        """Why it cannot run in chunks of steps: what the graph says; the norm sees its vector alone."""
         return [] if self.graph is None else self.graph.noncausal_reasons()
 
     def state_shapes(self, map_shape) -> dict[str, tuple[int, ...]]:
-        """Entries of the state without B: the graph's, and the mean so far of the pooled maps."""
+        """Entries of the states without B: the graph's, and the mean so far of the pooled maps."""
         shapes = {} if self.graph is None else add_prefix("graph", self.graph.state_shapes())
         if self.graph is None or self.combination == "plus":
             shapes.update(add_prefix("pooled", mean_shapes(*_positions(*map_shape[2:4]), map_shape[-1])))
         return shapes
-
-    def step(self, features, state):
-        """The next step of running clips, in inference mode: map [B, H, W, C] -> (result so far, state after it)."""
-        output, after = None, {}
-        if self.graph is None or self.combination == "plus":
-            pooled, pooled_state = running_mean(_pool(tf.cast(features[:, None], tf.float32)),
-                                               strip_prefix("pooled", state))
-            output, after = tf.cast(pooled, features.dtype), add_prefix("pooled", pooled_state)
-        if self.graph is not None:
-            vector, graph_state = self.graph.step(features, strip_prefix("graph", state))
-            vector, after = self.norm(vector), {**after, **add_prefix("graph", graph_state)}
-            output = vector if output is None else output + vector[:, None, None, :]
-        return output, after
 
     def get_config(self):
         return {**super().get_config(), "graph": None if self.graph is None else self.graph.get_config(),
@@ -174,11 +173,9 @@ def _positions(height: int, width: int) -> tuple[int, int]:
 
 
 def _pool(features):
-    """[B, T, H, W, C] -> [B, P, Q, C], summed in float32."""
+    """[B, T, H, W, C] -> float32 [B, P, Q, C]."""
     height, width = features.shape[2:4]
     frame = tf.reduce_mean(tf.cast(features, tf.float32), axis=1)  # [B, H, W, C]
     if min(height, width) < POOL_WINDOW:
-        pooled = tf.reduce_mean(frame, axis=[1, 2], keepdims=True)  # [B, 1, 1, C]
-    else:
-        pooled = tf.nn.avg_pool2d(frame, POOL_WINDOW, 1, padding="VALID")  # [B, P, Q, C]
-    return tf.cast(pooled, features.dtype)
+        return tf.reduce_mean(frame, axis=[1, 2], keepdims=True)  # [B, 1, 1, C]
+    return tf.nn.avg_pool2d(frame, POOL_WINDOW, 1, padding="VALID")

@@ -6,7 +6,6 @@ import tensorflow as tf
 from tensorflow import keras
 
 from rstg_tf.layers.normalization import Affine, factored_norm, normalization_layer
-from rstg_tf.ops.cast_cache import cast_weight
 from rstg_tf.ops.dense import FlatDense, dense
 from rstg_tf.ops.edge_list import EdgeList
 
@@ -58,7 +57,7 @@ class PairwiseMessages(keras.layers.Layer):
     def _project(self, nodes, positions):
         """Both halves of W1 [x_j, p_j ; x_i, p_i] + b1: two [B, T, N, width]."""
         sizes = [nodes.shape[-1], self.positions_width] * 2
-        sender, sender_place, receiver, receiver_place = tf.split(cast_weight(nodes.dtype, self.first_kernel), sizes)
+        sender, sender_place, receiver, receiver_place = tf.split(tf.cast(self.first_kernel, nodes.dtype), sizes)
         sent = dense(nodes, sender)
         if positions is None:
             return sent, dense(nodes, receiver, self.first_bias)

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import tensorflow as tf
 from tensorflow import keras
 
 
 @keras.utils.register_keras_serializable("rstg")
-class PixelScaling(keras.layers.Layer):
-    """(x - mean) / scale in float32, inside the model, so that training, evaluation and serving cannot differ."""
+class PixelScaling(keras.layers.Rescaling):
+    """(x - mean) / scale in float32, inside the model, so that training, evaluation and serving cannot differ.
+
+    `keras.layers.Rescaling` in the release's words. Any shape and dtype -> float32, whatever the policy: in bfloat16 its
+    factor would be off by up to 1/512.
+    """
 
     def __init__(self, *, mean: float = 0.0, scale: float = 1.0, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(scale=1.0 / scale, offset=-mean / scale, **{**kwargs, "dtype": "float32"})
         self.mean = mean
-        self.scale = scale
-
-    def call(self, video):
-        scaled = tf.cast(video, tf.float32)
-        if (self.mean, self.scale) != (0.0, 1.0):
-            scaled = (scaled - self.mean) / self.scale
-        return tf.cast(scaled, self.compute_dtype)
+        self.pixels_per_unit = scale
 
     def get_config(self):
-        return {**super().get_config(), "mean": self.mean, "scale": self.scale}
+        config = super().get_config()
+        del config["offset"]
+        return {**config, "mean": self.mean, "scale": self.pixels_per_unit}

@@ -15,10 +15,17 @@ from rstg_tf.layers.normalization import JointLayerNorm, apply_norm, normalizati
 from rstg_tf.layers.readout import vector_from_nodes
 from rstg_tf.layers.schedules import SCHEDULES
 from rstg_tf.layers.spatial_stage import SpatialStage
-from rstg_tf.layers.streaming_state import check_state, check_streamable, mean_shapes, running_mean, zero_state
-from rstg_tf.layers.temporal_stage import TemporalStage, ThroughStep, lstm_state_shapes, through_clip
-from rstg_tf.ops.batch_split import map_halves
-from rstg_tf.ops.cast_cache import cast_once
+from rstg_tf.layers.streaming_state import (
+    add_prefix,
+    call_part,
+    check_state,
+    check_streamable,
+    mean_shapes,
+    merge_mean,
+    strip_prefix,
+    zero_state,
+)
+from rstg_tf.layers.temporal_stage import TemporalStage
 from rstg_tf.ops.dense import FlatDense
 
 OUTPUTS = ("vector", "map")
@@ -80,7 +87,10 @@ class RecurrentSpaceTimeGraph(keras.layers.Layer):
     Call: features [B, T, H, W, C] -> [B, C'] or [B, T, H, W, C'], C' = C if projected, else node_width. H, W, C must be
     known when traced; B and T need not be. With `return_trace=True` a pair: the output and a GraphTrace.
 
-    Causal in time: `step` runs it step by step, in inference mode, from `initial_state`; see `streaming`.
+    Causal in time: with `states`, at first `initial_state(B)`, features are the next steps of running clips, any number
+    of them, and a call returns (output, states after them): of a 'map' these steps, of a 'vector' that of all steps so
+    far. See `streaming_state`. Raises ConfigError if the graph looks ahead, ValueError for states that are none of its
+    own.
     """
 
     def __init__(self, *, output: str = "vector", num_scales: int = 3, space_iterations: int = 3,
@@ -91,7 +101,7 @@ class RecurrentSpaceTimeGraph(keras.layers.Layer):
                  project_features: bool | None = None, adjacency_size: tuple[int, int] | None = None,
                  stage_norm: bool = False, residual_stages: bool = False, forget_bias: float = 0.0,
                  node_reduction: str = "sum", **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(**{**kwargs, "autocast": False})  # states stay float32
         require_choice("output", output, OUTPUTS)
         require_choice("time_stages", time_stages, tuple(SCHEDULES))
         require_choice("node_reduction", node_reduction, NODE_REDUCTIONS)
@@ -183,14 +193,22 @@ class RecurrentSpaceTimeGraph(keras.layers.Layer):
             norm.build((None, None, None, width or self.message_width))
         return norm
 
-    def call(self, features, training=False, return_trace=False):
-        trace = self._run(features, True, through_clip) if training else self._infer(features)
+    def call(self, features, states=None, training=False, return_trace=False):
+        if states is not None:
+            check_streamable(self)
+            check_state(states, self.state_shapes())
+        features = tf.cast(features, self.compute_dtype)
+        trace, after = self._run(features, states, training)
+        nodes = trace.output_nodes
         if self.output_kind == "map":
             height, width = features.shape[2:4]
-            output = self.map_from_nodes(trace.output_nodes, height=height, width=width)
+            output = self.map_from_nodes(nodes, height=height, width=width)
         else:
-            output = vector_from_nodes(trace.output_nodes, self.node_reduction)
-        return (output, trace) if return_trace else output
+            vector = vector_from_nodes(tf.cast(nodes, tf.float32), self.node_reduction)  # [B, C'] of these steps
+            vector, mean = merge_mean(vector, tf.shape(nodes)[1], states)
+            output, after = tf.cast(vector, nodes.dtype), {**after, **mean}
+        results = [output, *([trace] if return_trace else []), *([after] if states is not None else [])]
+        return tuple(results) if len(results) > 1 else output
 
     def initial_state(self, clips) -> dict[str, tf.Tensor]:
         """What `clips` clips remember before their first step: zeros. Raises ConfigError if the graph looks ahead."""
@@ -198,58 +216,53 @@ class RecurrentSpaceTimeGraph(keras.layers.Layer):
         return zero_state(self.state_shapes(), clips)
 
     def step(self, features, state):
-        """The next step of running clips, in inference mode: features [B, H, W, C] -> (output, state after it).
+        """A chunk of one step, in inference mode: features [B, H, W, C] -> (output, state after it).
 
-        'map': this step's [B, H, W, C']; 'vector': of the steps so far, [B, C'], after the last one that of the clip.
-        Raises ConfigError if the graph looks ahead, ValueError for a state that is none of its own.
+        'map': this step's [B, H, W, C']; 'vector': of the steps so far, [B, C'].
         """
-        check_streamable(self)
-        check_state(state, self.state_shapes())
-        through_step = ThroughStep(state)
-        with cast_once():
-            nodes = self._run(tf.cast(features, self.compute_dtype)[:, None], False, through_step).output_nodes
-        if self.output_kind == "map":
-            height, width = features.shape[1:3]
-            return self.map_from_nodes(nodes, height=height, width=width)[:, 0], through_step.state
-        vector, mean_state = running_mean(vector_from_nodes(tf.cast(nodes, tf.float32), self.node_reduction), state)
-        return tf.cast(vector, nodes.dtype), {**through_step.state, **mean_state}
+        output, state = self(features[:, None], states=state)
+        return (output[:, 0] if self.output_kind == "map" else output), state
 
     def state_shapes(self, input_shape=None) -> dict[str, tuple[int, ...]]:
-        """Entries of the state without B: (h, c) of every node for each time that time passes, and the mean so far."""
+        """Entries of the states without B: (h, c) of every node for each time that time passes, and the mean so far."""
         width = self.project_back.units if self.projected else self.node_width
         shapes = mean_shapes(width) if self.output_kind == "vector" else {}
-        for name in SCHEDULES[self.time_stages].time_rounds(self.space_iterations):
-            shapes.update(lstm_state_shapes(name, regions.num_nodes(self.num_scales), self.node_width))
+        schedule, count = SCHEDULES[self.time_stages], regions.num_nodes(self.num_scales)
+        for name in schedule.time_rounds(self.space_iterations):
+            stage = self.last_time_stage if name == "last_time" else self.time_stage
+            shapes.update(add_prefix(name, stage.state_shapes(count)))
         return shapes
 
     def noncausal_reasons(self) -> list[str]:
-        """Why it cannot run step by step: a sentence for each reason, naming the part."""
+        """Why it cannot run in chunks of steps: a sentence for each reason, naming the part."""
         shared = self.share_stages and self.time_stages != "none"
         return [f"{self.name}: {reason}" for applies, reason in (
             (self.normalization == "LN", "before_norm, normalization='LN', takes its statistics over all steps"),
             (shared, "share_stages lets every step hear all earlier ones, so its memory would grow with the clip"),
         ) if applies]
 
-    def _infer(self, features) -> GraphTrace:
-        with cast_once():
-            return map_halves(lambda clips: self._run(clips, False, through_clip), features)
-
-    def _run(self, features, training, through_time) -> GraphTrace:
-        """`through_time(stage, nodes, name of the round)`: how nodes pass an LSTM, as whole clips or by one step."""
+    def _run(self, features, states, training) -> tuple[GraphTrace, dict]:
+        """What happened, and the LSTMs' states after it; without states none."""
         input_nodes = self.nodes_from_map(features)  # [B, T, N, C]
         nodes = self._enter(input_nodes, training)
         schedule = SCHEDULES[self.time_stages]
-        attention = []
+        attention, after = [], {}
+
+        def pass_time(name: str, round_name: str, nodes):
+            nodes, memory = self._pass_time(name, nodes, strip_prefix(round_name, states), training)
+            after.update(add_prefix(round_name, memory))
+            return nodes
+
         for k in range(self.space_iterations):
             if schedule.time_before(k):
-                nodes = self._pass_time("time_stage", f"time_{k}", nodes, training, through_time)
+                nodes = pass_time("time_stage", f"time_{k}", nodes)
             nodes, weights = self._pass_space(nodes, training)
             attention.append(weights)
         if schedule.time_last:
-            nodes = self._pass_time("last_time_stage", "last_time", nodes, training, through_time)
+            nodes = pass_time("last_time_stage", "last_time", nodes)
         if self.project_back is not None:
             nodes = self.project_back(nodes)
-        return GraphTrace(input_nodes, nodes, self._stack_rounds(attention, nodes))
+        return GraphTrace(input_nodes, nodes, self._stack_rounds(attention, nodes)), after
 
     def _enter(self, nodes, training):
         if self.project is not None:
@@ -266,10 +279,12 @@ class RecurrentSpaceTimeGraph(keras.layers.Layer):
         updated, weights = self.space_stage(entering, self.adjacency, positions=self.positions, training=training)
         return self._joined(nodes, updated), weights
 
-    def _pass_time(self, name: str, round_name: str, nodes, training, through_time):
+    def _pass_time(self, name: str, nodes, states, training):
+        """One time round: nodes, and its LSTM's states after it."""
         if self.share_stages:
-            return self._pass_time_by_messages(nodes, training)
-        return self._joined(nodes, through_time(getattr(self, name), self._normed(name, nodes), round_name))
+            return self._pass_time_by_messages(nodes, training), {}
+        updated, after = call_part(getattr(self, name), self._normed(name, nodes), states, training=training)
+        return self._joined(nodes, updated), after
 
     def _pass_time_by_messages(self, nodes, training):
         """The space stage with the steps of a region in the place of the regions of a step."""

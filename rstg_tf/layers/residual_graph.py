@@ -8,6 +8,7 @@ from tensorflow import keras
 from rstg_tf.common.choices import require_choice
 from rstg_tf.layers.normalization import BatchNorm, JointLayerNorm, apply_norm
 from rstg_tf.layers.recurrent_graph import RecurrentSpaceTimeGraph
+from rstg_tf.layers.streaming_state import check_streamable
 
 FINAL_NORMS = ("LN", "LN_per_step", "BN", "none")
 
@@ -56,11 +57,11 @@ class AfterGraphNorm(keras.layers.Layer):
 class ResidualGraph(keras.layers.Layer):
     """map + norm(graph(map)) for a graph with output 'map': [B, T, H, W, C] -> [B, T, H, W, C].
 
-    Call with `return_trace=True`: a pair of the map and the graph's `GraphTrace`.
+    Call with `return_trace=True`: also the graph's `GraphTrace`; with `states`: last, the graph's states after it.
     """
 
     def __init__(self, *, graph: RecurrentSpaceTimeGraph, final_norm: str = "LN", **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(**{**kwargs, "autocast": False})  # states stay float32
         require_choice("graph.output", graph.output_kind, ("map",))
         self.graph = graph
         self.norm = AfterGraphNorm(kind=final_norm, name="norm")
@@ -74,13 +75,17 @@ class ResidualGraph(keras.layers.Layer):
         self.norm.build(tuple(input_shape))
         super().build(input_shape)
 
-    def call(self, features, training=False, return_trace=False):
-        output, trace = self.graph(features, training=training, return_trace=True)
+    def call(self, features, states=None, training=False, return_trace=False):
+        if states is not None:
+            check_streamable(self)
+        features = tf.cast(features, self.compute_dtype)
+        output, trace, *after = self.graph(features, states=states, training=training, return_trace=True)
         joined = features + self.norm(output, training=training)
-        return (joined, trace) if return_trace else joined
+        results = [joined, *([trace] if return_trace else []), *after]
+        return tuple(results) if len(results) > 1 else joined
 
     def noncausal_reasons(self) -> list[str]:
-        """Why it cannot run step by step; see `streaming`."""
+        """Why it cannot run in chunks of steps; see `streaming_state`."""
         reasons = self.graph.noncausal_reasons()
         if self.norm.kind == "LN":
             reasons.append(f"{self.name}: the norm after the graph, final_norm='LN', takes its statistics over all "
@@ -88,13 +93,8 @@ class ResidualGraph(keras.layers.Layer):
         return reasons
 
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Entries of the state without B: the graph's."""
+        """Entries of the states without B: the graph's."""
         return self.graph.state_shapes()
-
-    def step(self, features, state):
-        """The next step of running clips, in inference mode: map [B, H, W, C] -> (map, state after it)."""
-        output, state = self.graph.step(features, state)
-        return features + self.norm(output[:, None])[:, 0], state
 
     def get_config(self):
         return {**super().get_config(), "graph": self.graph.get_config(), "final_norm": self.norm.kind}

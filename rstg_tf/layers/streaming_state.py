@@ -1,15 +1,18 @@
-"""Frame by frame: what a running clip remembers, which models can run so, and how its memory travels.
+"""Chunk by chunk: what a running clip remembers, which models can run so, and how its memory travels.
 
-    state = model.initial_state(batch)                        # zeros
-    logits, state = model.step(frame, state)                  # logits of the clip so far, as often as frames come
+    states = model.initial_state(batch)                        # zeros
+    logits, states = model(chunk, states)                      # logits of the clip so far, as often as chunks come
 
-A state is a flat dict name -> float32 tensor [B, …] whatever the model computes in, all zeros before the first frame: a
-row of zeros starts a new clip, and the clips of a batch may be at different frames. Its size and the cost of a step do
-not depend on how many frames have passed. Every part of a model has
+A chunk is any number of steps, one being the fewest. However a clip is cut into chunks, after the last one the outputs
+are those of the whole clip, which is itself the stream of one chunk from zero states.
 
-    noncausal_reasons()    a sentence for each thing in it that needs frames still to come; none where it can run so
+States are a flat dict name -> float32 tensor [B, …] whatever the model computes in, all zeros before the first frame: a
+row of zeros starts a new clip, and the clips of a batch may be at different frames. Their size and the cost of a step
+do not depend on how many frames have passed. Every part of a model has
+
+    call(inputs, states)   the outputs; where states are given a pair of the outputs and the states after them
     state_shapes(shape)    name -> shape of its entries, without B
-    step(features, state)  one step of `call` without its T axis: the result, and the state after it
+    noncausal_reasons()    a sentence for each thing in it that needs frames still to come: it refuses states
 """
 
 from __future__ import annotations
@@ -21,21 +24,25 @@ import tensorflow as tf
 
 from rstg_tf.common.errors import ConfigError
 
-HINT = ("Parts that see one frame at a time: --backbone_model=simple_c2d or c2d without --place_nonlocal, LN_per_step "
-        "in the place of LN (--use_norm, --final_norm), --noshare_stages.")
-
 
 def check_streamable(part) -> None:
-    """Raises ConfigError naming everything in a model, or in a graph alone, that looks ahead, and why.
+    """Raises ConfigError naming everything in a model, or in a layer alone, that looks ahead, and why.
 
     ValueError if its weights do not exist yet.
     """
     reasons = part.noncausal_reasons()
     if reasons:
-        raise ConfigError(f"{part.name} cannot run frame by frame. {'. '.join(reasons)}. {HINT}")
+        raise ConfigError(f"{part.name} cannot run frame by frame. {'. '.join(reasons)}.")
     if not part.built:
         raise ValueError(f"{part.name} has no weights yet: call it on a whole clip once, or build it with the shape of "
                          "one.")
+
+
+def call_part(part, inputs, states: Mapping[str, tf.Tensor] | None, **how) -> tuple:
+    """A part's outputs and the states after them; with None for states, as for a whole clip, no states after either."""
+    if states is None:
+        return part(inputs, **how), {}
+    return part(inputs, states=states, **how)
 
 
 def zero_state(shapes: Mapping[str, tuple[int, ...]], clips) -> dict[str, tf.Tensor]:
@@ -58,44 +65,55 @@ def add_prefix(name: str, values: Mapping) -> dict:
     return {f"{name}/{key}": value for key, value in values.items()}
 
 
-def strip_prefix(name: str, values: Mapping) -> dict:
-    """Inverse of `under`: the part's own entries out of the whole."""
+def strip_prefix(name: str, values: Mapping | None) -> dict | None:
+    """Inverse of `add_prefix`: the part's own entries out of the whole; None of None."""
+    if values is None:
+        return None
     return {key[len(name) + 1:]: value for key, value in values.items() if key.startswith(f"{name}/")}
 
 
-def running_mean(values, state: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-    """Mean over all steps up to this one, mean ← mean + (values - mean) / steps: float32 [B, …], and the new state.
+def running_mean(values, states: Mapping[str, tf.Tensor] | None) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    """Mean over all steps up to the last of these, values [B, T, …] -> float32 [B, …], and the states after it.
 
-    A running mean and no sum, which would lose the digits of new values in a long clip.
+    mean ← mean + (mean of these - mean)·T / steps: no sum, which would lose the digits of new values in a long clip.
     """
-    steps = state["steps"] + 1.0
-    share = tf.reshape(1.0 / steps, [-1] + [1] * (values.shape.rank - 1))
-    mean = state["mean"] + (tf.cast(values, tf.float32) - state["mean"]) * share
-    return mean, {"mean": mean, "steps": steps}
+    mean = tf.reduce_mean(tf.cast(values, tf.float32), axis=1)
+    return merge_mean(mean, tf.shape(values)[1], states)
+
+
+def merge_mean(mean, steps, states: Mapping[str, tf.Tensor] | None) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    """`running_mean` of values whose own mean over their `steps` steps is known, float32 [B, …]."""
+    if states is None:
+        return mean, {}
+    steps = tf.cast(steps, tf.float32)
+    total = states["steps"] + steps
+    share = tf.reshape(steps / total, [-1] + [1] * (mean.shape.rank - 1))
+    mean = states["mean"] + (mean - states["mean"]) * share
+    return mean, {"mean": mean, "steps": total}
 
 
 def mean_shapes(*shape: int) -> dict[str, tuple[int, ...]]:
-    """`state_shapes` of `running_mean` for values [B, *shape]."""
+    """`state_shapes` of `running_mean` for values [B, T, *shape]."""
     return {"mean": shape, "steps": ()}
 
 
-def update_where(arrived, advance: Callable[[dict], dict], state: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """`advance(state)` for the clips with `arrived` (bool [B]; None: all), the others' entries as they are.
+def update_where(arrived, update: Callable, states: Mapping[str, tf.Tensor] | None) -> dict[str, tf.Tensor]:
+    """`update(states)` for the clips with `arrived` (bool [B]; None: all), the others' entries as they are.
 
-    Does not compute `advance` when no clip has arrived.
+    Does not compute `update` when no clip has arrived.
     """
     if arrived is None:
-        return advance(dict(state))
+        return update(states)
 
-    def some_advance():
-        after = advance(dict(state))
+    def some_update():
+        after = update(states)
         chosen = {}
-        for name, before in state.items():
+        for name, before in states.items():
             rows = tf.reshape(arrived, [-1] + [1] * (before.shape.rank - 1))
             chosen[name] = tf.where(rows, after[name], before)
         return chosen
 
-    return tf.cond(tf.reduce_any(arrived), some_advance, lambda: {name: tf.identity(state[name]) for name in state})
+    return tf.cond(tf.reduce_any(arrived), some_update, lambda: {name: tf.identity(states[name]) for name in states})
 
 
 def pack_state(state: Mapping[str, tf.Tensor]) -> tf.Tensor:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import tensorflow as tf
 from tensorflow import keras
 
 from rstg_tf.common.devices import has_gpu
 from rstg_tf.ops import lstm_recurrence
-from rstg_tf.ops.cast_cache import cast_weight
 from rstg_tf.ops.dense import dense
 
 # Up to this many steps the recurrence is unrolled; longer ones loop, since every unrolled step makes the graph larger.
@@ -58,8 +55,12 @@ class TemporalStage(keras.layers.Layer):
 
     i, f, o = σ(W x_t + U h_{t-1} + b), j = tanh(…), c_t = f·c_{t-1} + i·j, h_t = o·tanh(c_t), from zero state. The
     projection W x_t of all steps is one matrix product before the recurrence. Gates and cell state are float32, matrix
-    products run in the compute dtype. The weights live in a `keras.layers.LSTM`; with a GPU and float32 that layer
-    itself runs, so that it can pick the cuDNN kernel (`fused=True` forces it, `fused=False` never).
+    products run in the compute dtype. The weights live in a `keras.layers.LSTM`; in training with a GPU and float32 that
+    layer itself runs, so that it can pick the cuDNN kernel (`fused=True`: always, `fused=False`: never). In inference
+    its loop would go into exports, which converters for other runtimes do not take.
+
+    With `states`, float32 'hidden' and 'carry' [B, N, units], a call goes on from them and returns a pair of the
+    outputs and the states after them.
 
     Source: paper, equation 5; release, section 2 (BasicLSTM with forget bias 0, Glorot per gate, zero bias).
     `forget_bias` (release: 0) is the initial bias of the forget gate.
@@ -67,12 +68,12 @@ class TemporalStage(keras.layers.Layer):
     """
 
     def __init__(self, *, units: int, forget_bias: float = 0.0, fused: bool | None = None, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(**{**kwargs, "autocast": False})  # states stay float32
         self.units = units
         self.forget_bias = forget_bias
         self.fused = fused
         self.lstm = keras.layers.LSTM(
-            units, return_sequences=True, unit_forget_bias=False, kernel_initializer=GlorotPerGate(),
+            units, return_sequences=True, return_state=True, unit_forget_bias=False, kernel_initializer=GlorotPerGate(),
             recurrent_initializer=GlorotPerGate(), bias_initializer=ForgetGateBias(value=forget_bias), name="lstm",
             dtype=self.dtype_policy)
 
@@ -80,74 +81,44 @@ class TemporalStage(keras.layers.Layer):
         self.lstm.build((None, None, input_shape[-1]))
         super().build(input_shape)
 
-    def call(self, nodes):
+    def call(self, nodes, states=None, training=False):
         steps, count, channels = nodes.shape[1:]
         length = tf.shape(nodes)[1] if steps is None else steps
-        if self._uses_keras_layer():
+        before = None
+        if states is not None:
+            before = tuple(tf.reshape(states[name], [-1, self.units]) for name in ("hidden", "carry"))  # [B·N, units]
+        if self._uses_keras_layer(training):
             series = tf.reshape(tf.transpose(nodes, [0, 2, 1, 3]), [-1, length, channels])  # [B·N, T, C]
-            hidden = tf.reshape(self.lstm(series), [-1, count, length, self.units])  # [B, N, T, units]
-            return tf.transpose(hidden, [0, 2, 1, 3])  # [B, T, N, units]
-        rows = tf.reshape(tf.transpose(nodes, [1, 0, 2, 3]), [-1, channels])  # [T·B·N, C]
-        projected = tf.reshape(self._project(rows), [length, -1, 4 * self.units])  # [T, B·N, 4·units]
-        hidden = tf.reshape(self._recur(projected, steps), [length, -1, count, self.units])  # [T, B, N, units]
-        return tf.transpose(hidden, [1, 0, 2, 3])  # [B, T, N, units]
+            hidden, _, cell = self.lstm(series, initial_state=before)  # [B·N, T, units], [B·N, units]
+            hidden = tf.transpose(tf.reshape(hidden, [-1, count, length, self.units]), [0, 2, 1, 3])
+        else:
+            rows = tf.reshape(tf.transpose(tf.cast(nodes, self.compute_dtype), [1, 0, 2, 3]), [-1, channels])
+            projected = dense(rows, self.lstm.cell.kernel, self.lstm.cell.bias)  # [T·B·N, 4·units]
+            hidden, cell = self._recur(tf.reshape(projected, [length, -1, 4 * self.units]), steps, before)
+            hidden = tf.reshape(hidden, [length, -1, count, self.units])  # [T, B, N, units]
+            hidden = tf.transpose(hidden, [1, 0, 2, 3])  # [B, T, N, units]
+        if states is None:
+            return hidden
+        after = {"hidden": hidden[:, -1], "carry": tf.reshape(cell, [-1, count, self.units])}  # [B, N, units]
+        return hidden, {name: tf.cast(value, tf.float32) for name, value in after.items()}
 
-    def initial_state(self, clips, count: int):
-        """(h, c) of `clips` clips of `count` nodes before the first step: zeros, each float32 [clips, count, units]."""
-        return tf.zeros([clips, count, self.units]), tf.zeros([clips, count, self.units])
+    def state_shapes(self, count: int) -> dict[str, tuple[int, int]]:
+        """Entries of the states over `count` nodes, without B: h and c of every node."""
+        return {"hidden": (count, self.units), "carry": (count, self.units)}
 
-    def step(self, nodes, state):
-        """One step: nodes [B, N, C], state of `initial_state` -> ([B, N, units], new state). Equals `call` stepwise."""
-        count, channels = nodes.shape[1:]
-        projected = self._project(tf.reshape(tf.cast(nodes, self.compute_dtype), [-1, channels]))  # [B·N, 4·units]
-        hidden, carry = (tf.reshape(part, [-1, self.units]) for part in state)  # [B·N, units]
-        state = lstm_recurrence.step(projected, (tf.cast(hidden, self.compute_dtype), carry), self._recurrent_kernel())
-        hidden, carry = (tf.reshape(part, [-1, count, self.units]) for part in state)  # [B, N, units]
-        return hidden, (tf.cast(hidden, tf.float32), carry)
-
-    def _uses_keras_layer(self) -> bool:
+    def _uses_keras_layer(self, training: bool) -> bool:
         if self.fused is not None:
             return self.fused
-        return self.compute_dtype == "float32" and has_gpu()
+        return bool(training) and self.compute_dtype == "float32" and has_gpu()
 
-    def _project(self, rows):
-        return dense(rows, self.lstm.cell.kernel, self.lstm.cell.bias)
-
-    def _recurrent_kernel(self):
-        return cast_weight(self.compute_dtype, self.lstm.cell.recurrent_kernel)  # [units, 4·units]
-
-    def _recur(self, projected, steps: int | None):
-        """Hidden states of all steps: [T, B·N, 4·units] -> [T, B·N, units]."""
-        kernel = self._recurrent_kernel()
+    def _recur(self, projected, steps: int | None, before):
+        """h of all steps and c of the last one: [T, B·N, 4·units] -> [T, B·N, units], [B·N, units]."""
+        kernel = tf.cast(self.lstm.cell.recurrent_kernel, self.compute_dtype)  # [units, 4·units]
+        if before is not None:
+            before = tf.cast(before[0], self.compute_dtype), before[1]
         if steps is None or steps > UNROLLED_STEPS:
-            return lstm_recurrence.loop(projected, kernel)
-        return lstm_recurrence.unrolled(projected, kernel)
+            return lstm_recurrence.loop(projected, kernel, before)
+        return lstm_recurrence.unrolled(projected, kernel, before)
 
     def get_config(self):
         return {**super().get_config(), "units": self.units, "forget_bias": self.forget_bias, "fused": self.fused}
-
-
-def through_clip(stage: TemporalStage, nodes, name: str):
-    """How whole clips pass a time stage: all steps of `nodes` [B, T, N, C], from zero state."""
-    return stage(nodes)
-
-
-class ThroughStep:
-    """How running clips pass their time stages: one step of `nodes` [B, 1, N, C], from a state and into it.
-
-    Every round, even of one stage, has a state of its own: NAME/hidden and NAME/carry, float32 [B, N, units].
-    """
-
-    def __init__(self, state: Mapping[str, tf.Tensor]):
-        self.state = dict(state)
-
-    def __call__(self, stage: TemporalStage, nodes, name: str):
-        memory = self.state[f"{name}/hidden"], self.state[f"{name}/carry"]
-        hidden, memory = stage.step(nodes[:, 0], memory)
-        self.state[f"{name}/hidden"], self.state[f"{name}/carry"] = memory
-        return hidden[:, None]  # [B, 1, N, units]
-
-
-def lstm_state_shapes(name: str, count: int, units: int) -> dict[str, tuple[int, int]]:
-    """What `ThroughStep` keeps of one round over `count` nodes, without B."""
-    return {f"{name}/hidden": (count, units), f"{name}/carry": (count, units)}

@@ -6,7 +6,6 @@ import tensorflow as tf
 from tensorflow import keras
 
 from rstg_tf.common.keras_compat import track_kernel
-from rstg_tf.ops.cast_cache import cast_weight
 
 
 def dense(values, kernel, bias=None, activation=None):
@@ -16,9 +15,9 @@ def dense(values, kernel, bias=None, activation=None):
     TensorFlow turns into one kernel. A batched product with a single matrix is slower, and crashes TensorFlow 2.21.
     """
     rows = tf.reshape(values, [-1, values.shape[-1]])
-    rows = tf.matmul(rows, cast_weight(values.dtype, kernel))
+    rows = tf.matmul(rows, tf.cast(kernel, values.dtype))
     if bias is not None:
-        rows = add_bias(rows, cast_weight(values.dtype, bias))
+        rows = add_bias(rows, tf.cast(bias, values.dtype))
     if activation is not None:
         rows = activation(rows)
     return tf.reshape(rows, [*_sizes(values)[:-1], kernel.shape[-1]])

@@ -8,8 +8,7 @@ Python condition on a tensor, and looking for one takes half of the export.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -17,8 +16,7 @@ import tensorflow as tf
 from rstg_tf.backbones.resnet50 import STAGES, ResNet50
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.layers.recurrent_graph import RecurrentSpaceTimeGraph
-from rstg_tf.layers.streaming_state import check_streamable, pack_state, packed_size, unpack_state
-from rstg_tf.layers.temporal_stage import TemporalStage
+from rstg_tf.layers.streaming_state import pack_state, packed_size, unpack_state
 from rstg_tf.serving.request_clips import checked_video, clips_from_frames, require
 from rstg_tf.video.clip_spec import ClipSpec
 
@@ -140,7 +138,7 @@ def _cannot_stream(model, clip: ClipSpec) -> str | None:
     if clip.shape[2:] != list(model.video_shape[1:]):
         return f"a state is laid out for the frames of the training, not for {clip.height}×{clip.width} pixels"
     try:
-        check_streamable(model)
+        model.check_streamable()
     except ConfigError as error:
         return str(error)
     return None
@@ -176,31 +174,14 @@ def build_signatures(model, clip: ClipSpec, class_names: Sequence[str]) -> tuple
     Raises ValueError when the model cannot take such clips.
     """
     functions, left_out = {}, {}
-    with _without_keras_lstm(model):
-        for name, row in SIGNATURES.items():
-            obstacle = row.obstacle(model, clip)
-            if obstacle:
-                left_out[name] = obstacle
-                continue
-            functions[name] = row.build(model, clip, class_names)
-            functions[name].get_concrete_function()
+    for name, row in SIGNATURES.items():
+        obstacle = row.obstacle(model, clip)
+        if obstacle:
+            left_out[name] = obstacle
+            continue
+        functions[name] = row.build(model, clip, class_names)
+        functions[name].get_concrete_function()
     return functions, left_out
-
-
-@contextlib.contextmanager
-def _without_keras_lstm(model) -> Iterator[None]:
-    """On a machine with a GPU Keras' LSTM would be traced, whose loop converters for other runtimes don't take."""
-    owners = [*_graphs(model), model.head]
-    stages = [getattr(owner, name, None) for owner in owners for name in ("time_stage", "last_time_stage", "lstm")]
-    stages = [stage for stage in stages if isinstance(stage, TemporalStage)]
-    before = [stage.fused for stage in stages]
-    try:
-        for stage in stages:
-            stage.fused = False
-        yield
-    finally:
-        for stage, fused in zip(stages, before):
-            stage.fused = fused
 
 
 def explain(name: str, function) -> dict:

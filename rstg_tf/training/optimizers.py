@@ -91,11 +91,12 @@ def build_optimizer(config: TrainConfig, *, total_steps: int, variables: Sequenc
 
 
 def clip_by_global_norm(gradients: Sequence, clip_norm: float):
-    """(gradients·min(1, clip_norm / norm), norm), norm the L2 norm of all of them together; 0: no limit."""
+    """`tf.clip_by_global_norm`: (gradients·min(1, clip_norm / norm), norm); a `clip_norm` of 0: no limit.
+
+    The norm tells whether all gradients are finite: where it is not, TensorFlow makes NaN of them, and a step is left
+    out.
+    """
     norm = tf.linalg.global_norm(gradients)
     if not clip_norm:
         return list(gradients), norm
-    factor = clip_norm / tf.maximum(norm, clip_norm)
-    return [gradient * tf.cast(factor, gradient.dtype) for gradient in gradients], norm
-
-
+    return tf.clip_by_global_norm(gradients, clip_norm, use_norm=norm)

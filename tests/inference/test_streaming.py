@@ -1,4 +1,4 @@
-"""Frame by frame: after every frame the result of the clip so far; what cannot run so is refused by name."""
+"""Chunk by chunk: after every chunk the result of the clip so far; what cannot run so is refused by name."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import pytest
 import recipe
 import tensorflow as tf
 from golden_vectors import assert_equals_golden, clips, golden_model
-from graph_options import OPTIONS, features_of, graph_and_weights, name_of
+from graph_options import features_of, graph_and_weights, name_of
 from small_resnet import SMALL, SMALL_GRAPH, random_inputs, randomise
+from streamed_models import GRAPH_OPTIONS, PER_STEP, RESNETS, assert_close, c2d, random_model
 from tensorflow import keras
 from tiny_configs import TINY
 
@@ -19,25 +20,9 @@ from rstg_tf.common.errors import ConfigError
 from rstg_tf.config import GraphConfig
 from rstg_tf.inference.streaming import packed_step, stream_clip
 from rstg_tf.layers.heads import PoolingHead
-from rstg_tf.layers.streaming_state import check_streamable, pack_state, packed_size, unpack_state, zero_state
+from rstg_tf.layers.streaming_state import pack_state, packed_size, unpack_state, zero_state
 
 LENGTHS = (1, 2, 3, 7, 16)
-PER_STEP = {"normalization": "LN_per_step"}
-GRAPH_OPTIONS = [{**options, **PER_STEP} if options.get("normalization") == "LN" else options for options in OPTIONS]
-GRAPH_OPTIONS += [{"share_stages": True, "time_stages": "none"}, {"node_reduction": "mean", **PER_STEP}]
-# Places of graphs and what is special about them, on a small C2D.
-RESNETS = [
-    {"graph_places": ("res2", "res3", "final"), "final_norm": "LN_per_step", "combination": "plus"},
-    {"graph_places": ("res4", "final"), "final_norm": "BN", "combination": "serial"},
-    {"graph_places": ("final",), "final_norm": "LN", "combination": "plus"},
-    {"graph_places": ("res5",), "final_norm": "none", "remat": True},
-    {"graph_places": ()},
-]
-
-
-def assert_close(actual, expected, tolerance=1e-5):
-    """Within 1e-5 of the largest value, at least of 1."""
-    np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * max(1.0, np.abs(expected).max()))
 
 
 def step_through(part, inputs):
@@ -47,21 +32,6 @@ def step_through(part, inputs):
         output, state = step(tf.constant(inputs[:, t]), state)
         outputs.append(tf.cast(output, tf.float32).numpy())
     return outputs, state
-
-
-def random_model(**changes):
-    """A model with weights by the golden recipe's rule, under their own names where the release has none."""
-    base = TINY if changes.get("backbone", "simple_c2d") == "simple_c2d" else SMALL
-    model = build_model(dataclasses.replace(base, **changes))
-    for index, weight in enumerate(model.weights):
-        name = f"{index}/{weight.name.split(':')[0].rsplit('/', 1)[-1]}"
-        name = name.replace("recurrent_kernel", "kernel").replace("first_kernel", "kernel").replace("scale", "ln_scale")
-        weight.assign(recipe.weight(name, tuple(weight.shape)))
-    return model
-
-
-def c2d(**changes):
-    return random_model(backbone="c2d", **changes)
 
 
 # The graph alone
@@ -149,10 +119,10 @@ def test_a_map_of_several_windows_keeps_them_apart(combination):
     randomise(head)
     shapes = head.state_shapes(features.shape)
     assert shapes.get("pooled/mean") == {"plus": (2, 3, 6), "serial": None}[combination]
-    state = zero_state(shapes, 2)
-    for t in range(3):
-        output, state = head.step(features[:, t], state)
-        assert_close(output, head(features[:, :t + 1]))
+    states = zero_state(shapes, 2)
+    for begin, end in ((0, 2), (2, 3)):
+        output, states = head(features[:, begin:end], states=states)
+        assert_close(output, head(features[:, :end]))
 
 
 @pytest.mark.parametrize(("make", "whole"), [
@@ -276,12 +246,30 @@ def test_streaming_a_clip_yields_the_logits_after_every_frame():
 def test_a_model_that_looks_ahead_is_refused_by_the_name_of_the_part(changes, messages):
     model = build_model(dataclasses.replace(SMALL if "backbone" in changes else TINY, **changes))
     frame = np.zeros((1, *model.video_shape[1:]), np.uint8)
-    for attempt in (lambda: check_streamable(model), lambda: model.initial_state(1), lambda: model.step(frame, {}),
-                    lambda: packed_step(model)):
+    for attempt in (lambda: model.check_streamable(), lambda: model.initial_state(1), lambda: model.step(frame, {}),
+                    lambda: model(frame[:, None], states={}), lambda: packed_step(model)):
         with pytest.raises(ConfigError) as error:
             attempt()
         for message in messages:
             assert message in str(error.value)
+
+
+@pytest.mark.parametrize(("changes", "part", "message"), [
+    ({"backbone": "i3d"}, lambda model: model.backbone, "backbone cannot run frame by frame. backbone: conv1, res2_0"),
+    ({"backbone": "c2d", "final_norm": "LN", "graph_places": ("res2",)}, lambda model: model.backbone.graphs["res2"],
+     "res2 cannot run frame by frame. res2: the norm after the graph, final_norm='LN', takes its statistics over all"),
+    ({"graph": GraphConfig(node_width=8, message_width=8, share_stages=True)}, lambda model: model.head,
+     "graph_final cannot run frame by frame. graph_final: share_stages lets every step hear all earlier ones"),
+    ({"backbone": "c2d", "graph_places": ("final",), "graph": GraphConfig(
+        node_width=8, message_width=8, normalization="LN")}, lambda model: model.head,
+     "head cannot run frame by frame. graph_final: before_norm, normalization='LN'"),
+], ids=["convolution in time", "norm over the clip", "shared stages", "norm before the graph"])
+def test_a_part_that_looks_ahead_refuses_states_without_a_word_of_flags(changes, part, message):
+    model = build_model(dataclasses.replace(SMALL if "backbone" in changes else TINY, **changes))
+    part = part(model)
+    with pytest.raises(ValueError) as error:
+        part(np.zeros((1, 2, 32, 32, 3), np.float32), states={})
+    assert message in str(error.value) and "--" not in str(error.value)
 
 
 def test_nothing_else_is_named_where_one_part_alone_looks_ahead():
@@ -318,7 +306,7 @@ def test_a_state_of_another_model_is_refused_by_its_entry():
 
 def test_frames_of_another_size_or_type_are_refused():
     model = build_model(TINY)
-    with pytest.raises(ValueError, match=r"rstg: expected frames \[B, 20, 24, 1\], got \(1, 20, 25, 1\)"):
+    with pytest.raises(ValueError, match=r"rstg: expected frames \[B, T, 20, 24, 1\], got \(1, 1, 20, 25, 1\)"):
         model.step(np.zeros((1, 20, 25, 1), np.uint8), model.initial_state(1))
     frames = [np.zeros((20, 24, 1), np.uint8), np.zeros((20, 24, 1), np.float32)]
     with pytest.raises(ValueError, match=r"frame 1: expected uint8 \(20, 24, 1\), got float32 \(20, 24, 1\)"):

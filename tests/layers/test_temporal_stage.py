@@ -9,7 +9,9 @@ import tensorflow as tf
 from layer_checks import check_layer
 
 from rstg_tf import TemporalStage
+from rstg_tf.layers.streaming_state import zero_state
 from rstg_tf.layers.temporal_stage import UNROLLED_STEPS, GlorotPerGate
+from rstg_tf.ops import lstm_recurrence
 
 
 def stage_with_weights(kernel, recurrent, bias, **arguments):
@@ -70,15 +72,51 @@ def test_the_layer_that_cudnn_can_run_computes_the_same():
     np.testing.assert_allclose(random_stage(fused=True)(nodes), random_stage(fused=False)(nodes), atol=1e-6)
 
 
-def test_step_by_step_equals_the_whole_clip():
-    stage = random_stage()
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("lengths", [[1] * 5, [2, 3], [5], [4, 1]], ids=str)
+def test_chunk_by_chunk_equals_the_whole_clip(lengths, fused):
+    stage = random_stage(fused=fused)
     nodes = np.random.default_rng(0).standard_normal((2, 5, 6, 3)).astype(np.float32)
-    state = stage.initial_state(2, 6)
-    outputs = []
-    for step in range(5):
-        output, state = stage.step(nodes[:, step], state)
+    states = zero_state(stage.state_shapes(6), 2)
+    outputs, begin = [], 0
+    for length in lengths:
+        output, states = stage(nodes[:, begin:begin + length], states=states)
         outputs.append(output)
-    np.testing.assert_allclose(np.stack(outputs, axis=1), stage(nodes), atol=1e-6)
+        begin += length
+    np.testing.assert_allclose(np.concatenate(outputs, axis=1), stage(nodes), atol=1e-6)
+    np.testing.assert_array_equal(states["hidden"], outputs[-1][:, -1])
+
+
+@pytest.mark.parametrize("form", [lstm_recurrence.unrolled, lstm_recurrence.loop])
+def test_the_written_gradient_is_that_of_the_formula_from_zeros_and_from_a_state(form):
+    draw = np.random.default_rng(4).standard_normal
+    projected, kernel, hidden, cell = (tf.constant(draw(shape), tf.float32)
+                                       for shape in ((3, 5, 8), (2, 8), (5, 2), (5, 2)))
+    weights = [tf.constant(draw(shape), tf.float32) for shape in ((3, 5, 2), (5, 2))]
+
+    def formula(projected, kernel, hidden, cell):
+        outputs = []
+        for sums in tf.unstack(projected):
+            i, f, j, o = tf.split(sums + hidden @ kernel, 4, axis=-1)
+            cell = tf.sigmoid(f) * cell + tf.sigmoid(i) * tf.tanh(j)
+            hidden = tf.sigmoid(o) * tf.tanh(cell)
+            outputs.append(hidden)
+        return tf.stack(outputs), cell
+
+    def gradients(function, inputs):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            loss = sum(tf.reduce_sum(output * weight) for output, weight in zip(function(*inputs), weights))
+        return tape.gradient(loss, inputs)
+
+    zeros = tf.zeros_like(hidden)
+    for found, expected in (
+            (gradients(form, [projected, kernel]),
+             gradients(lambda *inputs: formula(*inputs, zeros, zeros), [projected, kernel])),
+            (gradients(lambda x, u, h, c: form(x, u, (h, c)), [projected, kernel, hidden, cell]),
+             gradients(formula, [projected, kernel, hidden, cell]))):
+        for one, other in zip(found, expected):
+            np.testing.assert_allclose(one, other, atol=2e-6)
 
 
 def test_nodes_do_not_see_each_other():
