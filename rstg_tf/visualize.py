@@ -5,7 +5,7 @@
     python -m rstg_tf.visualize --dataset=DIR --num_clips=5 --out=FOLDER
     python -m rstg_tf.visualize --video=FILE --video=FILE
 
-FILE is any video that ffmpeg reads, a folder of JPEG or PNG frames, or a .npy file (uint8 [T, H, W] or [T, H, W, C]).
+FILE is any video, a folder of JPEG or PNG frames, or a .npy file (uint8 [T, H, W] or [T, H, W, C]).
 Everything goes into --out (unless given, MODEL_DIR/visualize/): index.html, pictures, and their numbers as JSON. How
 much the scales listen to each other is the mean over --num_mean_clips of the data set, or over the given videos.
 Records are read by the repository's datasets/, so those need a checkout; videos don't.

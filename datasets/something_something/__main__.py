@@ -31,7 +31,6 @@ from datasets.videos.sources import VideoSource
 from datasets.videos.writing import write_videos
 from rstg_tf.common.command_line import run_program
 from rstg_tf.common.errors import ConfigError
-from rstg_tf.video.probing import require_ffmpeg
 
 NAME = "datasets.something_something"
 SPLITS = ("train", "validation")
@@ -72,10 +71,7 @@ def write_split(
 
     Raises:
       ConfigError: flags, labels or videos that do not belong together.
-      VideoError: version 2 without ffmpeg.
     """
-    if version == "v2":
-        require_ffmpeg()
     labels = read_labels(label_files)
     other_kind = "json" if version == "v1" else "csv"
     if other_kind in labels.kinds:

@@ -139,7 +139,7 @@ def encode_source(source: VideoSource, short_side: int) -> EncodedVideo | Reject
     Files are brought to `short_side` pixels (bicubic) unless their own is shorter: to enlarge is the reader's part.
 
     Raises:
-      OSError: a fault of the machine rather than of the video (disk, memory, a killed ffmpeg).
+      OSError: a fault of the machine rather than of the video (disk, memory).
     """
     try:
         if source.label is None:
@@ -158,8 +158,7 @@ def encode_source(source: VideoSource, short_side: int) -> EncodedVideo | Reject
 
 
 def _encode_file(path: str, short_side: int) -> EncodedVideo:
-    # One thread each: the videos themselves are spread over the processes.
-    frames, timestamps = decoding.read_encoded_frames(path, _to_jpeg, short_side=short_side, threads=1)
+    frames, timestamps = decoding.read_encoded_frames(path, _to_jpeg, short_side=short_side)
     with Image.open(io.BytesIO(frames[0])) as first:
         return EncodedVideo(frames=frames, timestamps=timestamps, height=first.height, width=first.width)
 

@@ -6,6 +6,7 @@ import dataclasses
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from rstg_tf.common.errors import VideoError
 from rstg_tf.common.progress_bar import Bar
 from rstg_tf.inference.classifier import Predictor
 from rstg_tf.video.clip_spec import STORED_SHORT_SIDE, ClipSpec, centre_crop, clip_from_frames, resized_size
+from rstg_tf.video.decoding import TimedFrame
 from rstg_tf.video.sources import FrameSource
 
 
@@ -26,13 +28,15 @@ class Windows:
 
 @dataclasses.dataclass(frozen=True)
 class WindowAnswer:
-    """What the model said to the frames start … end-1.
+    """What the model said to the frames start … end-1, which are shown from `start_seconds` to `end_seconds`.
 
     `logits` float32 [classes]; `attention`: place of a graph -> α [T', N, N] of its last space stage.
     """
 
     start: int
     end: int
+    start_seconds: float
+    end_seconds: float
     logits: np.ndarray
     attention: Mapping[str, np.ndarray]
 
@@ -42,11 +46,13 @@ class Prediction:
     """The windows' answers, in order, and where in the frames the model looked.
 
     `frame_size` (height, width) in pixels of the source; `seen` (top, left, bottom, right) as shares of it, 0…1.
+    `seconds`: when each frame is shown, from 0; `frames_per_second` is the rate that the source states.
     """
 
     answers: tuple[WindowAnswer, ...]
     frame_size: tuple[int, int]
     seen: tuple[float, float, float, float]
+    seconds: tuple[float, ...]
     frames_per_second: float
 
     @property
@@ -65,49 +71,90 @@ class Prediction:
         return np.mean([answer.logits for answer in self.answers], axis=0, dtype=np.float64)
 
 
-def sliding_windows(frames: Iterable[np.ndarray], windows: Windows) -> Iterator[tuple[int, list[np.ndarray]]]:
+def sliding_windows(
+    frames: Iterable[Any], windows: Windows, *, place: Callable[[Any], int] | None = None
+) -> Iterator[tuple[int, list[Any]]]:
     """(number of the first frame, the frames) of each window, as soon as it is complete; a short video is one window.
 
-    Window k holds the frames k·stride … k·stride + length - 1. What the last of them leaves over at the end makes one
-    more, which ends with the last frame.
+    Window k holds the frames at the places k·stride … k·stride + length - 1, unless there are none. What the last of
+    them leaves over at the end makes one more, which ends with the last frame.
+
+    Args:
+      frames: in order.
+      place: of a frame, never less than that of the one before; None: its number.
     """
-    held: deque[np.ndarray] = deque(maxlen=windows.length)
-    count, covered = 0, 0
-    for frame in frames:
-        held.append(frame)
-        count += 1
-        if count >= windows.length and (count - windows.length) % windows.stride == 0:
-            yield count - len(held), list(held)
-            covered = count
-    if covered < count:
-        yield count - len(held), list(held)
+    held: deque[tuple[int, int, Any]] = deque()  # (place, number, frame) of the last `length` places
+    begin, covered, number, at = 0, 0, -1, 0
+
+    def window(begin: int) -> list[tuple[int, int, Any]]:
+        return [item for item in held if begin <= item[0] < begin + windows.length]
+
+    for number, frame in enumerate(frames):
+        at = number if place is None else place(frame)
+        while at >= begin + windows.length:  # frames are missing: the window ended before this one
+            found = window(begin)
+            if found:
+                covered = found[-1][1] + 1
+                yield found[0][1], [frame for _, _, frame in found]
+                begin += windows.stride
+            else:
+                begin += max(1, (at - windows.length - begin) // windows.stride) * windows.stride
+        held.append((at, number, frame))
+        while held[0][0] <= at - windows.length:
+            held.popleft()
+        if at == begin + windows.length - 1 and place is None:
+            found = window(begin)
+            covered = number + 1
+            yield found[0][1], [frame for _, _, frame in found]
+            begin += windows.stride
+    found = window(max(0, at - windows.length + 1))
+    if covered <= number:
+        yield found[0][1], [frame for _, _, frame in found]
 
 
 def predict_windows(predictor: Predictor, source: FrameSource, *, windows: Windows, frames_per_second: float,
-                    report: Callable[[WindowAnswer], None] | None = None) -> Prediction:
+                    by_time: bool = False, report: Callable[[WindowAnswer], None] | None = None) -> Prediction:
     """The network's answer to every window of a source, each handed to `report` as soon as it is known.
+
+    Args:
+      frames_per_second: the source's, or of sources without times the one to go by.
+      by_time: where the source has times, a window spans length / frames_per_second seconds of them, however many
+        frames that are: the rate may vary, and frames may have been dropped.
 
     Raises VideoError when the source cannot be read to its end, or the logits hold NaN or Inf.
     """
-    answers, size = [], (0, 0)
+    answers, size, seconds, has_times = [], (0, 0), [], by_time and source.read_timed is not None
     clip = predictor.clip_spec
+
+    def noted(frames: Iterable[TimedFrame]) -> Iterator[TimedFrame]:
+        for frame in frames:
+            seconds.append(frame.seconds)
+            yield frame
+
+    def place(frame: TimedFrame) -> int:
+        return round(frame.seconds * frames_per_second)
+
     # As records hold it, for what is resized once more then: a run may ask for more.
     short_side = max(STORED_SHORT_SIDE, clip.short_side or 0)
-    bar = Bar(source.read(short_side), total=source.num_frames, desc="reading", unit="frame", leave=False,
-              dynamic_ncols=True, disable=not sys.stderr.isatty())
+    timed = source.timed(short_side, frames_per_second=frames_per_second)
+    bar = Bar(timed, total=source.num_frames, desc="reading", unit="frame", leave=False, dynamic_ncols=True,
+              disable=not sys.stderr.isatty())
     with bar:
-        for start, frames in sliding_windows(bar, windows):
-            logits, attention = predictor(clip_from_frames(frames, clip))
+        for start, frames in sliding_windows(noted(bar), windows, place=place if has_times else None):
+            logits, attention = predictor(clip_from_frames([frame.pixels for frame in frames], clip))
             if not np.isfinite(logits).all():
                 raise VideoError(f"{source.name}: the model's logits of frames {start + 1} to {start + len(frames)} "
                                  "hold NaN or Inf: expected numbers; did its training go wrong?")
-            answers.append(WindowAnswer(start=start, end=start + len(frames), logits=logits,
-                                        attention={place: alpha[-1] for place, alpha in attention.items()}))
-            size = frames[-1].shape[:2]
+            last = frames[-1]
+            answers.append(WindowAnswer(
+                start=start, end=start + len(frames), start_seconds=frames[0].seconds,
+                end_seconds=last.seconds + last.duration, logits=logits,
+                attention={place: alpha[-1] for place, alpha in attention.items()}))
+            size = last.pixels.shape[:2]
             if report:
                 report(answers[-1])
     return Prediction(answers=tuple(answers), frame_size=source.frame_size or size, seen=_seen(size, clip),
-                      frames_per_second=frames_per_second)
+                      seconds=tuple(seconds), frames_per_second=frames_per_second)
 
 
 def _seen(size: tuple[int, int], clip: ClipSpec) -> tuple[float, float, float, float]:

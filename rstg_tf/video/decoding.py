@@ -1,19 +1,9 @@
 """The one place that decodes video files and finds the frames of frame folders. No TensorFlow.
 
-Files are decoded by ffmpeg through scikit-video's reader, frame by frame. What comes out is counted, because neither of
-the two says so when a file ends early: scikit-video's `vread` even fills the frames that are missing with whatever the
-memory holds. A file is refused
-
-- if the frames differ in number from what its container declares (MP4, MOV, AVI, GIF; frames that an edit list hides
-  do not count), or, where it declares none, from its packets (Matroska and WebM, whose declared length must be reached
-  too), so that a file that was cut is found, and
-- if ffmpeg reports damage while it decodes.
-
-What passes: a changed byte that still decodes (VP8 and VP9, which carry no checksums, nearly always do), and a cut
-between two packets of a container that declares neither frames nor length (MPEG-TS, MPEG-PS, fragmented MP4, what
-browsers record live).
-
-Frames are shown as a player shows them, turned if the file says so. Pixels that are not square are left as stored.
+Files are decoded by FFmpeg's libraries (PyAV), frame by frame, in this process and by one thread. Frames that decode
+are used; `completeness` tells what a file is refused for. They are shown as a player shows them: those that an edit
+list hides are left out, and they are turned if the file says so. Pixels that are not square are left as stored. Times
+are those of the frames' own timestamps.
 """
 
 from __future__ import annotations
@@ -23,18 +13,25 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from rstg_tf.common.errors import VideoError
-from rstg_tf.video.probing import Inspected, VideoFacts, inspect_file, require_ffmpeg
-from rstg_tf.video.skvideo_io import reader_class
-
-__all__ = ["Video", "VideoError", "VideoFacts", "iter_frames", "list_frame_files", "probe", "read_encoded_frames",
-           "read_video", "require_ffmpeg"]  # fmt: skip
+from rstg_tf.video.completeness import Reading
+from rstg_tf.video.pixels import Converter, upright_size
+from rstg_tf.video.probing import OpenVideo, VideoFacts, opened
 
 FRAME_FILE_SUFFIXES = (".jpg", ".jpeg", ".png")
+_MOVING_PICTURES = ("gif", "apng")  # formats of pictures, which may also move
+
+
+class TimedFrame(NamedTuple):
+    """`pixels` uint8 [H, W, 3]; `seconds` from the first frame, and how long it is shown, None where nobody says."""
+
+    pixels: np.ndarray
+    seconds: float | None
+    duration: float | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,50 +44,103 @@ class Video:
 
 
 def probe(path: str | os.PathLike) -> VideoFacts:
-    """The facts of a video file, without decoding it; raises VideoError if ffmpeg finds no video in it."""
-    return inspect_file(path, packets=False).facts
+    """The facts of a video file, of which one frame is decoded: it alone tells the size as shown.
+
+    Raises VideoError if there is no video in it.
+    """
+    with opened(path) as video:
+        context = video.stream.codec_context
+        width, height = context.width, context.height
+        reading = Reading(video)
+        first = next((frame for packet in reading.packets() for frame in reading.frames(packet)), None)
+        if first is not None:
+            width, height = upright_size(first)
+        return VideoFacts(width=width, height=height, frames_per_second=video.frames_per_second,
+                          declared_frames=video.stream.frames or None, codec=video.codec)
 
 
-def iter_frames(path: str | os.PathLike, *, short_side: int | None = None, threads: int = 0) -> Iterator[np.ndarray]:
-    """Decodes a file frame by frame: uint8 [H, W, 3], read-only, one in memory at a time.
+def first_frame_seconds(path: str | os.PathLike) -> float:
+    """When the first frame is shown, on the clock that a file's picture and sound share."""
+    with opened(path) as video:
+        reading = Reading(video)
+        times = (reading.time(frame) for packet in reading.packets() for frame in reading.frames(packet))
+        return float((next(times, None) or 0) * video.stream.time_base)
+
+
+def iter_frames(
+    path: str | os.PathLike, *, short_side: int | None = None, enlarge: bool = True
+) -> Iterator[np.ndarray]:
+    """Decodes a file frame by frame: uint8 [H, W, 3], one in memory at a time.
 
     Args:
-      path: any file that ffmpeg reads.
+      path: a video in any of `probing.CONTAINERS`.
       short_side: pixels to which the shorter side is brought (bicubic, up or down; the other is rounded); None leaves
         frames as they are.
-      threads: of ffmpeg's decoder; 0 lets it decide.
+      enlarge: False leaves frames that are smaller than that as they are.
 
     Raises:
-      VideoError: at the first frame if there is none to be had; after the last if there should have been more, or if
-        ffmpeg reported damage.
-      OSError: ffmpeg was killed, which says nothing about the file.
+      VideoError: at the first frame if there is none to be had; after the last for damage or missing packets.
+      OSError: the file cannot be read, which says nothing about the video.
     """
-    yield from _decode(inspect_file(path, packets=True), short_side, threads)
+    for frame in iter_timed_frames(path, short_side=short_side, enlarge=enlarge):
+        yield frame.pixels
 
 
-def read_video(path: str | os.PathLike, *, short_side: int | None = None, threads: int = 0) -> Video:
+def iter_timed_frames(
+    path: str | os.PathLike, *, short_side: int | None = None, enlarge: bool = True
+) -> Iterator[TimedFrame]:
+    """As `iter_frames`, with the time of each frame.
+
+    Where a timestamp is missing or does not increase, the frame follows the one before at the file's frame rate.
+    """
+    with opened(path) as video:
+        rate, first, before = video.frames_per_second, None, None
+        for pixels, time, duration in _decode(video, short_side, enlarge):
+            first = time if first is None else first
+            seconds = 0.0 if before is None else before + 1 / rate
+            if time is not None and (before is None or time - first > before):
+                seconds = time - first
+            before = seconds
+            yield TimedFrame(pixels, seconds, duration or 1 / rate)
+
+
+def read_video(path: str | os.PathLike, *, short_side: int | None = None) -> Video:
     """The whole file at once; arguments and errors as of `iter_frames`.
 
-    Timestamps are the container's, or, where those are missing or do not increase, follow from the frame rate.
+    Timestamps are the frames', or, where those are missing or do not increase, follow from the frame rate.
     """
-    inspected = inspect_file(path, packets=True)
-    frames = list(_decode(inspected, short_side, threads))
-    return Video(frames=np.stack(frames), timestamps=inspected.timestamps(len(frames)),
-                 frames_per_second=inspected.facts.frames_per_second)  # fmt: skip
+    with opened(path) as video:
+        frames, times = [], []
+        for pixels, time, _ in _decode(video, short_side):
+            frames.append(pixels)
+            times.append(time)
+        return Video(frames=np.stack(frames), timestamps=_timestamps(times, video.frames_per_second),
+                     frames_per_second=video.frames_per_second)
 
 
 def read_encoded_frames(
-    path: str | os.PathLike, encode: Callable[[np.ndarray], Any], *, short_side: int, threads: int = 0
+    path: str | os.PathLike, encode: Callable[[np.ndarray], Any], *, short_side: int
 ) -> tuple[list[Any], np.ndarray]:
     """`encode(frame)` of every frame, for little memory where that compresses, and the timestamps int64 [T].
 
     Frames are only ever made smaller: of a video whose shorter side is below `short_side` they are left as they are.
     Arguments and errors as of `iter_frames`.
     """
-    inspected = inspect_file(path, packets=True)
-    is_larger = min(inspected.facts.width, inspected.facts.height) > short_side
-    encoded = [encode(frame) for frame in _decode(inspected, short_side if is_larger else None, threads)]
-    return encoded, inspected.timestamps(len(encoded))
+    with opened(path) as video:
+        encoded, times = [], []
+        for pixels, time, _ in _decode(video, short_side, enlarge=False):
+            encoded.append(encode(pixels))
+            times.append(time)
+        return encoded, _timestamps(times, video.frames_per_second)
+
+
+def _timestamps(times: list[float | None], rate: float) -> np.ndarray:
+    """int64 [T] microseconds from 0: the frames', or by the frame rate if those are missing or do not increase."""
+    if None not in times:
+        microseconds = np.round(np.array(times, np.float64) * 1e6).astype(np.int64)
+        if np.all(np.diff(microseconds) > 0):
+            return microseconds - microseconds[0]
+    return np.round(np.arange(len(times)) * 1e6 / rate).astype(np.int64)
 
 
 def list_frame_files(folder: str | os.PathLike) -> list[Path]:
@@ -124,37 +174,41 @@ def list_frame_files(folder: str | os.PathLike) -> list[Path]:
     return [numbers[number] for number in range(first, last + 1)]
 
 
-def _decode(inspected: Inspected, short_side: int | None, threads: int) -> Iterator[np.ndarray]:
-    facts, path = inspected.facts, inspected.path
-    shorter, size = min(facts.width, facts.height), (facts.width, facts.height)
-    if short_side is not None:
-        size = tuple((2 * side * short_side + shorter) // (2 * shorter) for side in size)
-    reader = reader_class()(path, size=size, threads=threads)
-    num_frames = 0
-    try:
-        for frame in reader.nextFrame():
+def _decode(
+    video: OpenVideo, short_side: int | None, enlarge: bool = True
+) -> Iterator[tuple[np.ndarray, float | None, float | None]]:
+    """(pixels [H, W, 3], time in seconds, duration in seconds) of each frame; then VideoError if anything was wrong."""
+    reading, convert, size = Reading(video), None, None
+    num_frames, last = 0, None
+    unit = video.stream.time_base.numerator / video.stream.time_base.denominator  # seconds
+    for packet in reading.packets():
+        for frame in reading.frames(packet):
+            # To the microsecond, as records hold it.
+            time = reading.time(frame)
+            last = None if time is None else float(f"{time * unit:.6f}")
+            duration = frame.duration * unit if frame.duration else None
+            size = size or _size(upright_size(frame), short_side, enlarge)
+            try:
+                convert = convert if convert and convert.fits(frame) else Converter(frame, size=size)
+                pixels = convert(frame).to_ndarray()  # [H, W, 3]
+            except VideoError as error:
+                raise VideoError(f"{video.path}: {error}.") from None
             num_frames += 1
-            yield frame  # [H, W, 3]
-        code, messages = reader.wait()
-    finally:
-        reader.close()
-    if code < 0:
-        raise OSError(f"ffmpeg was killed by signal {-code} while it read {path}.")
-    damage = next((line for line in messages if _tells_of_damage(line, inspected)), None)
-    if num_frames == 0:
-        raise VideoError(f"{path}: no frame could be decoded{f' (ffmpeg: {damage})' if damage else ''}.")
-    fault = inspected.length_fault(num_frames) or (None if code == 0 else f"{num_frames} frames decoded")
-    if fault:
-        raise VideoError(f"{path}: truncated or damaged: {fault}{f' (ffmpeg: {damage})' if damage else ''}.")
+            yield pixels, last, duration
+    damage = reading.damage()
     if damage:
-        raise VideoError(f"{path}: damaged: all {num_frames} frames decoded, but ffmpeg reports: {damage}.")
+        until = "" if last is None else f", the last of them at {last:.2f} s"
+        count = f"{num_frames} frames" if num_frames else "no frame could be"
+        raise VideoError(f"{video.path}: truncated or damaged: {damage}; {count} decoded{until}.")
+    if num_frames == 0:
+        raise VideoError(f"{video.path}: no frame could be decoded.")
+    if num_frames == 1 and video.format in _MOVING_PICTURES:
+        raise VideoError(f"{video.path}: is a picture ({video.format}), no video.")
 
 
-def _tells_of_damage(message: str, inspected: Inspected) -> bool:
-    """Whether an error message is about this stream; those about sound or chapters do not matter here."""
-    context = re.match(r"\[([^]]*)\]", message)
-    if context is None:
-        return True
-    return inspected.facts.codec in context.group(1) or bool(
-        context.group(1) == inspected.container
-        and re.search("premature|partial|[Tt]runcat|exceeds|[Ii]nvalid", message))
+def _size(size: tuple[int, int], short_side: int | None, enlarge: bool) -> tuple[int, int]:
+    """(width, height) after the shorter side has become `short_side`; the other is rounded, halves up."""
+    shorter = min(size)
+    if short_side is None or (shorter <= short_side and not enlarge):
+        return size
+    return tuple((2 * side * short_side + shorter) // (2 * shorter) for side in size)

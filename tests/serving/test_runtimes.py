@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import shutil
 import socket
 import struct
 from concurrent.futures import ThreadPoolExecutor
@@ -34,8 +33,6 @@ def grey_export(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def colour_export(tmp_path_factory):
-    if not (shutil.which("ffmpeg") and shutil.which("ffprobe")):
-        pytest.skip("ffmpeg and ffprobe are not on the PATH: no model of real videos can be tried")
     return exported_runs.export_colour(tmp_path_factory.mktemp("colour"))
 
 

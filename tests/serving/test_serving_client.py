@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import pathlib
 import runpy
-import shutil
 import socket
 import subprocess
 import sys
@@ -15,11 +15,16 @@ import numpy as np
 import pytest
 import served_models
 import stand_in_servers
+from PIL import Image
 from served_models import GREY, clips, encode
+from tiny_videos import copy_video, moving_frames, write_video
+
+from rstg_tf.video.sources import FrameSource, open_source
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "examples" / "serving_client.py"
-main = runpy.run_path(str(SCRIPT))["main"]
+client = runpy.run_path(str(SCRIPT))
+main = client["main"]
 PROTOCOLS = ["grpc", "rest"]
 
 
@@ -177,12 +182,34 @@ def test_names_of_another_model_are_refused(server, clip, tmp_path, capsys):
         capsys, 2, *server, f"--video={clip[1]}", f"--class_names={tmp_path / 'names.txt'}")
 
 
+@pytest.mark.parametrize("signature", ["serving_bytes", "serving_default"])
+def test_frames_are_drawn_from_those_that_are_shown(tmp_path, signature):
+    """An edit list hides the first 13 of 40 frames; the header counts them."""
+    frames = moving_frames(40, height=64, width=96)
+    whole = write_video(tmp_path / "whole.mp4", frames, rate=10, g="40")
+    cut = copy_video(whole, tmp_path / "cut.mp4", from_second=1.3)
+    assert open_source(cut).num_frames > 27
+    chosen = frames[13:][np.linspace(0, 26, 10).astype(int)]
+    inputs = client["clip_inputs"](str(cut), signature, (10, 64, 96, 3), None)
+    if signature == "serving_bytes":
+        sent = np.stack([np.asarray(Image.open(io.BytesIO(frame))) for frame in inputs["frames"][0]])
+    else:
+        sent = inputs["video"][0]
+    np.testing.assert_array_equal(sent, chosen)
+
+
+def test_of_a_file_that_counts_too_few_frames_the_shown_ones_are_drawn():
+    frames = np.arange(30, dtype=np.uint8)[:, None, None, None] + np.zeros((30, 4, 4, 3), np.uint8)
+    for said in (None, 7, 30, 99):
+        source = FrameSource(name="a", read=lambda short_side: iter(frames), num_frames=said)
+        found = client["sampled_frames"](source, 4, None)
+        assert [int(frame[0, 0, 0]) for frame in found] == [0, 9, 19, 29]
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed: no video file can be made")
 def test_the_script_sends_a_real_video_file_to_a_colour_model(tmp_path):
     video = tmp_path / "a video.mp4"
-    subprocess.run(["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "testsrc2=size=96x64:rate=10:duration=0.9",
-                    "-pix_fmt", "yuv420p", str(video)], check=True, timeout=60)
+    write_video(video, moving_frames(9, height=64, width=96), rate=10)
     config = dataclasses.replace(GREY, model=dataclasses.replace(GREY.model, channels=3))
     served = served_models.serve(served_models.build_grey(config), config, tmp_path / "colour")
     answers = []

@@ -3,7 +3,7 @@ import io
 import numpy as np
 import pytest
 import tensorflow as tf
-from frame_sources import Pipe, carphone, needs_ffmpeg, write_frames
+from frame_sources import Pipe, carphone, write_frames
 from PIL import Image
 from tiny_clips import write_shards
 
@@ -168,7 +168,6 @@ def test_a_raw_stream_that_ends_within_a_frame_or_is_empty_is_refused_after_the_
         next(sources.raw_source(Pipe(b""), **size).read(None))
 
 
-@needs_ffmpeg
 def test_a_video_file_is_decoded_whole_and_only_made_smaller():
     source = sources.open_source(carphone())
     assert (source.num_frames, source.frame_size) == (120, (144, 176))

@@ -15,7 +15,6 @@ from tiny_videos import (
     bundled_clip,
     cut_file,
     moving_frames,
-    needs_ffmpeg,
     read_clips,
     write_frames,
     write_video,
@@ -94,7 +93,6 @@ def test_a_split_that_is_there_is_kept(capsys, tmp_path):
     assert code == 2 and "the class 'up' is not in both" in errors
 
 
-@needs_ffmpeg
 def test_split_by_time_neighbouring_clips_share_no_frame(capsys, tmp_path):
     for name in ("bikes", "carphone_pristine"):
         (tmp_path / "videos" / name).mkdir(parents=True)
@@ -117,7 +115,6 @@ def test_split_by_time_neighbouring_clips_share_no_frame(capsys, tmp_path):
     assert summary["clips"]["validation"] == 8 + 3
 
 
-@needs_ffmpeg
 def test_clips_played_backwards_are_classes_of_their_own(capsys, tmp_path):
     (tmp_path / "videos" / "forwards").mkdir(parents=True)
     for name in ("bigbuckbunny.mp4", "carphone_pristine.mp4"):
@@ -142,7 +139,6 @@ def test_a_video_too_short_for_a_clip_is_rejected(capsys, tmp_path):
     assert code == 1 and "1 of " in errors and "up/short" in errors and "2 frames, fewer than the 3" in errors
 
 
-@needs_ffmpeg
 def test_stray_and_broken_files_are_listed(capsys, tmp_path):
     videos = tmp_path / "videos"
     for number in range(6):
@@ -190,15 +186,6 @@ def test_wrong_flags_end_with_exit_code_2_and_one_sentence(capsys, tmp_path, fla
     code, _, errors = run(capsys, videos, tmp_path / "out", *flags)
     assert code == 2 and message in errors and len(errors.splitlines()) == 1
     assert not (tmp_path / "out").exists()
-
-
-def test_without_ffmpeg_folders_of_frames_work_and_files_are_refused_at_once(capsys, tmp_path, monkeypatch):
-    videos = frame_folders(tmp_path / "videos")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert run(capsys, videos, tmp_path / "out")[0] == 0
-    (videos / "up" / "x.mp4").touch()
-    code, _, errors = run(capsys, videos, tmp_path / "other")
-    assert code == 2 and "apt-get install ffmpeg" in errors and not (tmp_path / "other").exists()
 
 
 def test_two_workers_complete_what_one_would(capsys, tmp_path):

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_videos import cut_file, moving_frames, needs_ffmpeg, read_clips, write_frames, write_video
+from tiny_videos import MPEG4, cut_file, moving_frames, read_clips, write_frames, write_video
 
 from datasets.records import sequence_examples
 from datasets.records.dataset import RecordedDataset
@@ -97,7 +97,6 @@ def test_the_order_is_shuffled_by_the_seed_alone(nine, tmp_path):
     assert other.shards != manifest.shards
 
 
-@needs_ffmpeg
 def test_video_files_are_made_smaller_but_never_larger(tmp_path):
     # Grey, since JPEG of quality 95 halves the resolution of colours.
     large, small = grey(moving_frames(6, height=96, width=144)), grey(moving_frames(6, height=32, width=48))
@@ -113,9 +112,8 @@ def test_video_files_are_made_smaller_but_never_larger(tmp_path):
         assert np.abs(found.astype(int) - expected).mean() < 2
 
 
-@needs_ffmpeg
 def test_a_video_of_default_size_has_a_short_side_of_256(tmp_path):
-    path = write_video(tmp_path / "a.mp4", moving_frames(2, height=320, width=480), "-c:v", "mpeg4")
+    path = write_video(tmp_path / "a.mp4", moving_frames(2, height=320, width=480), MPEG4)
     encoded = encode_source(VideoSource("a", str(path), 0), 256)
     assert (encoded.height, encoded.width) == (256, 384)
 
