@@ -9,8 +9,8 @@ from tensorflow import keras
 class PixelScaling(keras.layers.Rescaling):
     """(x - mean) / scale in float32, inside the model, so that training, evaluation and serving cannot differ.
 
-    `keras.layers.Rescaling` in the release's words. Any shape and dtype -> float32, whatever the policy: in bfloat16 its
-    factor would be off by up to 1/512.
+    `keras.layers.Rescaling` in the release's words. Any shape and dtype -> float32, whatever the policy: in bfloat16
+    its factor would be off by up to 1/512.
     """
 
     def __init__(self, *, mean: float = 0.0, scale: float = 1.0, **kwargs):

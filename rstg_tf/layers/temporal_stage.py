@@ -55,9 +55,9 @@ class TemporalStage(keras.layers.Layer):
 
     i, f, o = σ(W x_t + U h_{t-1} + b), j = tanh(…), c_t = f·c_{t-1} + i·j, h_t = o·tanh(c_t), from zero state. The
     projection W x_t of all steps is one matrix product before the recurrence. Gates and cell state are float32, matrix
-    products run in the compute dtype. The weights live in a `keras.layers.LSTM`; in training with a GPU and float32 that
-    layer itself runs, so that it can pick the cuDNN kernel (`fused=True`: always, `fused=False`: never). In inference
-    its loop would go into exports, which converters for other runtimes do not take.
+    products run in the compute dtype. The weights live in a `keras.layers.LSTM`; in training with a GPU and float32
+    that layer itself runs, so that it can pick the cuDNN kernel (`fused=True`: always, `fused=False`: never). In
+    inference its loop would go into exports, which converters for other runtimes do not take.
 
     With `states`, float32 'hidden' and 'carry' [B, N, units], a call goes on from them and returns a pair of the
     outputs and the states after them.
