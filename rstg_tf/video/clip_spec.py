@@ -1,4 +1,7 @@
-"""Frames -> the clip that a model sees: which frames, what size, what crop. No TensorFlow until `clip_from_frames`."""
+"""Frames -> the clip that a model sees: which frames, what size, what crop. No TensorFlow until `clip_from_frames`.
+
+So a wrong folder or flag is answered at once, although the config knows its clips.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,6 @@ from typing import Any
 import numpy as np
 
 from rstg_tf.common.errors import VideoError
-
-# TensorFlow is imported where it is needed: a wrong folder or flag is answered at once.
 
 STORED_SHORT_SIDE = 256  # at which records hold real video, and models are evaluated unless their run says otherwise
 
