@@ -25,8 +25,10 @@ from datasets.records.manifest import MANIFEST_FILE, DatasetError
 from rstg_tf import flags
 from rstg_tf.common.command_line import failed, run_program
 from rstg_tf.common.errors import ConfigError
+from rstg_tf.common.text import classes_differ
 from rstg_tf.config import ExperimentConfig
 from rstg_tf.release.checkpoint_files import weights_to_restore
+from rstg_tf.runs.run import class_names_near
 from rstg_tf.video.clip_spec import ClipSpec
 
 # TensorFlow 2.15 logs three harmless lines as errors when it starts on a machine without a GPU.
@@ -63,8 +65,25 @@ def open_data(config: ExperimentConfig) -> TrainingRecords:
         if directory and not os.path.exists(os.path.join(directory, MANIFEST_FILE)):
             write_or_refuse(split, directory, config)
     train = checked_dataset("train", data.train_dataset, config)
-    return TrainingRecords(config, train=train, test=checked_dataset("test", data.test_dataset, config)
-                           if data.test_dataset else None)
+    test = checked_dataset("test", data.test_dataset, config) if data.test_dataset else None
+    if test is not None:
+        fault = classes_differ(test.manifest.classes, train.manifest.classes, here=data.test_dataset,
+                               there=data.train_dataset)
+        if fault:
+            raise ConfigError(f"--test_dataset={data.test_dataset}: {fault}.")
+    check_restored_classes(config, train.manifest.classes)
+    return TrainingRecords(config, train=train, test=test)
+
+
+def check_restored_classes(config: ExperimentConfig, classes: Sequence[str]) -> None:
+    """Raises ConfigError if the run whose whole weights are to be restored learnt other classes than these."""
+    restored = config.train.restore_dir
+    if not restored or config.train.restore_scope != "all":
+        return
+    names = class_names_near(restored)
+    fault = names and classes_differ(classes, names, here=config.data.train_dataset, there=restored)
+    if fault:
+        raise ConfigError(f"--restore_dir={restored}: {fault}. For other classes give --restore_scope=except_head.")
 
 
 def write_or_refuse(split: str, directory: str, config: ExperimentConfig) -> None:

@@ -1,13 +1,21 @@
-"""The command `python -m datasets.video_folder`: your own videos, a folder per class, -> train and validation shards.
+"""The command `python -m datasets.video_folder`: your own videos -> train, validation and test shards.
 
-    python -m datasets.video_folder --videos=DIR --out_dir=data/mine
+    python -m datasets.video_folder --videos=DIR --out_dir=data/mine                      a folder per class
+    python -m datasets.video_folder --list=train.csv --val_list=val.csv --videos=ROOT --out_dir=data/mine
 
-DIR/<class>/ holds the class's videos: video files, or folders of numbered JPEG or PNG frames, in
-folders of their own if you like. Names that begin with a dot are passed over; any other file that is no video is
-listed in rejected.csv. Classes are numbered in the order of their names. If DIR holds train/ and validation/ and
-nothing else, they are the split, each with its folders per class.
+DIR/CLASS/ holds the class's videos: any files that are video by their content, or folders of numbered pictures in any
+format that Pillow reads, in folders of their own if you like. Classes are numbered in the order of their names. What
+operating systems leave (.DS_Store, Thumbs.db, …) is passed over; any other file that is no video, and every empty
+folder, is listed in rejected.csv. If DIR holds train/ and val/ (or valid, validation, dev, test; in any case) with a
+folder per class each, those are the splits; a mixture that could be either is refused, and --layout decides.
 
-Otherwise the split is one of
+Lists have a path and a label on each row, as Kinetics, PySlowFast and mmaction2 write them
+(datasets/videos/lists.py tells all kinds).
+
+Frames that are JPEGs keep their bytes, unless they are CMYK or turned by their EXIF; everything else is stored as JPEG
+of quality 95, which is not lossless: the lowest structural similarity in a sample of it is in the manifest.
+
+Where no split is given, it is one of
   --split_by=file   A video goes to validation if a hash of the seed and its path below DIR falls below
                     --validation_share: another video added to the folder moves none of them.
   --split_by=time   Each video gives a stretch of its time, --validation_share of it, to validation and the rest to
@@ -19,89 +27,79 @@ A split by single clips is not offered: clips of one video on both sides make an
 adds to every class C the class "C, backwards", the same clips played backwards: whoever only looks at single frames is
 right half of the time, so what a model reaches shows whether it uses time.
 
-out_dir/train and out_dir/validation become data sets of their own. An interrupted command continues when it is given
-again; a mended video is taken in, but added or removed videos need a new folder.
+out_dir/train, out_dir/validation and out_dir/test become data sets of their own. An interrupted command continues when
+it is given again; a mended video is taken in, but added or removed videos need a new folder.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from absl import flags as absl_flags
 
 from datasets.records.parallel_shards import KEPT
 from datasets.videos.command_line import define_writing_flags, require_flags, run_command, summarize, writing_arguments
+from datasets.videos.folders import LAYOUTS, find_splits, find_videos
+from datasets.videos.lists import read_lists
 from datasets.videos.sources import BACKWARDS, SHORT_SIDE, Cutting, VideoSource, uniform_hash
 from datasets.videos.writing import write_videos
 from rstg_tf.common.command_line import run_program
 from rstg_tf.common.errors import ConfigError
-from rstg_tf.video.decoding import FRAME_FILE_SUFFIXES
 
 NAME = "datasets.video_folder"
-SPLITS = ("train", "validation")
-
-
-def find_videos(folder: str | os.PathLike) -> tuple[tuple[str, ...], list[VideoSource]]:
-    """The classes, sorted, and the videos, whose media ids are their paths below `folder`.
-
-    Raises:
-      ConfigError: no such folder, no class in it, a class without videos, or frames where videos should lie.
-    """
-    classes = tuple(sorted(entry.name for entry in _listed(folder) if entry.is_dir()))
-    if not classes:
-        raise ConfigError(f"--videos={folder}: holds no folder; expected one per class with its videos in it.")
-    sources = []
-    for label, name in enumerate(classes):
-        paths = _videos_below(os.path.join(folder, name))
-        if paths == [os.path.join(folder, name)]:
-            raise ConfigError(f"--videos={folder}: the class {name!r} holds single frames; expected a folder for each "
-                              f"video, such as {name}/1/00001.jpg.")
-        if not paths:
-            raise ConfigError(f"--videos={folder}: the class {name!r} holds no video.")
-        sources += [VideoSource(Path(path).relative_to(folder).as_posix(), path, label) for path in paths]
-    return classes, sources
-
-
-def _videos_below(folder: str) -> list[str]:
-    """The files below a folder, and the folders of frames, which stand for their frames."""
-    entries = sorted(_listed(folder), key=lambda entry: entry.name)
-    if any(entry.is_file() and entry.name.lower().endswith(FRAME_FILE_SUFFIXES) for entry in entries):
-        return [folder]
-    paths = []
-    for entry in entries:
-        paths += _videos_below(entry.path) if entry.is_dir() else [entry.path]
-    return paths
-
-
-def _listed(folder: str | os.PathLike) -> list[os.DirEntry]:
-    try:
-        return [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
-    except OSError as error:
-        raise ConfigError(f"--videos={folder}: cannot be listed ({error.strerror}).") from None
+HELD_OUT = ("train", "validation")  # the splits that are made where none is given
 
 
 def split_videos(
-    folder: str | os.PathLike, *, split_by: str, validation_share: float, seed: int
+    folder: str | os.PathLike, *, split_by: str, validation_share: float, seed: int, layout: str = "auto"
 ) -> tuple[tuple[str, ...], dict[str, list[VideoSource]]]:
-    """The classes, and the videos of `train` and `validation`; split by time, each video is in both.
+    """The classes, and the videos of each split: those that the folder has, else `train` and `validation`; split by
+    time, each video is in both.
 
     Raises:
       ConfigError: as `find_videos`, or if a class has no video to train on, or the validation none at all.
     """
-    if {entry.name for entry in _listed(folder)} == set(SPLITS):
-        found = {split: find_videos(os.path.join(folder, split)) for split in SPLITS}
-        if found["train"][0] != found["validation"][0]:
-            odd = min(set(found["train"][0]) ^ set(found["validation"][0]))
-            raise ConfigError(f"--videos={folder}: the class {odd!r} is not in both of train and validation.")
-        return found["train"][0], {split: sources for split, (_, sources) in found.items()}
-    classes, sources = find_videos(folder)
+    given = find_splits(folder, layout=layout)
+    if given is not None and set(given[1]) != {"train"}:
+        return given
+    if given is None:
+        classes, sources = find_videos(folder)
+    else:
+        classes, sources = given[0], given[1]["train"]
+        print(f"{NAME}: {folder} holds no split but train: a share of its videos is held out.", file=sys.stderr)
+    return classes, _held_out(classes, sources, split_by, validation_share, seed)
+
+
+def split_lists(
+    lists: Mapping[str, str], *, root: str, classes_file: str, split_by: str, validation_share: float, seed: int
+) -> tuple[tuple[str, ...], dict[str, list[VideoSource]]]:
+    """The same of lists of videos, split -> file; of a list of training videos alone a share is held out.
+
+    Raises:
+      ConfigError: as `datasets.videos.lists.read_lists`.
+    """
+    classes, split = read_lists(dict(lists), root=root, classes_file=classes_file)
+    if set(split) == {"train"}:
+        print(f"{NAME}: --list alone: a share of its videos is held out; --val_list or --test_list would name others.",
+              file=sys.stderr)
+        split = _held_out(classes, split["train"], split_by, validation_share, seed)
+    paths = [{(source.path, source.stretch) for source in sources} for sources in split.values()]
+    shared = sum(map(len, paths)) - len(set().union(*paths)) if split_by != "time" else 0
+    if shared:
+        print(f"{NAME}: {shared} videos are in two of the lists, so any accuracy on them says too much.",
+              file=sys.stderr)
+    return classes, split
+
+
+def _held_out(
+    classes: Sequence[str], sources: list[VideoSource], split_by: str, validation_share: float, seed: int
+) -> dict[str, list[VideoSource]]:
     if split_by == "time":
-        return classes, dict.fromkeys(SPLITS, sources)
-    split: dict[str, list[VideoSource]] = {name: [] for name in SPLITS}
+        return dict.fromkeys(HELD_OUT, sources)
+    split: dict[str, list[VideoSource]] = {name: [] for name in HELD_OUT}
     for source in sources:
         is_held_out = uniform_hash(seed, source.media_id) < validation_share
         split["validation" if is_held_out else "train"].append(source)
@@ -112,7 +110,7 @@ def split_videos(
                           "or, for a few long videos, --split_by=time --clip_frames=16.")
     for label in sorted(set(range(len(classes))) - {source.label for source in split["validation"]}):
         print(f"{NAME}: no video of the class {classes[label]!r} is in validation.", file=sys.stderr)
-    return classes, split
+    return split
 
 
 def write_folder(
@@ -126,6 +124,9 @@ def write_folder(
     add_reversed: bool = False,
     short_side: int = SHORT_SIDE,
     seed: int = 0,
+    layout: str = "auto",
+    lists: Mapping[str, str] | None = None,
+    classes_file: str = "",
     **writing: Any,
 ) -> dict[str, Any]:
     """Writes both splits; returns the command's summary. `writing` goes to `write_videos`; errors as documented there.
@@ -134,13 +135,17 @@ def write_folder(
       ConfigError: settings that contradict each other, or a folder that is none of this kind.
     """
     _check(split_by, validation_share, clip_frames, clip_stride)
-    classes, split = split_videos(videos, split_by=split_by, validation_share=validation_share, seed=seed)
-    by_time = split_by == "time" and split["train"] is split["validation"]
+    how = {"split_by": split_by, "validation_share": validation_share, "seed": seed}
+    if lists:
+        classes, split = split_lists(lists, root=videos, classes_file=classes_file, **how)
+    else:
+        classes, split = split_videos(videos, layout=layout, **how)
+    by_time = split_by == "time" and split.get("train") is split.get("validation")
     names = classes + tuple(name + BACKWARDS for name in classes) if add_reversed else classes
     if len(set(names)) < len(names):
         raise ConfigError(f"--add_reversed: the folder has a class whose name ends with {BACKWARDS!r} already.")
     summaries = {}
-    for part in SPLITS:
+    for part in split:
         cutting = Cutting(clip_frames=clip_frames, clip_stride=clip_stride, num_classes=len(classes),
                           add_reversed=add_reversed, part=part if by_time else None,
                           validation_share=validation_share, split_seed=seed)  # fmt: skip
@@ -178,7 +183,13 @@ def _joined(out_dir: str, summaries: dict[str, dict[str, Any]]) -> dict[str, Any
 
 def _define_flags(values: absl_flags.FlagValues) -> None:
     text = {"flag_values": values}
-    absl_flags.DEFINE_string("videos", None, "folder with a folder of videos per class", **text)
+    absl_flags.DEFINE_string("videos", None, "folder with a folder of videos per class; with --list the folder that "
+                             "its paths are below", **text)
+    for name, what in (("list", "training"), ("val_list", "validation"), ("test_list", "test")):
+        absl_flags.DEFINE_string(name, None, f"list of the {what} videos, a path and a label on each row", **text)
+    absl_flags.DEFINE_string("classes", None, "with --list: file of the names of the classes, in their order", **text)
+    absl_flags.DEFINE_enum("layout", "auto", LAYOUTS, "what the folders in --videos are: classes, or splits (train, "
+                           "val, test) with a folder per class each; auto tells by their names", **text)
     absl_flags.DEFINE_enum("split_by", "file", ["file", "time"], "what is held out: whole videos, or a stretch of the "
                            "time of each", **text)
     absl_flags.DEFINE_float("validation_share", 0.2, "share that is held out", **text)
@@ -192,10 +203,17 @@ def _define_flags(values: absl_flags.FlagValues) -> None:
 
 
 def _run(values: absl_flags.FlagValues) -> dict[str, Any]:
-    require_flags(values, "videos", "out_dir")
-    own = ("videos", "out_dir", "split_by", "validation_share", "clip_frames", "clip_stride", "add_reversed",
+    lists = {split: values[flag].value for flag, split in (("list", "train"), ("val_list", "validation"),
+                                                           ("test_list", "test")) if values[flag].value}
+    require_flags(values, *([] if lists else ["videos"]), "out_dir")
+    if values.classes and not lists:
+        raise ConfigError(f"--classes={values.classes} names the classes of a list: give --list=FILE too.")
+    if lists and values["layout"].present:
+        raise ConfigError(f"--layout={values.layout} is about folders, and --list names the videos: give one of them.")
+    own = ("out_dir", "layout", "split_by", "validation_share", "clip_frames", "clip_stride", "add_reversed",
            "short_side")  # fmt: skip
-    return write_folder(**{name: values[name].value for name in own}, **writing_arguments(values))
+    return write_folder(videos=values.videos or "", lists=lists, classes_file=values.classes or "",
+                        **{name: values[name].value for name in own}, **writing_arguments(values))
 
 
 def main(arguments: Sequence[str]) -> int:

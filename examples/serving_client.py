@@ -35,7 +35,7 @@ from rstg_tf.common.command_line import run_program
 from rstg_tf.common.errors import ConfigError, VideoError
 from rstg_tf.common.spacing import evenly_spaced_indices
 from rstg_tf.video.clip_spec import ClipSpec, clip_from_frames
-from rstg_tf.video.decoding import list_frame_files
+from rstg_tf.video.frame_folders import list_frame_files
 from rstg_tf.video.sources import FrameSource, open_source
 
 PORTS = {"grpc": 8500, "rest": 8501}

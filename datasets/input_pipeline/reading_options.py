@@ -11,8 +11,9 @@ import dataclasses
 from datasets.records.dataset import RecordedDataset
 from datasets.records.manifest import Manifest
 from rstg_tf.common.errors import ConfigError
+from rstg_tf.common.text import classes_differ
 from rstg_tf.config import ModelConfig
-from rstg_tf.runs.run import Run
+from rstg_tf.runs.run import Run, kept_class_names
 from rstg_tf.video.clip_spec import ClipSpec
 
 FACTS = {"num_classes": "classes", "num_chan": "channels", "video_num_frames": "frames per clip",
@@ -113,9 +114,9 @@ def open_dataset(run: Run, directory: str, split: str) -> RecordedDataset:
     if misfit is not None:
         flag, expected, found = misfit
         raise ConfigError(f"{directory} has {found} {FACTS[flag]}, but the run {run.path} was trained with {expected}.")
-    for label, (found, expected) in enumerate(zip(manifest.classes, run.class_names())):
-        if found != expected:
-            raise ConfigError(f"{directory}: class {label} is {found!r}, but the run {run.path} was trained with "
-                              f"{expected!r} there.")
+    names = kept_class_names(run.path)
+    fault = names and classes_differ(manifest.classes, names, here=directory, there=f"the run {run.path}")
+    if fault:
+        raise ConfigError(f"{fault[0].upper()}{fault[1:]}.")
     dataset.check()
     return dataset

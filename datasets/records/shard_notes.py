@@ -22,6 +22,7 @@ from datasets.records.manifest import MANIFEST_FILE, ShardInfo, shard_file
 from datasets.records.parallel_shards import changed_settings, is_intact
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.common.files import remove_abandoned, write_json, write_text
+from rstg_tf.common.text import readable_name
 
 REJECTED_FILE = "rejected.csv"
 NOTES_FOLDER = "shard_notes"
@@ -103,7 +104,7 @@ class NotedFolder:
     def report_rejected(self, allowed: float) -> None:
         """Writes what is rejected so far to rejected.csv; raises TooManyRejectedError if it is more than `allowed`."""
         notes = self.notes(self.shard_files)
-        rows = sorted((rejected["media_id"], rejected["path"], rejected["reason"])
+        rows = sorted((rejected["media_id"], readable_name(rejected["path"]), rejected["reason"])
                       for note in notes.values() for rejected in note["rejected"])  # fmt: skip
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([("media_id", "path", "reason"), *rows])

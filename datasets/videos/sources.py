@@ -15,7 +15,11 @@ import numpy as np
 from PIL import Image
 
 from rstg_tf.common.errors import VideoError
+from rstg_tf.common.text import readable_name
 from rstg_tf.video import decoding
+from rstg_tf.video.clip_spec import with_channels
+from rstg_tf.video.frame_folders import frame_number, list_frame_files
+from rstg_tf.video.pictures import picture_format, pixels_and_jpeg
 
 SHORT_SIDE = 256  # pixels; what readers bring videos to by default, so more would only take room and time
 JPEG_QUALITY = 95
@@ -25,16 +29,52 @@ BACKWARDS = ", backwards"  # what the name of a class played backwards ends with
 
 
 @dataclasses.dataclass(frozen=True)
+class Stretch:
+    """The part of a video that a list takes: from `start` to `end`, in seconds of a file, or of a folder of frames from
+    frame number `start` to `end`, both included. Or all of it, which must be `count` frames."""
+
+    start: float = 0.0
+    end: float = float("inf")
+    count: int | None = None
+
+    def frames(self, encoded: EncodedVideo, *, is_folder: bool, first_number: int) -> EncodedVideo:
+        """The frames of the stretch, their timestamps from 0. Raises VideoError where the video is too short for it."""
+        total = len(encoded.frames)
+        if self.count is not None:
+            if total != self.count:
+                raise VideoError(f"holds {total} frames, but the list says {self.count}.")
+            return encoded
+        if is_folder:
+            last = first_number + total - 1
+            if self.start < first_number or (self.end > last and self.end != float("inf")):
+                raise VideoError(f"holds the frames {first_number} to {last}, but the list takes {self.start:g} to "
+                                 f"{self.end:g}.")
+            part = slice(int(self.start) - first_number, None if self.end > last else int(self.end) - first_number + 1)
+        else:
+            seconds = encoded.timestamps / 1e6
+            length = seconds[-1] + (seconds[-1] / (total - 1) if total > 1 else 0.0)
+            if self.start >= length or (self.end > length + 1.0 and self.end != float("inf")):
+                raise VideoError(f"is {length:.1f} seconds long, but the list takes {self.start:g} to {self.end:g}; "
+                                 "expected seconds.")
+            part = slice(*np.searchsorted(seconds, [self.start, self.end]))
+        timestamps = encoded.timestamps[part]
+        if not len(timestamps):
+            raise VideoError(f"shows no frame from {self.start:g} to {self.end:g}, which the list takes.")
+        return dataclasses.replace(encoded, frames=encoded.frames[part], timestamps=timestamps - timestamps[0])
+
+
+@dataclasses.dataclass(frozen=True)
 class VideoSource:
     """A video file, or a folder of numbered JPEG or PNG frames, that is to become one record or several.
 
     `media_id` is unique in its data set. `label` is the index of the class, None where nobody said, which is a reason
-    to reject the video, as is a `path` where nothing lies.
+    to reject the video, as is a `path` where nothing lies. `stretch`: the part of it that is taken, None for all.
     """
 
     media_id: str
     path: str
     label: int | None
+    stretch: Stretch | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,6 +176,8 @@ def uniform_hash(seed: int, text: str) -> float:
 def encode_source(source: VideoSource, short_side: int) -> EncodedVideo | Rejection:
     """Reads a video completely: JPEG frames as the bytes they are, all else as JPEG of quality 95.
 
+    JPEGs that decoders read differently (CMYK, or turned by their EXIF) count as all else.
+
     Files are brought to `short_side` pixels (bicubic) unless their own is shorter: to enlarge is the reader's part.
 
     Raises:
@@ -148,16 +190,25 @@ def encode_source(source: VideoSource, short_side: int) -> EncodedVideo | Reject
             raise VideoError("there is no such video.")
         encoded = (_encode_folder(source.path) if os.path.isdir(source.path)
                    else _encode_file(source.path, short_side))  # fmt: skip
+        if source.stretch is not None:
+            is_folder = os.path.isdir(source.path)
+            first = frame_number(list_frame_files(source.path)[0]) if is_folder else 0
+            encoded = source.stretch.frames(encoded, is_folder=is_folder, first_number=first)
         size = sum(map(len, encoded.frames))
         if size > _LARGEST_RECORD:
             raise VideoError(f"{len(encoded.frames)} frames make {size >> 20} MiB, too much for one record.")
         return encoded
     except (VideoError, FileNotFoundError, PermissionError) as error:
         # The path stands beside the reason, and may differ from machine to machine.
-        return Rejection(str(error).replace(f"{os.path.abspath(source.path)}: ", "").replace(f"{source.path}: ", ""))
+        reason = str(error).replace(f"{os.path.abspath(source.path)}: ", "").replace(f"{source.path}: ", "")
+        return Rejection(readable_name(reason))
 
 
 def _encode_file(path: str, short_side: int) -> EncodedVideo:
+    picture = picture_format(path)
+    if picture:
+        raise VideoError(f"is a single picture ({picture}), not a video; expected a video file, or a folder with the "
+                         "numbered frames of one.")
     frames, timestamps = decoding.read_encoded_frames(path, _to_jpeg, short_side=short_side)
     with Image.open(io.BytesIO(frames[0])) as first:
         return EncodedVideo(frames=frames, timestamps=timestamps, height=first.height, width=first.width)
@@ -165,38 +216,16 @@ def _encode_file(path: str, short_side: int) -> EncodedVideo:
 
 def _encode_folder(path: str) -> EncodedVideo:
     frames, sizes = [], {}
-    for file in decoding.list_frame_files(path):
-        frame, size = _read_frame(file.name, file.read_bytes())
-        frames.append(frame)
-        sizes.setdefault(size, file.name)
+    for file in list_frame_files(path):
+        pixels, jpeg = pixels_and_jpeg(file.read_bytes(), named=f"frame {readable_name(file.name)}")
+        frames.append(_to_jpeg(with_channels(pixels, 3)) if jpeg is None else jpeg)
+        sizes.setdefault(pixels.shape[1::-1], file.name)
     if len(sizes) > 1:
         told = ", ".join(f"{width}x{height} ({name})" for (width, height), name in sizes.items())
         raise VideoError(f"frames differ in size: {told}; expected one size.")
     width, height = next(iter(sizes))
     timestamps = np.round(np.arange(len(frames)) * 1e6 / FRAME_FOLDER_RATE).astype(np.int64)
     return EncodedVideo(frames=frames, timestamps=timestamps, height=height, width=width)
-
-
-def _read_frame(name: str, content: bytes) -> tuple[bytes, tuple[int, int]]:
-    """A frame as JPEG and its (width, height). Every pixel is decoded: a cut JPEG has a perfect header."""
-    image_format = "PNG" if name.lower().endswith(".png") else "JPEG"
-    try:
-        with Image.open(io.BytesIO(content), formats=(image_format,)) as image:
-            image.load()
-            if image_format == "PNG":
-                return _to_jpeg(np.asarray(image.convert("RGB"))), image.size
-            if image.mode not in ("RGB", "L"):
-                raise VideoError(f"frame {name} is a {image.mode} JPEG; expected colour (RGB) or grey.")
-            return content, image.size
-    except VideoError:
-        raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        told = "is empty" if not content else f"cannot be decoded as {image_format} ({_without_address(error)})"
-        raise VideoError(f"frame {name} {told}.") from None
-
-
-def _without_address(error: Exception) -> str:
-    return str(error).partition(" <_io.")[0]
 
 
 def _to_jpeg(frame: np.ndarray) -> bytes:

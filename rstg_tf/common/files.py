@@ -18,6 +18,11 @@ from pathlib import Path
 from typing import IO, Any
 
 
+def is_left_by_system(name: str) -> bool:
+    """Whether a file or folder of this name was left by an operating system or an archiver rather than by its user."""
+    return name.startswith(".") or name.lower() in _LEFT_BY_SYSTEMS
+
+
 @contextlib.contextmanager
 def whole_path(path: str | os.PathLike, *, suffix: str = "") -> Iterator[Path]:
     """Gives a temporary path for one file; what lies there at the end takes the place of `path`.
@@ -117,6 +122,9 @@ def remove(path: str | os.PathLike) -> None:
         shutil.rmtree(path)
     else:
         Path(path).unlink(missing_ok=True)
+
+_LEFT_BY_SYSTEMS = frozenset({"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "__macosx", "@eadir",
+                              "icon\r", "$recycle.bin", "system volume information"})  # fmt: skip
 
 
 def folder_name(text: str) -> str:

@@ -174,6 +174,18 @@ def visible(name: str) -> str:
                          else repr(character)[1:-1] for character in name) + "'"  # fmt: skip
 
 
+def classes_differ(found: Sequence[str], expected: Sequence[str], *, here: str, there: str) -> str | None:
+    """The first difference between two lists of classes as a sentence; None where name and order agree.
+
+    `here`, `there`: where each list is from.
+    """
+    difference = first_difference(found, expected)
+    if difference is None:
+        return None
+    place, one, other = difference
+    return f"class {place} is {one} in {here} and {other} in {there}; expected the same classes in the same order"
+
+
 def first_difference(found: Sequence[str], expected: Sequence[str]) -> tuple[int, str, str] | None:
     """The first place at which two lists of names differ, and both names as `visible` shows them, 'none' past an end.
 

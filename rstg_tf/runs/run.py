@@ -28,11 +28,8 @@ class Run:
 
     def class_names(self) -> tuple[str, ...]:
         """The names of the classes 0, 1, … as the run's data set had them; 'class 0', … where it has kept none."""
-        for split in ("train", "test"):
-            path = self.path / f"{split}_dataset.json"
-            if path.exists():
-                return tuple(_classes(path))
-        return tuple(f"class {label}" for label in range(self.config.model.num_classes))
+        return kept_class_names(self.path) or tuple(
+            f"class {label}" for label in range(self.config.model.num_classes))
 
     def precision(self, choice: str) -> str:
         """The number format that --precision asks for: 'float32', or with 'run' the one that the run was trained in."""
@@ -98,6 +95,24 @@ def _split_checkpoint_path(path: Path) -> tuple[Path, str]:
     if directory.name != "checkpoints":
         raise ConfigError(f"--checkpoint={path}: expected a step, 'best', or a path RUN/checkpoints/ckpt-STEP.")
     return directory.parent, name
+
+
+def kept_class_names(run: Path) -> tuple[str, ...] | None:
+    """The names of the classes of the data set that a run has begun with; None where it has kept no manifest."""
+    for split in ("train", "test"):
+        path = run / f"{split}_dataset.json"
+        if path.exists():
+            return tuple(_classes(path))
+    return None
+
+
+def class_names_near(checkpoint: str | os.PathLike) -> tuple[str, ...] | None:
+    """`kept_class_names` of the run that a path is, or lies in; None for other checkpoints, such as the release's."""
+    path = Path(checkpoint).absolute()
+    for folder in [path, *path.parents][:4]:  # RUN/checkpoints/best/ckpt-STEP
+        if (folder / CONFIG_FILE).is_file():
+            return kept_class_names(folder)
+    return None
 
 
 def _classes(path: Path) -> list[str]:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.common.files import read_text, remove_abandoned, write_text
+from rstg_tf.common.text import classes_differ, parse_json
 from rstg_tf.config import ExperimentConfig
 from rstg_tf.flags import FIELDS
 from rstg_tf.runs.checkpoints import CHECKPOINT_PREFIX, check_state_file, sweep_stale
@@ -87,6 +88,8 @@ class RunFolder:
             path = self.path / f"{name}.json"
             if not path.exists():
                 write_text(path, text)
+            elif (fault := _classes_fault(read_text(path), text, path, f"--{name}")):
+                raise ConfigError(f"--{name}: {fault}. Start a new run with another --model_dir.")
             elif _shards(read_text(path)) != _shards(text):
                 raise ConfigError(f"--{name}: its shards are not those that the run in {self.path} has begun with "
                                   f"({path}); start a new run with another --model_dir.")
@@ -114,6 +117,12 @@ def _flag_values(config: ExperimentConfig) -> dict:
 
 def _shown(value) -> str:
     return "-".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
+
+
+def _classes_fault(kept: str, text: str, path: str, flag: str) -> str | None:
+    begun, given = (parse_json(manifest, named=named).get("classes") or [] for manifest, named in
+                    ((kept, path), (text, flag)))
+    return classes_differ(given, begun, here=f"what {flag} names", there=f"the run ({path})")
 
 
 def _shards(manifest: str):

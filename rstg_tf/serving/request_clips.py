@@ -5,6 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from rstg_tf.video.clip_spec import ClipSpec
+from rstg_tf.video.exif import orientation, upright
 from rstg_tf.video.transforms import centre_crop_window, decode_each, frame_indices, resize_and_crop, short_side_size
 
 _MARKS = ((b"\xff\xd8\xff", b"\xff\xd9"), (b"\x89PNG\r\n\x1a\n", b"IEND"))  # how JPEG and PNG begin, what ends them
@@ -20,7 +21,8 @@ def checked_video(video: tf.Tensor, clip: ClipSpec) -> tf.Tensor:
 def clips_from_frames(frames: tf.Tensor, clip: ClipSpec) -> tf.Tensor:
     """Encoded frames string [B, D] -> uint8 [B, T, H, W, C], as evaluation makes its single view of a video.
 
-    T of the D frames at even distances; decoded, grey or RGB as the model has it; resized, and the centre cut out. Each
+    T of the D frames at even distances; decoded, turned upright (EXIF), grey or RGB as the model
+    has it; resized, and the centre cut out. Each
     clip on its own: they may differ in size, not in D.
 
     Raises InvalidArgumentError for another rank, no clip, D < T, and, naming clip and frame, for what is no whole
@@ -45,7 +47,8 @@ def _clip_from_frames(number: tf.Tensor, encoded: tf.Tensor, clip: ClipSpec) -> 
             tf.reduce_all(whole), "frame", first, "of clip", number, "is no whole JPEG or PNG picture; its bytes are",
             tf.strings.length(encoded[first]))]):
         chosen = tf.ensure_shape(tf.gather(encoded, indices), [clip.num_frames])
-    pictures = decode_each(chosen, image_format=None, channels=clip.channels)
+    pictures = [upright(picture, orientation(file)) for picture, file in zip(
+        decode_each(chosen, image_format=None, channels=clip.channels), tf.unstack(chosen))]
     sizes = tf.stack([tf.shape(picture)[:2] for picture in pictures])  # [T, 2]
     expected = tf.constant([clip.height, clip.width]) if clip.short_side is None else sizes[0]
     fitting = tf.reduce_all(tf.equal(sizes, expected), axis=1)  # [T]

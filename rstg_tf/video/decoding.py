@@ -1,4 +1,4 @@
-"""The one place that decodes video files and finds the frames of frame folders. No TensorFlow.
+"""The one place that decodes video files. No TensorFlow.
 
 Files are decoded by FFmpeg's libraries (PyAV), frame by frame, in this process and by one thread. Frames that decode
 are used; `completeness` tells what a file is refused for. They are shown as a player shows them: those that an edit
@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +20,6 @@ from rstg_tf.video.completeness import Reading
 from rstg_tf.video.pixels import Converter, upright_size
 from rstg_tf.video.probing import OpenVideo, VideoFacts, opened
 
-FRAME_FILE_SUFFIXES = (".jpg", ".jpeg", ".png")
 _MOVING_PICTURES = ("gif", "apng")  # formats of pictures, which may also move
 
 
@@ -141,37 +138,6 @@ def _timestamps(times: list[float | None], rate: float) -> np.ndarray:
         if np.all(np.diff(microseconds) > 0):
             return microseconds - microseconds[0]
     return np.round(np.arange(len(times)) * 1e6 / rate).astype(np.int64)
-
-
-def list_frame_files(folder: str | os.PathLike) -> list[Path]:
-    """The JPEG or PNG files of a frame folder in the order of the number, from 0 or 1, that ends their names.
-
-    Raises:
-      VideoError: the folder holds none, mixes the two formats, or a number is missing or comes twice. Frames missing
-        at the end cannot be told.
-    """
-    try:
-        files = [Path(entry.path) for entry in os.scandir(folder) if not entry.name.startswith(".")]
-    except OSError as error:
-        raise VideoError(f"{folder}: cannot be listed ({error.strerror}).") from None
-    files = [file for file in files if file.suffix.lower() in FRAME_FILE_SUFFIXES]
-    if not files:
-        raise VideoError(f"{folder}: holds no frame; expected numbered files {', '.join(FRAME_FILE_SUFFIXES)}.")
-    if len({file.suffix.lower() == ".png" for file in files}) > 1:
-        raise VideoError(f"{folder}: holds JPEG and PNG frames; expected one format.")
-    numbers: dict[int, Path] = {}
-    for file in sorted(files):
-        digits = re.search(r"(\d+)$", file.stem)
-        if digits is None:
-            raise VideoError(f"{file}: expected a name that ends with the number of the frame.")
-        other = numbers.setdefault(int(digits.group()), file)
-        if other is not file:
-            raise VideoError(f"{folder}: {other.name} and {file.name} are the same frame number.")
-    first, last = min(1, min(numbers)), max(numbers)
-    missing = next((number for number in range(first, last) if number not in numbers), None)
-    if missing is not None:
-        raise VideoError(f"{folder}: frame {missing} is missing; found {len(numbers)} of the frames {first} to {last}.")
-    return [numbers[number] for number in range(first, last + 1)]
 
 
 def _decode(

@@ -1,6 +1,6 @@
 """Any clip that a user has -> frames, and frames -> the clip that a model sees, as evaluation makes it.
 
-A source is a video file, a folder of frames (JPEG, PNG), an array in a `.npy` file, or a raw stream.
+A source is a video file, a folder of numbered pictures, an array in a `.npy` file, or a raw stream.
 Frames come one by one, so that a video of any length needs little memory. No TensorFlow.
 """
 
@@ -15,8 +15,11 @@ import numpy as np
 
 from rstg_tf.common.errors import ConfigError, VideoError
 from rstg_tf.video.clip_spec import STORED_SHORT_SIDE, with_channels
-from rstg_tf.video.decoding import TimedFrame, iter_frames, iter_timed_frames, list_frame_files, probe
+from rstg_tf.video.decoding import TimedFrame, iter_frames, iter_timed_frames, probe
+from rstg_tf.video.frame_folders import list_frame_files
+from rstg_tf.video.pictures import picture_format, pixels_of
 
+_ARRAY_MARK = b"\x93NUMPY"
 RAW_CHANNELS = {"rgb24": 3, "gray": 1}  # FFmpeg's names of pixel formats -> C
 
 
@@ -57,7 +60,7 @@ class FrameSource:
 
 
 def open_source(path: str | os.PathLike) -> FrameSource:
-    """The frames of a video file, a folder of JPEG or PNG frames, or a `.npy` file (uint8 [T, H, W] or [T, H, W, C]).
+    """The frames of a video file, a folder of numbered pictures, or a `.npy` file (uint8 [T, H, W] or [T, H, W, C]).
 
     Raises ConfigError when there is nothing at `path`, VideoError (naming it) when it cannot be read as what it is.
     """
@@ -66,7 +69,21 @@ def open_source(path: str | os.PathLike) -> FrameSource:
         raise ConfigError(f"{path} does not exist: give a video, a folder of frames, or a .npy file.")
     if os.path.isdir(path):
         return _folder_source(path)
-    return _array_source(path) if path.endswith(".npy") else _video_source(path)
+    if path.endswith(".npy") or _begins_with(path, _ARRAY_MARK):
+        return _array_source(path)
+    picture = picture_format(path)
+    if picture:
+        raise VideoError(f"{path} is a single picture ({picture}), not a video: expected a video file, a folder with "
+                         "the numbered frames of one, or a .npy file.")
+    return _video_source(path)
+
+
+def _begins_with(path: str, mark: bytes) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(mark)) == mark
+    except OSError:
+        return False
 
 
 def load_clip(source: str | os.PathLike, *, channels: int) -> Clip:
@@ -120,7 +137,7 @@ def _folder_source(folder: str) -> FrameSource:
     def read(short_side: int | None) -> Iterator[np.ndarray]:
         first = None
         for file in files:
-            frame = _read_image(os.fspath(file))
+            frame = pixels_of(_content(file), named=os.fspath(file))
             first = frame.shape if first is None else first
             if frame.shape[:2] != first[:2]:
                 raise VideoError(f"{file} is {frame.shape[1]}×{frame.shape[0]} pixels, but the folder's first frame "
@@ -130,15 +147,12 @@ def _folder_source(folder: str) -> FrameSource:
     return FrameSource(name=folder, read=read, num_frames=len(files))
 
 
-def _read_image(path: str) -> np.ndarray:
-    from PIL import Image, UnidentifiedImageError
-
+def _content(file: os.PathLike) -> bytes:
     try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise VideoError(f"{path} cannot be read as an image ({error}).") from error
-    return pixels[..., None] if pixels.ndim == 2 else pixels
+        with open(file, "rb") as opened:
+            return opened.read()
+    except OSError as error:
+        raise VideoError(f"{file} cannot be read ({error.strerror}).") from None
 
 
 def _array_source(path: str) -> FrameSource:
@@ -151,6 +165,10 @@ def _array_source(path: str) -> FrameSource:
                          "with C 1 (grey) or 3 (RGB).")
     if frames.size == 0:
         raise VideoError(f"{path} holds {list(frames.shape)}: expected at least one frame of at least one pixel.")
+    if frames.ndim == 3 and frames.shape[-1] in (1, 3, 4):
+        raise VideoError(f"{path} holds {list(frames.shape)}, a single picture [H, W, C] by its last axis, not a clip: "
+                         "expected [T, H, W], or [T, H, W, C] with C 1 (grey) or 3 (RGB); of one picture, save "
+                         "array[None].")
     frames = frames[..., None] if frames.ndim == 3 else frames
     return FrameSource(name=path, read=lambda short_side: (np.array(frame) for frame in frames),
                        num_frames=len(frames))

@@ -29,7 +29,7 @@ from tiny_videos import (
 )
 
 from rstg_tf.common.errors import VideoError
-from rstg_tf.video import decoding, probing
+from rstg_tf.video import decoding, frame_folders, probing
 from rstg_tf.video.skvideo_io import decode_with_ffmpeg
 
 # SHA-256 of the pixels of all frames, uint8 [T, H, W, 3], by the program ffmpeg 5.1.9.
@@ -352,7 +352,7 @@ def test_frame_files_come_in_the_order_of_their_numbers(tmp_path):
         (tmp_path / name).touch()
     for number in (3, 4, 5, 6, 7, 8):
         (tmp_path / f"frame_{number:03d}.jpeg").touch()
-    names = [path.name for path in decoding.list_frame_files(tmp_path)]
+    names = [path.name for path in frame_folders.list_frame_files(tmp_path)]
     assert names[:3] == ["frame_1.jpg", "frame_2.jpg", "frame_003.jpeg"]
     assert names[-3:] == ["frame_008.jpeg", "frame_9.JPG", "frame_10.jpg"]
 
@@ -366,9 +366,9 @@ def test_frame_folders_with_holes_are_refused(tmp_path, names, message):
     for name in names:
         (tmp_path / name).touch()
     with pytest.raises(VideoError, match=message):
-        decoding.list_frame_files(tmp_path)
+        frame_folders.list_frame_files(tmp_path)
 
 
 def test_a_frame_folder_is_listed_as_it_was_written(tmp_path):
     write_frames(tmp_path / "v", moving_frames(num_frames=11), first=0)
-    assert [path.name for path in decoding.list_frame_files(tmp_path / "v")] == [f"{n:05d}.jpg" for n in range(11)]
+    assert [path.name for path in frame_folders.list_frame_files(tmp_path / "v")] == [f"{n:05d}.jpg" for n in range(11)]

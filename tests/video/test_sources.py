@@ -116,7 +116,9 @@ def test_arrays_are_read_with_and_without_a_channel_axis(video, tmp_path):
     (np.zeros((2, 4, 4)), r"float64 \[2, 4, 4\]: expected uint8"),
     (np.zeros((2, 4, 4, 2), np.uint8), r"uint8 \[2, 4, 4, 2\]: expected uint8 \[T, H, W\], or \[T, H, W, C\]"),
     (np.zeros((4, 4), np.uint8), r"uint8 \[4, 4\]"), (np.zeros((1, 2, 4, 4, 3), np.uint8), r"\[1, 2, 4, 4, 3\]"),
-    (np.zeros((0, 4, 4), np.uint8), "at least one frame"), (np.array([{}]), "cannot be read as a NumPy array")])
+    (np.zeros((0, 4, 4), np.uint8), "at least one frame"),
+    (np.zeros((8, 6, 3), np.uint8), r"\[8, 6, 3\], a single picture \[H, W, C\] by its last axis, not a clip"),
+    (np.array([{}]), "cannot be read as a NumPy array")])
 def test_an_array_that_is_no_clip_is_refused_by_what_it_holds(array, told, tmp_path):
     np.save(tmp_path / "clip.npy", array)
     with pytest.raises(VideoError, match=told) as refused:
@@ -139,7 +141,7 @@ def test_folders_with_frames_of_two_sizes_or_no_pictures_are_refused_by_the_file
     with pytest.raises(VideoError, match="3.png is 8×4 pixels, but the folder's first frame 8×6"):
         sources.load_clip(folder, channels=3)
     (folder / "3.png").write_bytes(b"no picture")
-    with pytest.raises(VideoError, match="3.png cannot be read as an image"):
+    with pytest.raises(VideoError, match="3.png is no picture that Pillow can read"):
         sources.load_clip(folder, channels=3)
     (tmp_path / "empty").mkdir()
     with pytest.raises(VideoError, match="empty"):

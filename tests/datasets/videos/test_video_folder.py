@@ -23,7 +23,8 @@ from tiny_videos import (
 from datasets.records.dataset import RecordedDataset
 from datasets.records.manifest import Manifest
 from datasets.validate import validate
-from datasets.video_folder import find_videos, main, split_videos
+from datasets.video_folder import main, split_videos
+from datasets.videos.folders import find_videos
 from rstg_tf.common.errors import ConfigError
 
 

@@ -129,8 +129,8 @@ def make_bad_folder(tmp_path, kind):
         frame.unlink()
     elif kind == "size":
         Image.new("RGB", (48, 40)).save(frame)
-    elif kind == "cmyk":
-        Image.new("CMYK", (48, 32)).save(frame, "JPEG")
+    elif kind == "float":
+        Image.new("F", (48, 32)).save(frame, "TIFF")
     elif kind == "gone":
         for path in folder.iterdir():
             path.unlink()
@@ -146,8 +146,9 @@ def make_bad_folder(tmp_path, kind):
 @pytest.mark.parametrize(("kind", "reason"), [
     ("cut", "frame 00003.jpg cannot be decoded as JPEG (image file is truncated"), ("nothing", "00003.jpg is empty"),
     ("hole", "frame 3 is missing; found 3 of the frames 1 to 4"), ("gone", "there is no such video"),
-    ("size", "frames differ in size: 48x32 (00001.jpg), 48x40 (00003.jpg)"), ("cmyk", "is a CMYK JPEG"),
-    ("text", "cannot be decoded as JPEG"), ("no frames", "holds no frame")])
+    ("size", "frames differ in size: 48x32 (00001.jpg), 48x40 (00003.jpg)"),
+    ("float", "frame 00003.jpg has pixels of floating point"),
+    ("text", "frame 00003.jpg is no picture"), ("no frames", "holds no frame")])
 def test_bad_frame_folders_are_rejected_with_the_reason(tmp_path, kind, reason):
     outcome = encode_source(VideoSource("bad", str(make_bad_folder(tmp_path, kind)), 0), 256)
     assert isinstance(outcome, Rejection) and reason in outcome.reason
