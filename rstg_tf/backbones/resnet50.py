@@ -102,7 +102,8 @@ class ResNet50(keras.layers.Layer):
     Call: T even, H and W known when traced and at least 32. With `return_traces=True` a pair: the map and
     {stage name: GraphTrace}.
 
-    Source: release, section 4. Raises ValueError for unknown stages, a stage with a graph and non-local blocks, odd T.
+    Source: docs/release.md, 'ResNet-50'. Raises ValueError for unknown stages, a stage with a graph and non-local
+    blocks, odd T.
     """
 
     def __init__(self, *, variant: str = "i3d", graphs: dict[str, ResidualGraph] | None = None,

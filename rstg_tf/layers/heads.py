@@ -93,7 +93,8 @@ class PoolingHead(keras.layers.Layer):
         graph, 'plus'      pooled + norm(graph(map)) at every position
         graph, 'serial'    norm(graph(map)): [B, C]
 
-    Source: release, section 4. Call with `return_traces=True`: a pair of the result and {'final': GraphTrace}, or {}.
+    Source: docs/release.md, 'ResNet-50'. Call with `return_traces=True`: a pair of the result and
+    {'final': GraphTrace}, or {}.
     """
 
     def __init__(self, *, graph: RecurrentSpaceTimeGraph | None = None, final_norm: str = "LN",
