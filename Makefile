@@ -1,9 +1,10 @@
-# `make demo`, `make real-video`, `make test`, `make test-fast`, `make test-pinned`, `make benchmarks`,
+# `make demo`, `make real-video`, `make test`, `make test-fast`, `make test-pinned`, `make docs`, `make benchmarks`,
 # `make setup`: each does everything.
 # PYTHON: the newest that suits; `make setup PYTHON=python3.12` (or a path) takes another.
 PYTHON ?=
 VENV ?= .venv
 PINNED ?= .venv-pinned
+VENV_DOCS ?= .venv-docs
 BIN = $(VENV)/bin
 # A test process for each core, of which each needs some 2 GB; the tests of a file stay together, and share what is slow.
 PARALLEL ?= -n auto --maxprocesses=4 --dist=loadfile
@@ -12,7 +13,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 BENCHMARKS = graph training inference convolution_floor pipeline sync_mnist streaming scaling
 RESULTS = build/benchmarks
 
-.PHONY: demo real-video test test-fast test-pinned lint setup benchmarks clean
+.PHONY: demo real-video test test-fast test-pinned lint setup benchmarks docs clean
 
 demo: setup
 	@echo "demo, 1 of 2: draws 42,000 clips and trains 3,200 steps on them; some four minutes on two cores"
@@ -52,8 +53,18 @@ benchmarks: setup
 		$(BIN)/python -m benchmarks.$$name --json=$(RESULTS)/$$name.json $$extra; done
 	$(BIN)/python -m benchmarks.page $(BENCHMARKS:%=$(RESULTS)/%.json)
 
+# The site, strictly: a broken link or an undocumented public name fails. No TensorFlow in its environment.
+docs: $(VENV_DOCS)/.complete
+	$(VENV_DOCS)/bin/python -m mkdocs build --strict
+
+$(VENV_DOCS)/.complete: docs/requirements.txt
+	$(or $(PYTHON),python3) -m venv $(VENV_DOCS)
+	$(VENV_DOCS)/bin/python -m pip install --quiet --upgrade pip
+	$(VENV_DOCS)/bin/python -m pip install --quiet --requirement docs/requirements.txt
+	touch $(VENV_DOCS)/.complete
+
 setup:
 	@PYTHON="$(PYTHON)" VENV="$(VENV)" sh setup.sh
 
 clean:
-	rm -rf $(VENV) $(PINNED) data/demo runs/demo data/real_video runs/real_video
+	rm -rf $(VENV) $(PINNED) $(VENV_DOCS) build/site data/demo runs/demo data/real_video runs/real_video

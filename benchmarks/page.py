@@ -44,7 +44,7 @@ def table(name: str, result: Mapping[str, Any]) -> str:
         importlib.import_module(f"benchmarks.{name}").show(result)
     shown = printed.getvalue().strip()
     if not shown.startswith("|"):
-        shown = f"```\n{shown}\n```"
+        shown = f"```text\n{shown}\n```"
     return f"{_where(result)}\n\n{shown}\n"
 
 

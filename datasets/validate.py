@@ -184,6 +184,7 @@ def _advance(bar: Any, steps: int) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
+    """Runs the command with `arguments`, the program's name excluded; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m datasets.validate", description=__doc__.split("\n\n")[0])
     parser.add_argument("directory", help="folder of a data set, with dataset.json and its shards")
     directory = parser.parse_args(arguments).directory

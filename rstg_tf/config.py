@@ -70,6 +70,7 @@ class GraphConfig:
     node_reduction: str = "sum"
 
     def check(self) -> None:
+        """Raises ConfigError with the flag, the value found and what was expected."""
         _require_at_least(1, num_scales=self.num_scales, node_feat_dim=self.node_width,
                           message_dims=self.message_width, attention_heads=self.attention_heads,
                           update_layers=self.update_layers)
@@ -113,6 +114,7 @@ class ModelConfig:
     graph: GraphConfig = dataclasses.field(default_factory=GraphConfig)
 
     def check(self) -> None:
+        """Raises ConfigError with the flag, the value found and what was expected."""
         _require_choice("backbone_model", self.backbone, BACKBONES)
         _require_choice("head", self.head, HEADS)
         _require_choice("comb_type", self.combination, ("plus", "serial"))
@@ -174,6 +176,7 @@ class DataConfig:
     num_eval_temporal_clips: int = 1
 
     def check(self) -> None:
+        """Raises ConfigError with the flag, the value found and what was expected."""
         _require_choice("write_missing", self.write_missing, ("none", "demo"))
         _require_at_least(0, brightness=self.brightness, shuffle_buffer=self.shuffle_buffer)
         _require(self.brightness <= 1, f"--brightness={self.brightness}: expected a share of full scale, at most 1.")
@@ -213,6 +216,7 @@ class TrainConfig:
     restore_scope: str = "all"
 
     def check(self) -> None:
+        """Raises ConfigError with the flag, the value found and what was expected."""
         _require_choice("loss_reduction", self.loss_reduction, LOSS_REDUCTIONS)
         _require_choice("optimizer", self.optimizer, OPTIMIZERS)
         _require_choice("schedule", self.schedule, RATE_SCHEDULES)
@@ -262,6 +266,7 @@ class ExperimentConfig:
                         short_side=self.data.short_side)
 
     def to_json(self) -> str:
+        """All settings, as a run's config.json holds them."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
     @classmethod

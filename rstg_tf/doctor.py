@@ -57,6 +57,7 @@ def examine() -> list[Finding]:
 
 
 def look_at_python(version: tuple[int, int] = sys.version_info[:2]) -> list[Finding]:
+    """Whether a stack is tested on this Python."""
     found = f"{platform.python_version()} ({sys.executable}) on {platform.platform()}"
     if _tested_with(version) is not None:
         return [Finding("Python", found)]
@@ -73,6 +74,7 @@ def _tested_with(version: tuple[int, int]) -> dict[str, str] | None:
 
 def look_at_stack(version_of: Callable[[str], str] = metadata.version,
                   python: tuple[int, int] = sys.version_info[:2]) -> list[Finding]:
+    """TensorFlow, Keras and NumPy beside the releases that are tested with this Python."""
     tested, found, wrong = _tested_with(python) or {}, [], []
     for package in ("tensorflow", "keras", "numpy"):
         try:
@@ -111,6 +113,7 @@ def look_at_cpu(text: str | None = None) -> list[Finding]:
 
 
 def look_at_gpus() -> list[Finding]:
+    """The GPUs that TensorFlow sees."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         tf = importlib.import_module("tensorflow")
@@ -145,6 +148,7 @@ def look_at_memory(text: str | None = None) -> list[Finding]:
 
 
 def look_at_disk(folder: str = os.curdir) -> list[Finding]:
+    """Free space in a folder."""
     free = shutil.disk_usage(folder).free / _GIB
     found = f"{free:.1f} GiB free in {os.path.abspath(folder)}"
     if free >= 3:
@@ -154,6 +158,7 @@ def look_at_disk(folder: str = os.curdir) -> list[Finding]:
 
 
 def look_at_decoders() -> list[Finding]:
+    """What decodes video files here."""
     found = []
     try:
         av = importlib.import_module("av")
@@ -171,6 +176,7 @@ def look_at_decoders() -> list[Finding]:
 
 
 def look_at_folders() -> list[Finding]:
+    """Whether the working, temporary and home folders can be written."""
     rows = []
     for name, folder, affects in (
             ("working", os.curdir, "runs/, data/ and build/ go here: give --model_dir and --out_dir elsewhere."),
@@ -184,6 +190,7 @@ def look_at_folders() -> list[Finding]:
 
 
 def look_at_text() -> list[Finding]:
+    """Whether file names and output are UTF-8."""
     names, output = sys.getfilesystemencoding(), sys.stdout.encoding or "none"
     if names.lower() == "utf-8" and output.lower() == "utf-8":
         return [Finding("text", "UTF-8")]
@@ -236,6 +243,7 @@ def page(rows: Sequence[Finding], version: str) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
+    """Runs the command with `arguments`, the program's name excluded; returns the exit code."""
     parser = argparse.ArgumentParser(prog="doctor", description=__doc__, allow_abbrev=False,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print one JSON object")

@@ -59,6 +59,7 @@ def clip_from_flags(run: Run, flags: absl_flags.FlagValues) -> ClipSpec:
 
 
 def main(arguments: Sequence[str]) -> int:
+    """Runs the command with `arguments`, the program's name excluded; returns the exit code."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         flags = parse_run_flags(arguments, _define_flags, description=__doc__)

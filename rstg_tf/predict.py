@@ -40,6 +40,7 @@ DEFAULT_RATE = 12.0  # frames a second where the source doesn't tell: that of So
 
 
 def define_flags(flags: absl_flags.FlagValues) -> None:
+    """Adds the flags of this command, beside those of every command on a run."""
     absl_flags.DEFINE_string("video", "", "a video file, a folder of frames, a .npy file, or - for standard input",
                              flag_values=flags)
     absl_flags.DEFINE_string("export_dir", "", "a SavedModel in the place of a run: its folder, or that of its "
@@ -133,6 +134,7 @@ def frame_rate(flags: absl_flags.FlagValues, source: FrameSource) -> float:
 
 
 def windows_from_flags(flags: absl_flags.FlagValues, frames_per_second: float) -> Windows:
+    """Length and stride in frames, of --window_frames or --window_seconds, and --overlap."""
     length = flags.window_frames or max(1, round(flags.window_seconds * frames_per_second))
     return Windows(length=length, stride=max(1, round(length * (1 - flags.overlap))))
 
@@ -159,6 +161,7 @@ class Table:
         say(f"{source.name}, model {predictor.name}")
 
     def window(self, answer: WindowAnswer) -> None:
+        """Prints a window's best classes; waits with the first window until there is a second."""
         self._windows += 1
         if self._windows == 1:  # it may be the only one
             self._first = answer
@@ -174,6 +177,7 @@ class Table:
         say(f"{span:>13}  {best['probability']:>11.3f}  {best['name']}")
 
     def whole(self, prediction: Prediction, top: int) -> None:
+        """Prints what was seen of the video and its `top` best classes."""
         count, (height, width) = len(prediction.answers), prediction.frame_size
         seen_height, seen_width = (round(side) for side in prediction.seen_size)
         part = f", of which the middle {seen_width}×{seen_height} were seen"
@@ -186,10 +190,12 @@ class Table:
 
 
 def say(line: str) -> None:
+    """Prints the line at once, also into a pipe."""
     print(line, flush=True)
 
 
 def predictor_from_flags(flags: absl_flags.FlagValues) -> Predictor:
+    """The predictor of --model_dir or of --export_dir. Raises ConfigError where there is neither."""
     if not flags.export_dir:
         return RunPredictor(open_run(flags.model_dir, flags.checkpoint), precision=flags.precision)
     try:
@@ -232,6 +238,7 @@ def run(flags: absl_flags.FlagValues, predictor: Predictor) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
+    """Runs the command with `arguments`, the program's name excluded; returns the exit code."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         flags = parse_run_flags(arguments, define_flags, description=__doc__)

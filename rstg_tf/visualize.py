@@ -48,6 +48,7 @@ class Clips(NamedTuple):
 
 
 def define_flags(flags: absl_flags.FlagValues) -> None:
+    """Adds the flags of this command, beside those of every command on a run."""
     absl_flags.DEFINE_multi_string("video", [], "a video file, a folder of frames or a .npy file in the place of "
                                    "records; may be given several times", flag_values=flags)
     absl_flags.DEFINE_enum("split", "test", ["test", "train"], "which of the run's data sets", flag_values=flags)
@@ -140,6 +141,7 @@ def visualize(run: Run, clips: Clips, *, out: str, precision: str) -> dict:
 
 
 def main(arguments: Sequence[str]) -> int:
+    """Runs the command with `arguments`, the program's name excluded; returns the exit code."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         flags = parse_run_flags(arguments, define_flags, description=__doc__)

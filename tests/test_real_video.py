@@ -105,7 +105,7 @@ def test_a_file_that_is_no_video_or_too_short_is_named(tmp_path, capsys):
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory):
-    """A folder in which README's commands have run, up to the evaluation of one view per clip, and its result."""
+    """A folder in which the commands of docs/your_videos.md have run, up to evaluating one view a clip; the result."""
     folder = tmp_path_factory.mktemp("real_video")
     subprocess.run([sys.executable, ROOT / "examples" / "camera_moves.py", "--out_dir=data/real_video/videos"],
                    cwd=folder, check=True, timeout=SECONDS)

@@ -246,6 +246,7 @@ class ShardWriter:
         return self
 
     def write(self, serialized: bytes) -> None:
+        """Adds a record. Raises OSError naming the file if it cannot be written."""
         try:
             self._writer.write(serialized)
         except self._tensorflow_error as error:

@@ -81,10 +81,12 @@ class ClipPlans:
         return len(self.labels)
 
     def select(self, chosen: slice) -> ClipPlans:
+        """The plans of some of the clips."""
         return ClipPlans(**{name: value[chosen] for name, value in vars(self).items()})
 
     @staticmethod
     def join(parts: Sequence[ClipPlans]) -> ClipPlans:
+        """The plans of all parts, one after the other."""
         return ClipPlans(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})
 
 

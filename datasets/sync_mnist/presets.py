@@ -18,6 +18,7 @@ class Preset:
     settings: SyncMnistSettings
 
     def arguments(self, split: str) -> dict[str, Any]:
+        """The arguments of `write_dataset` for this split, but for where to write."""
         return {"split": split, "digits": self.digits, "num_clips": self.num_clips[split], "settings": self.settings}
 
 

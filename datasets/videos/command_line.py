@@ -43,6 +43,7 @@ def writing_arguments(values: absl_flags.FlagValues) -> dict[str, Any]:
 
 
 def require_flags(values: absl_flags.FlagValues, *names: str) -> None:
+    """Raises ConfigError naming the first of these flags that has no value."""
     for name in names:
         if not values[name].value:
             raise ConfigError(f"--{name} is missing: {values[name].help}.")

@@ -22,7 +22,7 @@ class FrozenNormConvolution(keras.layers.Layer):
     float32, the convolution runs in the dtype of its inputs.
 
     Zeros around: half the kernel on every side, so that stride 1 keeps the size and stride 2 (of H and W) halves it,
-    rounding up. Source: release, section 4; TF1 pads explicitly, which differs from 'SAME' under stride 2.
+    rounding up. Source: docs/release.md, 'ResNet-50'; TF1 pads explicitly, which differs from 'SAME' under stride 2.
 
     Args:
       filters: channels of the result.

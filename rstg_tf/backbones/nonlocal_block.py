@@ -18,7 +18,7 @@ class NonLocalBlock(keras.layers.Layer):
     T·⌊H/2⌋·⌊W/2⌋ others. The softmax is float32. The norm has stored statistics and a gamma that starts at 0: a new
     block adds nothing.
 
-    Source: release, section 4. Raises ValueError for an odd C or a map below 2×2.
+    Source: docs/release.md, 'ResNet-50'. Raises ValueError for an odd C or a map below 2×2.
     """
 
     def build(self, input_shape):

@@ -68,7 +68,8 @@ class ResNet50(keras.layers.Layer):
     (`chunks` cuts others so), which mean something where `arrived` says so, and the states after them. Stages after the
     pooling over pairs see one frame only when it completes the pair of any clip.
 
-    Source: release, section 4. Raises ValueError for unknown stages, a stage with a graph and non-local blocks, odd T.
+    Source: docs/release.md, 'ResNet-50'. Raises ValueError for unknown stages, a stage with a graph and non-local
+    blocks, odd T.
     """
 
     def __init__(self, *, variant: str = "i3d", graphs: dict[str, ResidualGraph] | None = None,

@@ -15,7 +15,7 @@ class SmallConvnet(keras.layers.Layer):
 
     video [B, T, H, W, C] float -> [B, T, H', W', filters]; with 3 layers 64 -> 31 -> 14 -> 6.
     fewer_products: on a CPU, in float32, wide convolutions take Winograd's form; see `convolutions`.
-    Source: release, section 4.
+    Source: docs/release.md, 'simple_c2d'.
     Raises ValueError for frames that leave no pixel.
     """
 

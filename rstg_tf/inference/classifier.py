@@ -50,6 +50,7 @@ class RunPredictor:
         self._run, self._precision = run, precision
 
     def load(self, *, with_attention: bool) -> None:
+        """Builds the network and restores the run's weights."""
         import tensorflow as tf
 
         from rstg_tf.common import devices
@@ -83,6 +84,7 @@ class SavedModelPredictor:
         self._places = ExperimentConfig.from_json(_asset(self.name, "experiment.json")).model.graph_places
 
     def load(self, *, with_attention: bool) -> None:
+        """Loads the SavedModel's signatures."""
         import tensorflow as tf
 
         try:

@@ -24,8 +24,8 @@ class NeighbourAttention(keras.layers.Layer):
     exp(0), as in the release, whose checkpoints need it; with 'masked' only neighbours take part, as the paper
     describes, and a node without any hears 0.
 
-    Source: paper, equation 3; release, section 2. Deviation: the norm of the messages and the heads' projections, being
-    linear, are applied to the weighted sums instead of to the N² messages.
+    Source: paper, equation 3; docs/release.md, 'Attention'. Deviation: the norm of the messages and the heads'
+    projections, being linear, are applied to the weighted sums instead of to the N² messages.
     """
 
     def __init__(self, *, width: int, query_width: int, kind: str = "simple", heads: int = 1,

@@ -97,8 +97,8 @@ class PoolingHead(keras.layers.Layer):
         graph, 'plus'      pooled + norm(graph(map)) at every position
         graph, 'serial'    norm(graph(map)): [B, C]
 
-    Source: release, section 4. Call with `return_traces=True`: also {'final': GraphTrace}, or {}. With `states`: the
-    result of all steps so far, and last the states after them.
+    Source: docs/release.md, 'ResNet-50'. Call with `return_traces=True`: also {'final': GraphTrace}, or {}. With
+    `states`: the result of all steps so far, and last the states after them.
     """
 
     def __init__(self, *, graph: RecurrentSpaceTimeGraph | None = None, final_norm: str = "LN",

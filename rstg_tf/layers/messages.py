@@ -20,7 +20,8 @@ class PairwiseMessages(keras.layers.Layer):
     A call returns the messages before their norm, `norm_of` what the norm does with them: attention sums them first, so
     that the norm passes over N sums in the place of N² messages.
 
-    Source: paper, equations 1 and 2; release, section 2. LN runs over (N, N, C) jointly, BN over each step apart.
+    Source: paper, equations 1 and 2; docs/release.md, 'Messages'. LN runs over (N, N, C) jointly, BN over each step
+    apart.
     """
 
     def __init__(self, *, width: int, positions_width: int = 0, normalization: str = "none", **kwargs):

@@ -24,7 +24,7 @@ class NodesFromMap(keras.layers.Layer):
     float32 whatever the map: means of many pixels differ little beside what they share, which the norms behind them
     take away, and bfloat16 would round the difference.
 
-    Source: release, section 1 (area resize, as one matrix product over H·W like the release's filters).
+    Source: docs/release.md, 'Nodes' (area resize, as one matrix product over H·W like the release's filters).
     """
 
     def __init__(self, *, num_scales: int, **kwargs):
@@ -50,7 +50,7 @@ class MapFromNodes(keras.layers.Layer):
     """Every node spread over its region, the scales summed: [B, T, N, C] -> [B, T, height, width, C].
 
     map_p = Σ_i weights[p, i] · node_i, `regions.projection_weights`: per scale the same area interpolation, enlarging.
-    Source: release, section 2 rule 8.
+    Source: docs/release.md, 'Readouts'.
     """
 
     def __init__(self, *, num_scales: int, **kwargs):

@@ -37,7 +37,7 @@ class JointLayerNorm(keras.layers.Layer):
     gamma and beta are per channel: [C]. With `trailing_axes=3` on nodes [B, T, N, C] there is one mean per clip, with 2
     one per clip and step, with 1 it is the usual layer norm of each node. `scale=False` leaves gamma out.
 
-    Source: release, section 2 rule 3 (epsilon 1e-12). Deviation: none.
+    Source: docs/release.md, 'Norms at the entrance' (epsilon 1e-12). Deviation: none.
     """
 
     def __init__(self, *, trailing_axes: int, epsilon: float = 1e-12, scale: bool = True, **kwargs):
@@ -137,7 +137,7 @@ class BatchNorm(keras.layers.Layer):
     the stored statistics T times, m ← momentum·m + (1 - momentum)·batch, here in one go. `unbiased` stores the batch
     variance times n/(n-1), n values per channel.
 
-    Source: release, section 2 rules 2 and 3; TF1 defaults momentum 0.99, epsilon 1e-3.
+    Source: docs/release.md, 'Norms at the entrance'; TF1 defaults momentum 0.99, epsilon 1e-3.
     """
 
     def __init__(self, *, per_step: bool = False, unbiased: bool = True, momentum: float = 0.99, epsilon: float = 1e-3,

@@ -58,7 +58,7 @@ class RecurrentSpaceTimeGraph(keras.layers.Layer):
                                         vector [B,C']  = mean over T, sum over N
                                         map [B,T,H,W,C'] = every node back over its region, scales summed
 
-    Source: Nicolicioiu, Duta, Leordeanu, NeurIPS 2019, section 3; numbers as in the release, section 2.
+    Source: Nicolicioiu, Duta, Leordeanu, NeurIPS 2019, section 3; numbers as in docs/release.md, 'Graph'.
 
     Args:
       output: 'vector' or 'map'.

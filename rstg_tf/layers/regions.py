@@ -48,7 +48,7 @@ def adjacency(num_scales: int, height: int, width: int) -> np.ndarray:
     """Which regions are neighbours: float32 [N, N] of 0 and 1, symmetric, zero diagonal.
 
     Two different regions are neighbours if their closed rectangles share more than a single point: touching along an
-    edge counts, touching in a corner does not (release, section 1).
+    edge counts, touching in a corner does not (docs/release.md, 'Nodes').
     """
     box = boxes(num_scales, height, width)
     overlap_down = _interval_overlap(box[:, 0], box[:, 2])
@@ -95,7 +95,7 @@ def positional_maps(num_scales: int, size: int) -> np.ndarray:
     """Where a node lies, as a small picture of size×size pixels: float32 [N, size²], constants.
 
     For scale s the node's cell is h = size // s pixels wide and holds the outer product of a Gaussian window of length
-    h and standard deviation 2 (in those pixels) with itself; the rest is 0 (release, section 3).
+    h and standard deviation 2 (in those pixels) with itself; the rest is 0 (docs/release.md, 'Positional maps').
     """
     if size < num_scales:
         raise ValueError(f"positional maps of {size}×{size} pixels cannot hold a grid of {num_scales}×{num_scales} "

@@ -22,7 +22,8 @@ class AfterGraphNorm(keras.layers.Layer):
     BN           `normalization.BatchNorm` over all axes but C, gamma starting at 0
     none         x
 
-    Source: release, section 4 (`final_norm`). Deviation: LN_per_step is not in the release; its weights are LN's.
+    Source: docs/release.md, 'ResNet-50' (`final_norm`). Deviation: LN_per_step is not in the release; its
+    weights are LN's.
     """
 
     def __init__(self, *, kind: str = "LN", **kwargs):

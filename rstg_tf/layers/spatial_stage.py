@@ -20,7 +20,7 @@ class NodeUpdate(keras.layers.Layer):
     """x_i ← norm(MLP([x_i ; g_i])): `layers` dense + relu layers of `width`, one MLP or one per scale.
 
     `scale_sizes` (e.g. [9, 4, 1]) gives every scale an MLP of its own; the norm then sees all nodes together.
-    Source: paper, equation 4; release, section 2.
+    Source: paper, equation 4; docs/release.md, 'Update'.
     """
 
     def __init__(self, *, width: int, message_width: int, layers: int = 2, scale_sizes: list[int] | None = None,

@@ -15,9 +15,10 @@ UNROLLED_STEPS = 64
 
 @keras.utils.register_keras_serializable("rstg")
 class GlorotPerGate(keras.initializers.Initializer):
-    """Glorot uniform for each of the four gate matrices [in, units] in a kernel [in, 4·units] (release, section 5).
+    """Glorot uniform for each of the four gate matrices [in, units] in a kernel [in, 4·units].
 
-    Plain Glorot would count the four gates as one layer of 4·units and draw too small a range.
+    Plain Glorot would count the four gates as one layer of 4·units and draw too small a range. Source: docs/release.md,
+    'LSTM'.
     """
 
     def __init__(self, *, seed: int | None = None):
@@ -62,7 +63,7 @@ class TemporalStage(keras.layers.Layer):
     With `states`, float32 'hidden' and 'carry' [B, N, units], a call goes on from them and returns a pair of the
     outputs and the states after them.
 
-    Source: paper, equation 5; release, section 2 (BasicLSTM with forget bias 0, Glorot per gate, zero bias).
+    Source: paper, equation 5; docs/release.md, 'LSTM' (BasicLSTM with forget bias 0, Glorot per gate, zero bias).
     `forget_bias` (release: 0) is the initial bias of the forget gate.
     Deviation: the release's cuDNN layer trains two bias vectors per gate, whose sum thus learns twice as fast.
     """

@@ -1,6 +1,6 @@
 """What the names in a checkpoint of the release tell: what kind of variable it is, and of which part of the model.
 
-Needs no TensorFlow. Source: release, section 7.
+Needs no TensorFlow. Source: docs/release.md, 'Variable names in checkpoints'.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ A row (`Entry`) is one variable of the release, with its name and shape there, a
 weights that it fills. LSTM gates lie in the order i, c, f, o there and i, f, c, o in Keras; 1×1 convolutions keep
 their spatial axes there; every attention head has variables of its own there, ours lie side by side.
 
-Source: release, section 7.
+Source: docs/release.md, 'Variable names in checkpoints'.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ _DIFFERENCES_SHOWN = 10
 
 
 def main(arguments: Sequence[str]) -> int:
+    """Runs the command with `arguments`, the program's name excluded; returns the exit code."""
     command = "release"
     try:
         if not arguments or {"--help", "-help", "-h"} & set(arguments):
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def inspect(arguments: Sequence[str]) -> int:
+    """`python -m rstg_tf.release PATH`: lists the variables, says which flag file fits; returns the exit code."""
     paths = [argument for argument in arguments if argument != "--json"]
     if len(paths) != 1 or paths[0].startswith("-"):
         raise ConfigError(f"expected one PATH, and --json if wanted; got {' '.join(arguments)}.")
@@ -155,6 +157,7 @@ def _verdict(found: dict) -> list[str]:
 
 
 def export_tf1(arguments: Sequence[str]) -> int:
+    """`… export-tf1`: a run's weights as a checkpoint of the release; returns the exit code."""
     flags = parse_run_flags(arguments, _define_flags, description=__doc__)
     if flags is None:
         return 0

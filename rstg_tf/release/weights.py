@@ -102,7 +102,10 @@ def opaque_name(entry: Entry) -> str | None:
 
 
 def with_unpacked_lstms(entries: list[Entry], given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """`given`, and the kernel and bias of every LSTM of which it holds cuDNN's buffer alone (release, section 7)."""
+    """`given`, and the kernel and bias of every LSTM of which it holds cuDNN's buffer alone.
+
+    Source: docs/release.md, 'Variable names in checkpoints'.
+    """
     found = dict(given)
     for entry in entries:
         opaque = opaque_name(entry)

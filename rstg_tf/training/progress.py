@@ -23,6 +23,7 @@ class TrainingMetrics:
     seconds_left: float
 
     def as_line(self, total_steps: int) -> str:
+        """The line that is printed of it."""
         return (f"step {self.step}/{total_steps}  loss {self.loss:.4f}  accuracy {self.accuracy:.3f}  "
                 f"rate {self.rate:.2e}  {self.clips_per_second:.1f} clips/s  waiting for data "
                 f"{self.waiting_share:.0%}  left {duration(self.seconds_left)}")
@@ -74,9 +75,11 @@ class Progress:
                         disable=not sys.stderr.isatty())
 
     def advance(self, steps: int) -> None:
+        """Moves the bar on by so many steps."""
         self._bar.update(steps)
 
     def show(self, report: TrainingMetrics) -> None:
+        """Shows the figures: behind the bar on a terminal, else as a line."""
         if self._bar.disable:
             say(report.as_line(self._total_steps))
         else:
@@ -84,6 +87,7 @@ class Progress:
             self._bar.set_postfix_str(line.split("  ", 1)[1].replace("  ", ", "))
 
     def close(self) -> None:
+        """Ends the bar."""
         self._bar.close()
 
 

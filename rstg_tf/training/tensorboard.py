@@ -17,12 +17,14 @@ class TensorBoardWriter:
         self._writer = tf.summary.create_file_writer(directory)
 
     def scalars(self, step: int, **values: float) -> None:
+        """Writes values of this step, by their names."""
         with self._writer.as_default(step=step):
             for name, value in values.items():
                 tf.summary.scalar(name, value)
         self._writer.flush()
 
     def report(self, report: TrainingMetrics) -> None:
+        """Writes the figures of a report, as train/NAME."""
         values = dataclasses.asdict(report)
         step = values.pop("step")
         values.pop("seconds_left")
@@ -36,6 +38,7 @@ class TensorBoardWriter:
         self._writer.flush()
 
     def close(self) -> None:
+        """Ends the file."""
         self._writer.close()
 
 

@@ -63,6 +63,7 @@ class ClipSpec:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> ClipSpec:
+        """From the values that `to_json` gives, as files of runs and exports hold them."""
         return cls(num_frames=values["frames"], height=values["height"], width=values["width"],
                    channels=values["channels"], short_side=values.get("short_side"))
 

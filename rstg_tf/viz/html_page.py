@@ -19,18 +19,22 @@ def page(title: str, parts: Iterable[str]) -> str:
 
 
 def heading(text: str, level: int = 2) -> str:
+    """A heading; the text is escaped, as in all of these."""
     return f"<h{level}>{html.escape(text)}</h{level}>"
 
 
 def paragraph(text: str) -> str:
+    """A paragraph of text."""
     return f"<p>{html.escape(text)}</p>"
 
 
 def image(file: str) -> str:
+    """The picture in a file beside the page."""
     return f'<img src="{html.escape(file)}" alt="{html.escape(file)}">'
 
 
 def link(file: str) -> str:
+    """A link to a file beside the page, in a paragraph of its own."""
     return f'<p><a href="{html.escape(file)}">{html.escape(file)}</a></p>'
 
 

@@ -210,9 +210,9 @@ def test_the_gpu_that_a_flag_file_names_has_room_for_its_batch(rows, in_root):
 
 
 @pytest.mark.slow
-def test_readme_shows_the_table_that_the_command_prints(rows):
-    readme = (ROOT / "README.md").read_text().splitlines()
-    assert [line for line in model_table.table(rows) if line not in readme] == []
+def test_the_page_of_flags_shows_the_table_that_the_command_prints(rows):
+    page = (ROOT / "docs" / "flags.md").read_text().splitlines()
+    assert [line for line in model_table.table(rows) if line not in page] == []
 
 
 def test_the_command_prints_a_table_and_writes_the_same_numbers(in_root, tmp_path, capsys):
