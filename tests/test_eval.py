@@ -172,7 +172,7 @@ def test_a_run_without_a_checkpoint_is_not_the_newest_and_is_refused(small_run, 
     (young / "checkpoints").mkdir(parents=True)
     shutil.copy(pathlib.Path(small_run.path) / "config.json", young)
     monkeypatch.chdir(young.parents[1])
-    assert runs.newest_run() == os.path.join("runs", "small")
+    assert runs.newest_run() == pathlib.Path("runs", "small")
     assert f"no checkpoint in {young / 'checkpoints'} yet" in refused(capsys, f"--model_dir={young}")
 
 
