@@ -1,31 +1,25 @@
 """The real predict.main on small runs, and what it says to wrong use."""
 
 import io
-import json
 import os
 import pathlib
-import shutil
-import signal
-import subprocess
 import sys
 from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
-import tensorflow as tf
 from frame_sources import Pipe, carphone, write_frames
-from keras_stack import without_greeting
 from PIL import Image
+from predicting import answered, probabilities, refused, softmax, told, write_run
 from tiny_videos import FASTSTART, MPEG4, moving_frames, write_video
 
 import eval as eval_script
 from datasets.input_pipeline.pipeline import evaluation_clips
 from datasets.input_pipeline.reading_options import ReadingOptions
 from datasets.records.dataset import RecordedDataset
-from rstg_tf import flags, predict, runs
-from rstg_tf.inference.sliding_windows import Prediction, WindowAnswer, Windows
-from rstg_tf.model import build_model
+from rstg_tf import predict, runs
+from rstg_tf.inference.sliding_windows import Windows
 from rstg_tf.runs import run_flags
 from rstg_tf.serving import saved_model
 from rstg_tf.video import encoding
@@ -34,75 +28,6 @@ from rstg_tf.video.decoding import probe, read_video
 from rstg_tf.viz import annotated_video
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-COLOUR = {"num_conv_layers": 2, "num_filters": 6, "num_scales": 2, "num_process_iter": 2, "node_feat_dim": 6,
-          "message_dims": 6, "dim_h": 32, "dim_w": 32, "num_chan": 3, "video_num_frames": 6, "num_classes": 3,
-          "pixel_scaling": "centred", "short_side": 40}
-COLOUR_CLASSES = ("driving", "talking", "größer werden")
-
-
-def write_run(folder, settings, *, manifests):
-    """A run folder with one checkpoint, step 5, of random weights; `manifests`: train and test dataset.json."""
-    config = flags.config_from_settings(settings)
-    (folder / "checkpoints").mkdir(parents=True)
-    (folder / "config.json").write_text(config.to_json())
-    for split, manifest in manifests.items():
-        (folder / f"{split}_dataset.json").write_text(manifest, encoding="utf-8")
-    tf.keras.utils.set_random_seed(3)
-    model = build_model(config.model)
-    for weight in model.classifier.trainable_weights:
-        weight.assign(3 * weight)  # answers that differ
-    tf.train.Checkpoint(model=model).write(str(folder / "checkpoints" / "ckpt-5"))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def colour_run(tmp_path_factory):
-    """RGB frames resized to 40 pixels, of which 32×32 are seen; 6 of a window's frames."""
-    manifest = json.dumps({"classes": COLOUR_CLASSES, "height": None, "width": None})
-    return write_run(tmp_path_factory.mktemp("colour") / "run", COLOUR, manifests={"train": manifest})
-
-
-@pytest.fixture
-def grey_run(tmp_path, toy_records, toy_settings):
-    """On the clips of `toy_records`, of one size: 4 grey frames of 12×12."""
-    directories = {f"{split}_dataset": str(toy_records / split) for split in ("train", "test")}
-    manifests = {split: (toy_records / split / "dataset.json").read_text() for split in ("train", "test")}
-    return write_run(tmp_path / "runs" / "grey", {**toy_settings, **directories}, manifests=manifests)
-
-
-@pytest.fixture(scope="module")
-def exported(colour_run):
-    base = colour_run.parent / "served"
-    saved_model.export_run(runs.open_run(str(colour_run)), base=str(base))
-    return base
-
-
-def told(capsys, *arguments, code=0):
-    """What predict.main prints with these arguments: (standard output, standard error)."""
-    assert predict.main([str(argument) for argument in arguments]) == code
-    return capsys.readouterr()
-
-
-def answered(capsys, *arguments):
-    return json.loads(told(capsys, *arguments, "--json").out)
-
-
-def refused(capsys, *arguments, code=2):
-    error = told(capsys, *arguments, code=code).err
-    assert error.startswith("predict: ") and error.count("\n") == 1
-    return error
-
-
-def softmax(logits):
-    powers = np.exp(np.asarray(logits, np.float64))
-    return powers / powers.sum()
-
-
-def probabilities(found):
-    """The probabilities of a complete ranking by class."""
-    return [row["probability"] for row in sorted(found["top"], key=lambda row: row["class"])]
-
-
 def logits_of(run_folder, frames):
     """The network's logits of these frames by its own means: uint8 [D, H, W, 3] -> [classes]."""
     run = runs.open_run(str(run_folder))
@@ -252,50 +177,6 @@ def test_small_grey_clips_are_drawn_large(grey_run, tmp_path, capsys):
     assert facts.height > 444  # 12 pixels, 37 times, and the names below
 
 
-@pytest.mark.parametrize("size, expected", [
-    ((144, 176), (432, 528)),    # three times
-    ((32, 32), (448, 448)),
-    ((480, 854), (480, 854)),    # as it is
-    ((1080, 1920), (720, 1280)),
-    ((1920, 1080), (1280, 720)),
-    ((271, 641), (542, 1280)),   # twice would be 1282 wide
-    ((100, 4000), (32, 1280))])
-def test_drawn_frames_are_readable_and_even(size, expected):
-    assert annotated_video._drawn_size(*size) == expected
-
-
-def test_a_frame_shows_the_window_whose_middle_is_nearest_and_the_step_it_lies_in():
-    """Windows of frames 0…7, 4…11 and 8…15 with middles 3.5, 7.5 and 11.5; two steps of four frames in each."""
-    steps = [np.full((2, 5, 5), 10.0 * number) + np.arange(2)[:, None, None] for number in range(3)]
-    answers = [WindowAnswer(start=4 * number, end=4 * number + 8, start_seconds=number, end_seconds=number + 2,
-                            logits=np.eye(3)[number],
-                            attention={"res3": -steps[number], "final": steps[number]}) for number in range(3)]
-    prediction = Prediction(answers=tuple(answers), frame_size=(112, 224), seen=(0.0, 0.25, 1.0, 0.75),
-                            seconds=tuple(number / 4 for number in range(16)), frames_per_second=4.0)
-    canvas = annotated_video._Canvas(prediction, class_names="abc", top=2, place="final", num_lines=1)
-    shown = [canvas.shown_attention(number)[0, 0] for number in range(16)]
-    assert shown == [0] * 4 + [1] * 2 + [10] * 2 + [11] * 2 + [20] * 2 + [21] * 4
-    assert canvas.window == (0, 224, 448, 448)  # the middle half of 896×448 pixels
-    assert canvas.panel_size == (0, 0)
-
-
-@pytest.mark.parametrize("seen, window, panel", [
-    ((0.25, 0.25, 0.75, 0.5), (112, 224, 224, 224), (448, 448)),  # 224 pixels are too few
-    ((0.0, 0.0, 1.0, 0.2), (0, 0, 448, 179), (1121, 448))])
-def test_a_small_part_is_shown_again_large_beside_the_frame(seen, window, panel):
-    """Of frames of 896×448 pixels."""
-    answer = WindowAnswer(start=0, end=2, start_seconds=0, end_seconds=0.5, logits=np.zeros(2),
-                          attention={"final": np.full((2, 5, 5), 0.2)})
-    prediction = Prediction(answers=(answer,), frame_size=(112, 224), seen=seen, seconds=(0.0, 0.25),
-                            frames_per_second=4.0)
-    canvas = annotated_video._Canvas(prediction, class_names="ab", top=2, place="final", num_lines=1)
-    assert (canvas.window, canvas.panel_size) == (window, panel)
-    frame = np.full((112, 224, 3), 100, np.uint8)
-    drawn = canvas.draw(0, frame)
-    assert drawn.shape[1] == (896 + annotated_video.MARGIN + panel[1] + 1) // 2 * 2
-    assert drawn.shape[0] % 2 == 0 and drawn.shape[0] > max(448, panel[0])
-
-
 def test_what_fails_while_drawing_leaves_nothing_and_keeps_the_old_file(grey_run, tmp_path, capsys, monkeypatch):
     np.save(tmp_path / "clip.npy", np.zeros((5, 12, 12), np.uint8))
     (tmp_path / "out").mkdir()
@@ -319,54 +200,6 @@ def test_a_model_without_a_graph_is_drawn_plain_and_its_export_says_why_it_is_no
     saved_model.export_run(runs.open_run(str(run)), base=str(tmp_path / "served"))
     assert "has no signature 'attention': the model has no graph" in refused(
         capsys, f"--export_dir={tmp_path / 'served'}", video, out)
-
-
-@pytest.mark.parametrize("arguments, message", [
-    (["--model_dir=nowhere", "--video=x"], "--model_dir=nowhere: no run there"),
-    (["--export_dir=nowhere", "--video=x"], "--export_dir=nowhere: no such folder"),
-    (["--export_dir={here}", "--video=x"], "no SavedModel there"),
-    (["--export_dir=x", "--model_dir=y", "--video=x"], "--model_dir belongs to a run"),
-    (["--export_dir=x", "--precision=run", "--video=x"], "--precision belongs to a run"),
-    ([], "--video is missing"), (["clip.mp4"], "'clip.mp4' is no flag"), (["--vidio=x"], "vidio"),
-    (["--video=x", "--top=0"], "top"), (["--video=x", "--overlap=1"], "overlap"),
-    (["--video=x", "--window_seconds=0"], "--window_seconds=0"),
-    (["--video=x", "--window_seconds=2", "--window_frames=9"], "both set the length"),
-    (["--video=x", "--raw_size=4x4"], "--raw_size describes standard input"),
-    (["--video=-", "--raw_size=4"], "--raw_size=4: expected WIDTHxHEIGHT"),
-    (["--video=-", "--raw_pixels=gray"], "--raw_pixels needs --raw_size"),
-    (["--video=x", "--place=final"], "--place says what --out draws"),
-    (["--video=x", "--out=a.avi"], "expected a name that ends in .mp4"),
-    (["--video=x", "--out=missing/a.mp4"], "missing is no folder that can be written to")])
-def test_wrong_use_ends_with_exit_code_2_and_a_sentence(arguments, message, capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert message in refused(capsys, *[argument.format(here=tmp_path) for argument in arguments])
-
-
-def test_videos_that_are_missing_or_do_not_fit_are_refused(grey_run, tmp_path, capsys, monkeypatch):
-    run = f"--model_dir={grey_run}"
-    assert "nothing.mp4 does not exist" in refused(capsys, run, f"--video={tmp_path / 'nothing.mp4'}")
-    np.save(tmp_path / "large.npy", np.zeros((5, 24, 24, 3), np.uint8))
-    assert "the frames are 24×24 pixels: expected 12×12" in refused(
-        capsys, run, f"--video={tmp_path / 'large.npy'}", code=1)
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Pipe(bytes(12 * 12 * 3 + 5))))
-    assert "standard input ends within frame 2, after 5 of its 432 bytes" in refused(
-        capsys, run, "--video=-", "--raw_size=12x12", code=1)
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Pipe(b"")))
-    assert "predict: standard input: is empty" in refused(capsys, run, "--video=-", code=1)
-    assert "--checkpoint=6: not in" in refused(capsys, run, "--checkpoint=6", f"--video={tmp_path / 'large.npy'}")
-
-
-def test_videos_that_are_damaged_are_refused_by_name(colour_run, tmp_path, capsys):
-    run = f"--model_dir={colour_run}"
-    content = carphone().read_bytes()
-    for name, bad in (("cut.mp4", content[:len(content) // 2]), ("text.mp4", b"no video"), ("empty.mp4", b"")):
-        (tmp_path / name).write_bytes(bad)
-        assert name in refused(capsys, run, f"--video={tmp_path / name}", f"--out={tmp_path / 'a.mp4'}", code=1)
-    assert not (tmp_path / "a.mp4").exists()
-    assert "tells its own rate, 29.97" in refused(capsys, run, f"--video={carphone()}", "--frames_per_second=10")
-    shutil.copy(carphone(), tmp_path / "own.mp4")
-    assert "is the video itself" in refused(capsys, run, f"--video={tmp_path / 'own.mp4'}",
-                                            f"--out={tmp_path / 'own.mp4'}")
 
 
 def test_frames_that_come_as_a_stream_are_answered_as_the_file(colour_run, capsys, monkeypatch):
@@ -419,24 +252,3 @@ def test_sound_that_an_mp4_cannot_hold_is_told(colour_run, tmp_path, capsys):
     printed = told(capsys, f"--model_dir={colour_run}", f"--video={path}", f"--out={tmp_path / 'out.mp4'}")
     assert "out.mp4 has no whole sound: an .mp4 cannot hold its sound (pcm_u8)." in printed.err
     assert len(read_video(tmp_path / "out.mp4").frames) == 6
-
-
-def start(*arguments, **settings):
-    return subprocess.Popen([sys.executable, "-m", "rstg_tf.predict", *arguments], cwd=ROOT, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, **settings)
-
-
-@pytest.mark.slow
-def test_ctrl_c_ends_with_130_and_a_reader_who_leaves_with_silence(grey_run):
-    arguments = f"--model_dir={grey_run}", "--video=-", "--raw_size=12x12", "--window_frames=4"
-    with start(*arguments, stdin=subprocess.PIPE) as waiting, start(*arguments, stdin=subprocess.PIPE) as unheard:
-        for process in (waiting, unheard):
-            assert process.stdout.readline().startswith(b"standard input, model ")
-        waiting.send_signal(signal.SIGINT)
-        assert waiting.wait(timeout=60) == 130
-        assert without_greeting(waiting.stderr.read()) == "predict: interrupted; no more is said.\n"
-        unheard.stdout.close()
-        unheard.stdin.write(bytes(12 * 12 * 3 * 40))
-        unheard.stdin.close()
-        assert unheard.wait(timeout=60) == 1
-        assert without_greeting(unheard.stderr.read()) == ""

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import json
 import os
 import pathlib
-import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -18,18 +14,16 @@ import served_models
 import tensorflow as tf
 from google.protobuf import text_format
 from keras_stack import without_greeting
-from served_models import GREY, clips, encode
+from served_models import COLOUR, GREY, clips
 from tensorflow import keras
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
-from tiny_clips import tiny_record, write_shards
 
-from datasets.records.sequence_examples import decode_clip
 from rstg_tf import build_model, export, flags
-from rstg_tf.common.command_line import run_program
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.config import ExperimentConfig
-from rstg_tf.runs import checkpoints, clip_spec_of_run
-from rstg_tf.serving import model_versions, saved_model, signatures, warmup
+from rstg_tf.runs.run import Run
+from rstg_tf.runs.run_flags import parse_run_flags
+from rstg_tf.serving import saved_model, signatures, warmup
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Loads a SavedModel without this project and writes the scores of some clips, whole and one by one.
@@ -49,22 +43,6 @@ np.savez(out, single=np.concatenate(single), **{name: value.numpy() for name, va
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
     return served_models.serve(served_models.build_grey(), GREY, tmp_path_factory.mktemp("served") / "grey")
-
-
-@pytest.fixture
-def light(monkeypatch):
-    """Exports write one small file in the place of a SavedModel: for tests of where it goes."""
-
-    def write(folder, *arguments, **options):
-        os.makedirs(folder)
-        pathlib.Path(folder, "saved_model.pb").write_text("a model")
-
-    monkeypatch.setattr(saved_model, "_write", write)
-
-
-def publish(base, version=None, names=None):
-    return saved_model.export_model(None, base=str(base), config=GREY, version=version,
-                               class_names=names or served_models.class_names(GREY))
 
 
 def test_a_process_without_our_code_gets_the_models_scores(served, tmp_path):
@@ -119,79 +97,6 @@ def test_a_server_finds_a_request_for_clips_and_one_for_frames_to_warm_up_with(s
     assert facts["warmup"] == "drawn (the run names no data set)"
 
 
-def test_a_run_warms_up_with_the_first_clip_of_its_test_data(toy_records):
-    small = dataclasses.replace(GREY, model=dataclasses.replace(GREY.model, height=12, width=12))
-    clip = clip_spec_of_run.served_clip_spec(small)
-    found = warmup.example_clip([str(toy_records / "missing"), str(toy_records / "test")], clip)
-    shard = sorted((toy_records / "test").glob("*.tfrecord"))[0]
-    first = decode_clip(next(tf.data.TFRecordDataset(str(shard)).as_numpy_iterator()))
-    assert found.source == f"clip test-0 of {toy_records / 'test'}"
-    assert found.frames == first["encoded"] and len(found.frames) == 4
-
-
-def test_a_run_serves_frames_as_its_own_data_set_was_read(small_run):
-    assert clip_spec_of_run.clip_spec_of_run(small_run).short_side is None  # its clips are drawn
-    manifest = pathlib.Path(small_run.path) / "train_dataset.json"
-    facts = json.loads(manifest.read_text())
-    for height, short_side in ((None, 256), (facts["height"] + 1, 256), (facts["height"], None)):
-        manifest.write_text(json.dumps({**facts, "image_format": "JPEG", "height": height}))
-        assert clip_spec_of_run.clip_spec_of_run(small_run).short_side == short_side
-
-
-def test_a_recorded_clip_that_does_not_fit_is_replaced_by_a_drawn_one_that_says_why(toy_records):
-    found = warmup.example_clip([str(toy_records / "test")], clip_spec_of_run.served_clip_spec(GREY))
-    assert found.source.startswith("drawn (") and "[12 12] [pixels, expected] [20 16]" in found.source
-    pixels = np.stack([tf.io.decode_png(frame).numpy() for frame in found.frames])
-    assert pixels.shape == (4, 20, 16, 1)
-    assert [np.flatnonzero(frame.max(axis=(0, 2)) == 255)[0] for frame in pixels] == [0, 4, 8, 12]  # the square moves
-
-
-def test_a_longer_recorded_clip_gives_frames_at_even_distances(tmp_path):
-    frames = encode(np.arange(7, dtype=np.uint8)[:, None, None, None] * np.ones((1, 20, 16, 1), np.uint8))
-    write_shards(tmp_path, [[tiny_record(0, frames=frames, timestamps=range(7))]], num_frames=None)
-    assert warmup.recorded_clip(str(tmp_path), clip_spec_of_run.served_clip_spec(GREY)).frames == frames[::2]
-
-
-def test_versions_count_up_and_a_published_one_is_refused(light, tmp_path):
-    base = tmp_path / "base"
-    assert publish(base) == str(base / "1")
-    assert publish(base, 20) == str(base / "20")
-    (base / "20" / "saved_model.pb").write_text("served")
-    with pytest.raises(ConfigError, match="base/20 exists, and a published version never changes"):
-        publish(base, 20)
-    assert (base / "20" / "saved_model.pb").read_text() == "served"
-    assert publish(base) == str(base / "21")
-    assert sorted(path.name for path in base.iterdir()) == ["1", "20", "21"]
-    assert [path.name for path in tmp_path.iterdir()] == ["base"]
-
-
-def test_of_two_exports_at_once_the_later_takes_the_next_version_or_is_refused(light, tmp_path, monkeypatch):
-    base = tmp_path / "base"
-    following = model_versions._next_version
-
-    def overtaken(folder):
-        number = following(folder)
-        other = base / str(number)
-        other.mkdir()
-        (other / "saved_model.pb").touch()
-        monkeypatch.setattr(model_versions, "_next_version", following)
-        return number
-
-    monkeypatch.setattr(model_versions, "_next_version", overtaken)
-    assert publish(base) == str(base / "2")
-    building = tmp_path / "building"
-    building.mkdir()
-    with pytest.raises(ConfigError, match="/1 exists"):
-        model_versions.publish(str(building), str(base), 1)
-
-
-@pytest.mark.parametrize("version", [-1, 2**63])
-def test_a_version_that_no_server_would_load_is_refused(light, tmp_path, version):
-    with pytest.raises(ConfigError, match=f"version {version}: expected an integer from 0 to 9223372036854775807"):
-        publish(tmp_path / "base", version)
-    assert not (tmp_path / "base").exists()
-
-
 def test_a_model_that_reloads_differently_is_not_published(served, tmp_path, monkeypatch):
     load = tf.saved_model.load
 
@@ -227,27 +132,6 @@ def test_a_model_is_published_in_bfloat16_too(tmp_path):
     np.testing.assert_allclose(found, traced, rtol=0, atol=3e-2 * np.abs(traced).max())
 
 
-def test_what_a_killed_export_left_is_swept_and_a_running_ones_is_not(tmp_path):
-    base = tmp_path / "base"
-    base.mkdir()
-    ours = pathlib.Path(model_versions.building_folder(str(base)))
-    assert ours.parent == tmp_path and ours.name.startswith(".base.tmp-")
-    prefix = ours.name[:-len(str(os.getpid()))]
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    with child:
-        (tmp_path / f"{prefix}{child.pid}").mkdir()
-        model_versions.building_folder(str(base))
-        assert (tmp_path / f"{prefix}{child.pid}").exists()
-        child.communicate(b"\n")
-    model_versions.building_folder(str(base))
-    assert not (tmp_path / f"{prefix}{child.pid}").exists()
-
-
-def test_another_number_of_class_names_is_refused(light, tmp_path):
-    with pytest.raises(ConfigError, match="2 class names for 7 classes"):
-        publish(tmp_path, names=("a", "b"))
-
-
 @pytest.mark.slow
 def test_the_command_publishes_a_run_and_its_last_line_says_what_and_where(small_run, toy_records, tmp_path):
     done = subprocess.run(
@@ -260,67 +144,6 @@ def test_the_command_publishes_a_run_and_its_last_line_says_what_and_where(small
         "warmup": f"clip test-0 of {toy_records / 'test'}"}
     assert (tmp_path / "served" / "3" / "assets" / "class_names.txt").read_text() == "up\ndown\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["runs", "served"]
-
-
-@pytest.mark.slow
-def test_an_interrupted_export_ends_with_130_and_leaves_nothing(small_run, tmp_path):
-    base = tmp_path / "served"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "rstg_tf.export", f"--model_dir={small_run.path}", f"--out={base}"], cwd=ROOT,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 200
-    while not list(tmp_path.glob(".served.tmp-*/saved_model.pb")):
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=60)
-    assert (process.returncode, told.splitlines()[-1]) == (130, "export: interrupted; nothing was published.")
-    assert "Traceback" not in told
-    assert not list(base.iterdir()) and sorted(path.name for path in tmp_path.iterdir()) == ["runs", "served"]
-
-
-def test_an_export_that_lost_its_interrupt_publishes_nothing(light, tmp_path, monkeypatch):
-    write = saved_model._write
-
-    def lose_an_interrupt(*arguments, **settings):
-        with contextlib.suppress(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-        write(*arguments, **settings)
-
-    monkeypatch.setattr(saved_model, "_write", lose_an_interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        publish(tmp_path / "base")
-    assert not list((tmp_path / "base").iterdir()) and [path.name for path in tmp_path.iterdir()] == ["base"]
-
-
-def test_an_interrupt_that_comes_while_a_version_gets_its_name_comes_too_late(light, tmp_path, monkeypatch):
-    rename = os.rename
-
-    def rename_and_press_ctrl_c(*paths):
-        rename(*paths)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(os, "rename", rename_and_press_ctrl_c)
-    assert publish(tmp_path / "base") == str(tmp_path / "base" / "1")
-
-
-def test_an_interrupt_that_is_lost_while_the_run_is_loaded_ends_the_command(light, small_run, tmp_path, monkeypatch):
-    restore = checkpoints.restore_for_inference
-
-    def lose_an_interrupt(*arguments):
-        with contextlib.suppress(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-        return restore(*arguments)
-
-    monkeypatch.setattr(checkpoints, "restore_for_inference", lose_an_interrupt)
-    monkeypatch.setattr(sys, "argv", ["export", f"--model_dir={small_run.path}", f"--out={tmp_path / 'served'}"])
-    try:
-        with pytest.raises(SystemExit) as ended:
-            run_program(export.main, name="export", interrupted="nothing was published.")
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # an ended program ignores it
-    assert ended.value.code == 130
-    assert not list((tmp_path / "served").iterdir())
 
 
 def test_wrong_use_is_told_in_a_sentence_without_waiting_for_tensorflow(small_run, tmp_path, monkeypatch, capsys):
@@ -345,6 +168,12 @@ def test_wrong_use_is_told_in_a_sentence_without_waiting_for_tensorflow(small_ru
                "export.main([sys.argv[1], '--out=/proc/served']), 'tensorflow' in sys.modules)")
     done = subprocess.run([sys.executable, "-c", program, run], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == ["2", "2", "False"], done.stderr
+
+
+def test_sizes_that_the_model_cannot_take_are_refused_by_their_flags(tmp_path):
+    arguments = parse_run_flags(["--out=x", "--num_frames=3"], export._define_flags, description="")
+    with pytest.raises(ConfigError, match="--num_frames=3: clips of 3 frames of 32×32 pixels: .*must be even"):
+        export.clip_from_flags(Run(path=tmp_path, config=COLOUR), arguments)
 
 
 def test_the_example_of_a_server_configuration_is_one():

@@ -14,8 +14,7 @@ from tiny_clips import tiny_record, write_shards
 from datasets.input_pipeline.pipeline import evaluation_clips
 from datasets.input_pipeline.reading_options import ReadingOptions
 from datasets.records.dataset import RecordedDataset
-from rstg_tf.common.errors import ConfigError
-from rstg_tf.layers import regions, temporal_stage
+from rstg_tf.layers import regions
 from rstg_tf.model import build_model
 from rstg_tf.runs import clip_spec_of_run
 from rstg_tf.serving import signatures
@@ -288,22 +287,6 @@ def test_what_a_model_cannot_have_is_left_out_with_the_reason(colour):
     assert "not for 24×16 pixels" in row.obstacle(served_models.build_grey(), larger)
 
 
-def operations(function):
-    """Types of all operations in the function and in the functions it calls."""
-    graph = function.get_concrete_function().graph.as_graph_def()
-    return {node.op for node in [*graph.node, *(node for inner in graph.library.function for node in inner.node_def)]}
-
-
-def test_the_clips_signature_has_no_string_and_no_control_flow_even_with_a_gpu(monkeypatch):
-    monkeypatch.setattr(temporal_stage, "has_gpu", lambda: True)  # Keras' LSTM, a loop, would run in training
-    model = served_models.build_grey()
-    functions, _ = signatures.build_signatures(model, clip_spec_of_run.served_clip_spec(GREY),
-                                               served_models.class_names(GREY))
-    found = operations(functions["serving_default"])
-    assert "EnsureShape" in found and "Softmax" in found
-    assert not [name for name in found if "While" in name or name in ("If", "StatelessIf") or "String" in name]
-
-
 def test_clips_of_other_sizes_are_served_where_the_model_takes_them(grey):
     clip = clip_spec_of_run.served_clip_spec(GREY, num_frames=6, height=24, width=28)
     functions, left_out = signatures.build_signatures(grey.model, clip, served_models.class_names(GREY))
@@ -311,17 +294,3 @@ def test_clips_of_other_sizes_are_served_where_the_model_takes_them(grey):
     np.testing.assert_allclose(functions["serving_default"](video=video)["logits"], grey.model(video), rtol=1e-4,
                                atol=1e-4)
     assert list(left_out) == ["stream"]
-
-
-def test_sizes_that_the_model_cannot_take_are_refused():
-    with pytest.raises(ConfigError, match="clips of 3 frames of 32×32 pixels: .*must be even"):
-        clip_spec_of_run.served_clip_spec(COLOUR, num_frames=3)
-    with pytest.raises(ConfigError, match="of 16×32 pixels: .*frames of at least 32 pixels"):
-        clip_spec_of_run.served_clip_spec(COLOUR, height=16)
-
-
-@pytest.mark.parametrize("config, as_stored, short_side", [
-    (GREY, True, None), (GREY, None, None), (GREY, False, 256), (COLOUR, False, 256), (COLOUR, None, 256),
-    (COLOUR, True, 32)])
-def test_frames_are_resized_as_the_runs_own_data_was(config, as_stored, short_side):
-    assert clip_spec_of_run.served_clip_spec(config, as_stored=as_stored).short_side == short_side
