@@ -76,7 +76,7 @@ def test_weights_of_either_stack_load_to_the_same_bits_and_answer_alike(stack):
 
 def go_on(folder: pathlib.Path, num_steps: int = 6) -> loop.TrainingResult:
     config = flags.config_from_settings({**recorded_runs.SETTINGS, "num_steps": num_steps})
-    return loop.train(config, str(folder), clips=recorded_runs.batches, num_clips=40)
+    return loop.train(config, str(folder), recorded_runs.Data())
 
 
 def test_training_goes_on_from_a_checkpoint_of_its_own_stack(tmp_path, capsys):
@@ -100,7 +100,7 @@ def test_a_new_run_starts_from_the_weights_of_the_other_stack(tmp_path, capsys):
         {**recorded_runs.SETTINGS, "num_steps": 1, "warmup_steps": 0, "learning_rate": 1e-30, "weight_decay": 0.0,
          "optimizer": "adam", "restore_dir": str(recorded_runs.RUNS / OTHER)})
     folder = tmp_path / "run"
-    loop.train(config, str(folder), clips=recorded_runs.batches, num_clips=40)
+    loop.train(config, str(folder), recorded_runs.Data())
     assert re.search(r"weights of the run .*loaded", capsys.readouterr().out, re.DOTALL)
     ours, _ = runs.open_run(str(folder)).load_model()
     theirs, _ = runs.open_run(str(recorded_runs.RUNS / OTHER)).load_model()

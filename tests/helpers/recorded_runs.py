@@ -36,11 +36,21 @@ def clips(seed: int, count: int = 4) -> dict[str, np.ndarray]:
             "label": generator.integers(0, 3, count)}
 
 
-def batches(step: int) -> tf.data.Dataset:
-    """Endless; that of step s is `clips(seed=s)`."""
-    drawn = [clips(seed) for seed in range(step, step + 20)]
-    return tf.data.Dataset.from_tensor_slices({name: np.stack([part[name] for part in drawn])
-                                               for name in ("video", "label")})
+class Data:
+    """What the runs learnt from: the batch of step s is `clips(seed=s)`. No test clips."""
+
+    num_clips, manifests = 40, {}
+
+    def batches(self, start_step: int) -> tf.data.Dataset:
+        drawn = [clips(seed) for seed in range(start_step, start_step + 20)]
+        return tf.data.Dataset.from_tensor_slices({name: np.stack([part[name] for part in drawn])
+                                                   for name in ("video", "label")})
+
+    def evaluate(self, model, stopped) -> None:
+        return None
+
+    def sample(self) -> None:
+        return None
 
 
 def all_weights(model) -> np.ndarray:
@@ -57,7 +67,7 @@ def record(folder: str) -> None:
     from rstg_tf.training import loop
 
     config = flags.config_from_settings(SETTINGS)
-    loop.train(config, folder, clips=batches, num_clips=40)
+    loop.train(config, folder, Data())
     model, _ = runs.open_run(folder).load_model()
     logits = model(clips(seed=9)["video"], training=False)
     np.savez(pathlib.Path(folder, "expected.npz"), logits=np.asarray(logits), weights=all_weights(model))
