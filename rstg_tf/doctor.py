@@ -159,20 +159,14 @@ def look_at_disk(folder: str = os.curdir) -> list[Finding]:
 
 def look_at_decoders() -> list[Finding]:
     """What decodes video files here."""
-    found = []
     try:
         av = importlib.import_module("av")
         libraries = ".".join(map(str, av.library_versions.get("libavcodec", ())))
-        found.append(f"PyAV {av.__version__} (libavcodec {libraries}; H.264 encoder "
-                     f"{'yes' if 'libx264' in av.codecs_available else 'no'})")
+        return [Finding("decoders", f"PyAV {av.__version__} (libavcodec {libraries}; H.264 encoder "
+                        f"{'yes' if 'libx264' in av.codecs_available else 'no'})")]
     except ImportError:
-        pass
-    programs = [name for name in ("ffmpeg", "ffprobe") if shutil.which(name)]
-    found += programs
-    if found and (len(programs) == 2 or "PyAV" in found[0]):
-        return [Finding("decoders", ", ".join(found))]
-    return [Finding("decoders", ", ".join(found) or "neither PyAV nor ffmpeg", MISSING, "no video file can be read; "
-                    "folders of JPEG or PNG frames and .npy files can.")]
+        return [Finding("decoders", "no PyAV", MISSING, "no video file can be read; folders of JPEG or PNG frames and "
+                        ".npy files can: pip install av")]
 
 
 def look_at_folders() -> list[Finding]:

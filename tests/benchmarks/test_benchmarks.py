@@ -14,6 +14,7 @@ from PIL import Image
 
 from benchmarks import (
     convolution_floor,
+    decoding,
     experiments,
     graph,
     inference,
@@ -285,3 +286,13 @@ def test_wrong_use_ends_with_exit_code_2_and_one_sentence(module, arguments, mes
     assert module.main(arguments) == 2
     told = capsys.readouterr().err.strip()
     assert message in told and "Traceback" not in told and told.startswith("benchmarks.")
+
+
+def test_decoding_tells_the_rates_of_each_clip(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(decoding, "CLIPS", ("carphone_distorted.mp4",))
+    found, lines = run(decoding, ["--runs=1"], capsys, tmp_path)
+    assert list(found["rows"]) == ["short.webm, 426×240", "carphone_distorted.mp4, 176×144",
+                                   "carphone_distorted.mp4, 313×256"]
+    for row in found["rows"].values():
+        assert row["here"]["median"] > 0 and (row["ffmpeg"] is None) == (row["ratio"] is None)
+    assert lines[0].startswith("| clip")

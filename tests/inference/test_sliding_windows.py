@@ -22,6 +22,27 @@ def test_windows_overlap_and_the_last_one_ends_with_the_last_frame():
     assert cut(1, 4, 2) == [(0, [0])]
 
 
+def test_windows_by_place_span_time_and_not_frames():
+    places = [0, 1, 2, 3, 4, 5, 12, 13, 14, 31]
+
+    def cut(length, stride):
+        return [(start, [places[number] for number in frames]) for start, frames in sliding_windows(
+            range(len(places)), Windows(length, stride), place=places.__getitem__)]
+
+    assert cut(4, 4) == [(0, [0, 1, 2, 3]), (4, [4, 5]), (6, [12, 13, 14]), (9, [31])]
+    assert cut(8, 4) == [(0, [0, 1, 2, 3, 4, 5]), (4, [4, 5]), (6, [12, 13, 14]), (6, [12, 13, 14]), (9, [31])]
+    assert cut(100, 50) == [(0, places)]
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 5, 11, 12, 13, 40])
+@pytest.mark.parametrize("length", [1, 4, 6])
+@pytest.mark.parametrize("stride", [1, 3, 4])
+def test_at_an_even_rate_windows_by_place_are_those_by_number(count, length, stride):
+    windows = Windows(length, min(stride, length))
+    by_number = list(sliding_windows(range(count), windows))
+    assert list(sliding_windows(range(count), windows, place=lambda number: number)) == by_number
+
+
 def test_a_window_is_answered_before_the_next_frame_is_read():
     read = []
 
