@@ -178,7 +178,9 @@ def _joined(out_dir: str, summaries: dict[str, dict[str, Any]]) -> dict[str, Any
                 "rejected": sum(part["rejected"] for part in parts)}  # fmt: skip
     return {"out_dir": out_dir, "complete": True, "clips": {name: part["clips"] for name, part in summaries.items()},
             "rejected": sum(part["rejected"] for part in parts), "classes": parts[0]["classes"],
-            "shards": sum(part["shards"] for part in parts)}  # fmt: skip
+            "shards": sum(part["shards"] for part in parts),
+            "lowest_ssim": min((part["lowest_ssim"] for part in parts if part["lowest_ssim"] is not None),
+                               default=None)}  # fmt: skip
 
 
 def _define_flags(values: absl_flags.FlagValues) -> None:

@@ -13,6 +13,7 @@ from absl import flags as absl_flags
 from datasets.records.manifest import DatasetError
 from datasets.records.parallel_shards import KEPT
 from datasets.records.shard_notes import REJECTED_FILE, TooManyRejectedError
+from datasets.videos.read_back import LOW
 from datasets.videos.writing import VIDEOS_PER_SHARD, Written
 from rstg_tf.common.command_line import failed, parse_flags
 from rstg_tf.common.errors import ConfigError, VideoError
@@ -92,6 +93,11 @@ def summarize(written: Written, out_dir: str, *, name: str) -> dict[str, Any]:
     if written.num_rejected:
         print(f"{name}: {written.num_rejected} videos cannot be used; {os.path.join(out_dir, REJECTED_FILE)} says why.",
               file=sys.stderr)
+    lowest = written.lowest
+    if lowest is not None and lowest.value < LOW:
+        print(f"{name}: warning: of a sample of the stored frames, frame {lowest.frame} of {lowest.media_id} is like "
+              f"its source by {lowest.value:.3f} only (structural similarity; expected at least {LOW}): look at it.",
+              file=sys.stderr)
     return {"out_dir": out_dir, "complete": True, "split": manifest.split, "clips": manifest.num_clips,
             "rejected": written.num_rejected, "classes": len(manifest.classes),
-            "shards": len(manifest.shards)}  # fmt: skip
+            "shards": len(manifest.shards), "lowest_ssim": lowest and lowest.value}  # fmt: skip

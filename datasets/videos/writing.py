@@ -27,10 +27,12 @@ from datasets.records.manifest import Manifest, ShardInfo
 from datasets.records.parallel_shards import in_processes
 from datasets.records.sequence_examples import ShardWriter, encode_clip
 from datasets.records.shard_notes import REJECTED_FILE, NotedFolder, TooManyRejectedError, stamp
+from datasets.videos.read_back import Similarity, compare_with_sources
 from datasets.videos.sources import (
     JPEG_QUALITY,
     SHORT_SIDE,
     WHOLE_VIDEOS,
+    ClipRange,
     Cutting,
     EncodedVideo,
     Rejection,
@@ -48,11 +50,15 @@ _VIDEOS_AT_A_TIME = 16  # per process: read, but not written yet
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-    """What `write_videos` did: the manifest, or None while `missing_shards` are yet to be written elsewhere."""
+    """What `write_videos` did: the manifest, or None while `missing_shards` are yet to be written elsewhere.
+
+    `lowest`: the stored frame of a sample that is least like its source; None if nothing could be compared.
+    """
 
     manifest: Manifest | None
     num_rejected: int
     missing_shards: int = 0
+    lowest: Similarity | None = None
 
 
 def write_videos(
@@ -163,11 +169,15 @@ def _write_shards(
     with contextlib.closing(outcomes), bar:
         for file, sources in left.items():
             note = {"rejected": [], "frames": [], "heights": [], "widths": []}
+            written: list[tuple[VideoSource, ClipRange]] = []
             with ShardWriter(folder.path / file) as writer:
                 for source in sources:
-                    _write_video(writer, note, source, next(outcomes), cutting, classes)
+                    clips = _write_video(writer, note, source, next(outcomes), cutting, classes)
+                    written += [(source, clip) for clip in clips]
                     bar.update()
             note["shard"] = dataclasses.asdict(writer.info)
+            note["similarities"] = [dataclasses.asdict(found) for found in compare_with_sources(
+                folder.path / file, written, short_side=folder.settings["short_side"])]
             folder.write_note(file, note)
             num_rejected += len(note["rejected"])
             if num_rejected > allowed:
@@ -181,7 +191,8 @@ def _write_video(
     outcome: EncodedVideo | Rejection,
     cutting: Cutting,
     classes: Sequence[str],
-) -> None:
+) -> list[ClipRange]:
+    """The clips that were written; none of a video that is rejected."""
     try:
         clips = [] if isinstance(outcome, Rejection) else cutting.clips(source, len(outcome.frames))
     except VideoError as error:
@@ -189,7 +200,7 @@ def _write_video(
     if isinstance(outcome, Rejection):
         note["rejected"].append({"media_id": source.media_id, "path": source.path, "reason": outcome.reason,
                                  "stamp": stamp(source.path)})  # fmt: skip
-        return
+        return []
     for clip in clips:
         frames, timestamps = outcome.frames[clip.start:clip.stop], outcome.timestamps[clip.start:clip.stop]
         timestamps = timestamps - timestamps[0]
@@ -200,6 +211,7 @@ def _write_video(
         for key, value in (("frames", len(frames)), ("heights", outcome.height), ("widths", outcome.width)):
             # Two values are enough to know that clips differ.
             note[key] = sorted({*note[key], value})[:2]
+    return clips
 
 
 def _finish(folder: NotedFolder, name: str, split: str, classes: Sequence[str], allowed: float) -> Written:
@@ -218,12 +230,16 @@ def _finish(folder: NotedFolder, name: str, split: str, classes: Sequence[str], 
         raise TooManyRejectedError(f"{folder.path}: not one clip is left; see {folder.path / REJECTED_FILE}.")
     common = {key: {value for note in notes.values() for value in note[key]} for key in ("frames", "heights", "widths")}
     num_frames, height, width = (values.pop() if len(values) == 1 else None for values in common.values())
+    # Notes of earlier versions hold no comparison.
+    compared = [Similarity(**found) for note in notes.values() for found in note.get("similarities", ())]
+    lowest = min(compared, key=lambda found: (found.value, found.media_id), default=None)
+    told = {} if lowest is None else {"lowest_ssim": lowest.value, "lowest_ssim_clip": lowest.media_id}
     manifest = Manifest(
         name=name, split=split, shards=shards, num_frames=num_frames, height=height, width=width, channels=3,
         image_format="JPEG", classes=tuple(classes),
-        made_by={**folder.settings, "num_rejected": num_rejected})  # fmt: skip
+        made_by={**folder.settings, "num_rejected": num_rejected, **told})  # fmt: skip
     manifest.write(folder.path)
-    return Written(manifest, num_rejected)
+    return Written(manifest, num_rejected, lowest=lowest)
 
 
 def _has_size(path: Path, size: int) -> bool:
