@@ -185,7 +185,7 @@ def test_data_that_is_missing_or_of_other_classes_or_sizes_is_refused(small_run,
     run = f"--model_dir={small_run.path}"
     assert "dataset.json does not exist" in refused(capsys, run, f"--dataset={tmp_path / 'missing'}")
     for number, (change, told) in enumerate([
-            ({"classes": ("up", "left")}, "class 1 is 'left', but the run"),
+            ({"classes": ("up", "left")}, "Class 1 is 'left' in "),
             ({"classes": ("up", "down", "left")}, "has 3 classes, but the run"),
             ({"num_frames": 5}, "has 5 frames per clip"), ({"height": 16}, "has 16 pixels of height"),
             ({"channels": 3}, "has 3 channels")]):
