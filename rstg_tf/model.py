@@ -10,6 +10,7 @@ from tensorflow import keras
 from rstg_tf.backbones.resnet50 import ResNet50
 from rstg_tf.backbones.small_convnet import SmallConvnet
 from rstg_tf.common.errors import ConfigError
+from rstg_tf.common.keras_layer import under_own_name
 from rstg_tf.config import ModelConfig
 from rstg_tf.layers.heads import FrameLSTMHead, PoolingHead
 from rstg_tf.layers.pixel_scaling import PixelScaling
@@ -60,6 +61,7 @@ class VideoClassifier(keras.Model):
         self.pixels, self.backbone, self.head, self.classifier = pixels, backbone, head, classifier
         self.video_shape = tuple(video_shape)
 
+    @under_own_name
     def build(self, input_shape=None):
         if self.built:
             return

@@ -6,10 +6,11 @@ import tensorflow as tf
 from tensorflow import keras
 
 from rstg_tf.backbones.frozen_norm import FrozenNormConvolution
+from rstg_tf.common.keras_layer import Layer, input_spec
 
 
 @keras.utils.register_keras_serializable("rstg")
-class Bottleneck(keras.layers.Layer):
+class Bottleneck(Layer):
     """relu(shortcut(x) + 1×1(relu(3×3(relu(1×1(x)))))): [B, T, H, W, C] -> [B, T, H', W', outer].
 
     The first convolution spans `temporal_kernel` frames, the second carries the stride. The shortcut is x itself, or a
@@ -25,6 +26,7 @@ class Bottleneck(keras.layers.Layer):
         self.shortcut = None
 
     def build(self, input_shape):
+        self.input_spec = input_spec(5, input_shape[-1])
         channels = input_shape[-1]
         self.reduce.build((None, None, None, None, channels))
         self.spatial.build((None, None, None, None, self.inner))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import tensorflow as tf
 from tensorflow import keras
 
+from rstg_tf.common.keras_layer import Layer, input_spec
 from rstg_tf.ops.dense import add_bias
 
 EPSILON = 1e-5
 
 
 @keras.utils.register_keras_serializable("rstg")
-class FrozenNormConvolution(keras.layers.Layer):
+class FrozenNormConvolution(Layer):
     """Convolution, then batch norm with its stored statistics, in training too: [B,T,H,W,C] -> [B,T,H',W',filters].
 
         y = gamma·(K∗x + b - mean) / sqrt(variance + 1e-5) + beta
@@ -42,6 +43,7 @@ class FrozenNormConvolution(keras.layers.Layer):
         self.gamma_initializer = gamma_initializer
 
     def build(self, input_shape):
+        self.input_spec = input_spec(5, input_shape[-1])
         self.kernel = self.add_weight(name="kernel", shape=(*self.kernel_size, input_shape[-1], self.filters),
                                       initializer="glorot_uniform")
         width = (self.filters,)

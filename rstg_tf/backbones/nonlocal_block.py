@@ -7,11 +7,12 @@ from tensorflow import keras
 
 from rstg_tf.backbones.frozen_norm import FrozenNormConvolution
 from rstg_tf.common.keras_compat import track_kernel
+from rstg_tf.common.keras_layer import Layer, build_part, input_spec
 from rstg_tf.ops.dense import dense
 
 
 @keras.utils.register_keras_serializable("rstg")
-class NonLocalBlock(keras.layers.Layer):
+class NonLocalBlock(Layer):
     """y = x + norm(W_out softmax(θ(x) φ(x↓)ᵀ / sqrt(C/2)) g(x↓)): [B, T, H, W, C] -> [B, T, H, W, C].
 
     θ, φ, g are dense layers to C/2 on every position; x↓ is x max-pooled 2×2 in space, so that a position attends to
@@ -26,12 +27,13 @@ class NonLocalBlock(keras.layers.Layer):
         if channels % 2 or min(height, width) < 2:
             raise ValueError(f"{self.name}: expected a map of at least 2×2 with an even number of channels, got "
                              f"{height}×{width}×{channels}.")
+        self.input_spec = input_spec(5, channels)
         inner = channels // 2
         self.theta, self.phi, self.g = (
             keras.layers.Conv3D(inner, 1, name=name, dtype=self.dtype_policy) for name in ("theta", "phi", "g"))
         self.out = FrozenNormConvolution(filters=channels, use_bias=True, gamma_initializer="zeros", name="out")
         for layer in (self.theta, self.phi, self.g):
-            layer.build((None, None, None, None, channels))
+            build_part(layer, (None, None, None, None, channels))
             track_kernel(layer)
         self.out.build((None, None, None, None, inner))
         super().build(input_shape)

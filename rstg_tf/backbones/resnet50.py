@@ -12,6 +12,7 @@ from rstg_tf.backbones.bottleneck import Bottleneck
 from rstg_tf.backbones.frozen_norm import FrozenNormConvolution
 from rstg_tf.backbones.nonlocal_block import NonLocalBlock
 from rstg_tf.common.choices import require_choice
+from rstg_tf.common.keras_layer import Layer, input_spec
 from rstg_tf.layers.residual_graph import ResidualGraph
 from rstg_tf.layers.streaming_state import add_prefix, check_streamable, strip_prefix, update_where
 
@@ -43,7 +44,7 @@ TEMPORAL_KERNELS = {
 
 
 @keras.utils.register_keras_serializable("rstg")
-class ResNet50(keras.layers.Layer):
+class ResNet50(Layer):
     """Clip -> feature map: [B, T, H, W, C] -> [B, T/2, ≈H/16, ≈W/16, 2048].
 
         video  [B,T,224,224,C]
@@ -136,6 +137,7 @@ class ResNet50(keras.layers.Layer):
 
     def build(self, input_shape):
         self._check_video(input_shape)
+        self.input_spec = input_spec(5, input_shape[-1])
         self.conv1.build(tuple(input_shape))
         channels = self.conv1.filters
         for stage, shape in zip(STAGES, self.stage_shapes(input_shape)):

@@ -6,11 +6,12 @@ import tensorflow as tf
 from tensorflow import keras
 
 from rstg_tf.common.keras_compat import track_kernel
+from rstg_tf.common.keras_layer import Layer, build_part, input_spec
 from rstg_tf.ops.conv3x3 import SIDE, convolve
 
 
 @keras.utils.register_keras_serializable("rstg")
-class SmallConvnet(keras.layers.Layer):
+class SmallConvnet(Layer):
     """`layers` times a 3×3 convolution (VALID, stride 1, relu) and a 2×2 max pool (VALID, stride 2), on each frame.
 
     video [B, T, H, W, C] float -> [B, T, H', W', filters]; with 3 layers 64 -> 31 -> 14 -> 6.
@@ -40,9 +41,10 @@ class SmallConvnet(keras.layers.Layer):
         if min(self.map_shape(input_shape)[2:4]) < 1:
             raise ValueError(f"{self.name}: frames of {input_shape[2]}×{input_shape[3]} pixels are too small for "
                              f"{self.layers} layers of 3×3 convolution and 2×2 pooling.")
+        self.input_spec = input_spec(5, input_shape[-1])
         channels = input_shape[-1]
         for convolution in self.convolutions:
-            convolution.build((None, None, None, channels))
+            build_part(convolution, (None, None, None, channels))
             track_kernel(convolution)
             channels = self.filters
         super().build(input_shape)

@@ -48,3 +48,13 @@ def apply_summed_gradients(optimizer: keras.optimizers.Optimizer, gradients: Seq
 def tensorflow_variable(variable) -> tf.Variable:
     """The tf.Variable that a weight of Keras 3 holds; in Keras 2 a weight is one."""
     return variable if isinstance(variable, tf.Variable) else variable.value
+
+
+def traced_output_shape(layer: keras.layers.Layer, base: type, input_shape):
+    """Shape of `layer(input)`: Keras 2's `base` traces the call itself, Keras 3's wants a formula from the layer."""
+    if not _IS_KERAS_3:
+        return base.compute_output_shape(layer, input_shape)
+    if not layer.built:
+        layer.build(input_shape)
+    spec = layer.compute_output_spec(keras.KerasTensor(input_shape, dtype=layer.compute_dtype))
+    return keras.tree.map_structure(lambda tensor: tensor.shape, spec)

@@ -6,13 +6,14 @@ import tensorflow as tf
 from tensorflow import keras
 
 from rstg_tf.common.choices import ATTENTIONS, NEIGHBOURHOODS, require_choice
+from rstg_tf.common.keras_layer import Layer, input_spec
 from rstg_tf.layers.normalization import Affine, apply_norm, normalization_layer
 from rstg_tf.ops.dense import FlatDense, add_bias
 from rstg_tf.ops.edge_list import EdgeList
 
 
 @keras.utils.register_keras_serializable("rstg")
-class NeighbourAttention(keras.layers.Layer):
+class NeighbourAttention(Layer):
     """How much every node listens to each other, and what it hears: weights α [B, T, N, N] and g [B, T, N, width].
 
     simple   e_ij = leaky_relu(A_ij (a1·x_i + c1) + A_ij (a2·x_j + c2), 0.2) + A_ij; g_i = relu(norm(Σ_j α_ij m_ij + b))
@@ -50,6 +51,7 @@ class NeighbourAttention(keras.layers.Layer):
         return self.kind == "dot" and self.heads > 1
 
     def build(self, input_shape):
+        self.input_spec = input_spec(4, input_shape[-1])
         self.receiver.build((None, input_shape[-1]))
         self.sender.build((None, input_shape[-1]))
         self.bias = self.add_weight(name="bias", shape=(self.width,), initializer="zeros")

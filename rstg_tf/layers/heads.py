@@ -6,6 +6,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from rstg_tf.common.choices import require_choice
+from rstg_tf.common.keras_layer import Layer, input_spec
 from rstg_tf.layers.recurrent_graph import RecurrentSpaceTimeGraph
 from rstg_tf.layers.residual_graph import AfterGraphNorm
 from rstg_tf.layers.streaming_state import (
@@ -25,7 +26,7 @@ POOL_WINDOW = 14  # pixels of the last map
 
 
 @keras.utils.register_keras_serializable("rstg", name="FrameLSTM")  # the name that saved models hold
-class FrameLSTMHead(keras.layers.Layer):
+class FrameLSTMHead(Layer):
     """Feature map -> one vector per frame -> LSTM over T -> mean over T: [B, T, H, W, C] -> [B, units].
 
     pooling 'mean'  the frame's vector is the mean over H·W (the paper's Mean + LSTM).
@@ -49,6 +50,7 @@ class FrameLSTMHead(keras.layers.Layer):
             self.convolution = FlatDense(units, activation="relu", name="convolution", dtype=self.dtype_policy)
 
     def build(self, input_shape):
+        self.input_spec = input_spec(5, input_shape[-1])
         height, width, channels = input_shape[2:]
         inputs = channels
         if self.convolution is not None:
@@ -88,7 +90,7 @@ class FrameLSTMHead(keras.layers.Layer):
 
 
 @keras.utils.register_keras_serializable("rstg", name="MapHead")  # the name that saved models hold
-class PoolingHead(keras.layers.Layer):
+class PoolingHead(Layer):
     """The last map [B, T, H, W, C] -> what the classifier gets, with one step left and P×Q positions.
 
         pooled  = mean over T and over windows of 14×14 pixels, stride 1: [B, P, Q, C]; 14×14 -> 1×1, 16×16 -> 3×3;
@@ -113,6 +115,7 @@ class PoolingHead(keras.layers.Layer):
             self.norm = AfterGraphNorm(kind=final_norm, name="norm")
 
     def build(self, input_shape):
+        self.input_spec = input_spec(5, input_shape[-1])
         if self.graph is not None:
             if not self.graph.built:
                 self.graph.build(input_shape)

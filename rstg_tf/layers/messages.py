@@ -5,13 +5,14 @@ from __future__ import annotations
 import tensorflow as tf
 from tensorflow import keras
 
+from rstg_tf.common.keras_layer import Layer, input_spec
 from rstg_tf.layers.normalization import Affine, factored_norm, normalization_layer
 from rstg_tf.ops.dense import FlatDense, dense
 from rstg_tf.ops.edge_list import EdgeList
 
 
 @keras.utils.register_keras_serializable("rstg")
-class PairwiseMessages(keras.layers.Layer):
+class PairwiseMessages(Layer):
     """What every node tells every other: [B, T, N, C] -> [B, T, N (receiver i), N (sender j), width].
 
     m_ij = norm(relu(W2 relu(W1 [x_j, p_j ; x_i, p_i] + b1) + b2)), p the constant positional maps, `positions_width`
@@ -33,6 +34,7 @@ class PairwiseMessages(keras.layers.Layer):
         self.norm = normalization_layer(normalization, trailing_axes=3, per_step=True, unbiased=True, name="norm")
 
     def build(self, input_shape):
+        self.input_spec = input_spec(4, input_shape[-1])
         one_side = input_shape[-1] + self.positions_width
         self.first_kernel = self.add_weight(name="first_kernel", shape=(2 * one_side, self.width),
                                             initializer="glorot_uniform")

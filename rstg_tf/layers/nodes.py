@@ -7,6 +7,7 @@ import functools
 import tensorflow as tf
 from tensorflow import keras
 
+from rstg_tf.common.keras_layer import Layer
 from rstg_tf.layers import regions
 
 # Shared by the layers of all graphs: a weight matrix depends on sizes alone.
@@ -15,7 +16,7 @@ _projection_weights = functools.lru_cache(maxsize=64)(regions.projection_weights
 
 
 @keras.utils.register_keras_serializable("rstg")
-class NodesFromMap(keras.layers.Layer):
+class NodesFromMap(Layer):
     """Mean of the feature map over each region, with fractional overlap at the edges.
 
     node_i = Σ_p weights[i, p] · map_p, `regions.pooling_weights`; [B, T, H, W, C] -> float32 [B, T, N, C]. B and T may
@@ -46,7 +47,7 @@ class NodesFromMap(keras.layers.Layer):
 
 
 @keras.utils.register_keras_serializable("rstg")
-class MapFromNodes(keras.layers.Layer):
+class MapFromNodes(Layer):
     """Every node spread over its region, the scales summed: [B, T, N, C] -> [B, T, height, width, C].
 
     map_p = Σ_i weights[p, i] · node_i, `regions.projection_weights`: per scale the same area interpolation, enlarging.

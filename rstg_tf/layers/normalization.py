@@ -13,6 +13,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from rstg_tf.common.keras_compat import FIRST_REPLICA
+from rstg_tf.common.keras_layer import Layer, input_spec
 
 # Whatever the policy, inputs arrive as they are and weights are read as float32; the output has the inputs' dtype.
 _FLOAT32_INSIDE = {"dtype": "float32", "autocast": False}
@@ -31,7 +32,7 @@ class Affine:
 
 
 @keras.utils.register_keras_serializable("rstg")
-class JointLayerNorm(keras.layers.Layer):
+class JointLayerNorm(Layer):
     """y = (x - mean) / sqrt(variance + epsilon) · gamma + beta, statistics over the last `trailing_axes` axes jointly.
 
     gamma and beta are per channel: [C]. With `trailing_axes=3` on nodes [B, T, N, C] there is one mean per clip, with 2
@@ -47,6 +48,7 @@ class JointLayerNorm(keras.layers.Layer):
         self.scale = scale
 
     def build(self, input_shape):
+        self.input_spec = input_spec(len(input_shape), input_shape[-1])
         channels = input_shape[-1]
         self.gamma = None
         if self.scale:
@@ -129,13 +131,13 @@ def _joint_statistics(groups):
 
 
 @keras.utils.register_keras_serializable("rstg")
-class BatchNorm(keras.layers.Layer):
+class BatchNorm(Layer):
     """Batch norm per channel, as TF1 computes it, with batch statistics taken over all replicas.
 
     Training: statistics of the batch over every axis but the last; with `per_step` also but axis 1 (T), because the
-    release normalises each step of a clip in a call of its own. Otherwise: the stored ones. The T calls of a step move
-    the stored statistics T times, m ← momentum·m + (1 - momentum)·batch, here in one go. `unbiased` stores the batch
-    variance times n/(n-1), n values per channel.
+    release normalises each step of a clip in a call of its own. Otherwise, and where `trainable` is False: the stored
+    ones, which stay. The T calls of a step move the stored statistics T times, m ← momentum·m + (1 - momentum)·batch,
+    here in one go. `unbiased` stores the batch variance times n/(n-1), n values per channel.
 
     Source: docs/release.md, 'Norms at the entrance'; TF1 defaults momentum 0.99, epsilon 1e-3.
     """
@@ -150,6 +152,7 @@ class BatchNorm(keras.layers.Layer):
         self.gamma_initializer = gamma_initializer
 
     def build(self, input_shape):
+        self.input_spec = input_spec(len(input_shape), input_shape[-1])
         shape = (input_shape[-1],)
         self.gamma = self.add_weight(name="gamma", shape=shape, initializer=self.gamma_initializer)
         self.beta = self.add_weight(name="beta", shape=shape, initializer="zeros")
@@ -162,7 +165,7 @@ class BatchNorm(keras.layers.Layer):
     def call(self, inputs, training=False, factored: bool = False):
         """With `factored` the Affine of these inputs in place of their normed values."""
         values = tf.cast(inputs, tf.float32)
-        if training:
+        if training and self.trainable:  # frozen, as Keras' own batch norm: stored statistics, which stay
             mean, variance = self._batch_statistics(values)
         else:
             mean, variance = tf.convert_to_tensor(self.moving_mean), tf.convert_to_tensor(self.moving_variance)

@@ -6,6 +6,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from rstg_tf.common.keras_compat import FIRST_REPLICA, track_kernel
+from rstg_tf.common.keras_layer import Layer, build_part, input_spec
 
 
 def vector_from_nodes(nodes, node_reduction: str = "sum"):
@@ -16,7 +17,7 @@ def vector_from_nodes(nodes, node_reduction: str = "sum"):
 
 
 @keras.utils.register_keras_serializable("rstg")
-class CountedDropout(keras.layers.Layer):
+class CountedDropout(Layer):
     """Dropout whose masks are a function of (seed, calls so far, replica); the count is a weight that checkpoints hold.
 
     Keras' own layer draws from a generator that no checkpoint restores: an interrupted run would not resume to the same
@@ -52,7 +53,7 @@ class CountedDropout(keras.layers.Layer):
 
 
 @keras.utils.register_keras_serializable("rstg")
-class Classifier(keras.layers.Layer):
+class Classifier(Layer):
     """Dropout, a dense layer to classes, mean over the positions that remain: [B, …, C] -> float32 [B, classes].
 
     float32 whatever the policy, so that the softmax is exact enough.
@@ -66,8 +67,9 @@ class Classifier(keras.layers.Layer):
         self.dense = keras.layers.Dense(num_classes, name="logits", dtype="float32")
 
     def build(self, input_shape):
+        self.input_spec = input_spec(len(input_shape), input_shape[-1])
         self.dropout.build(input_shape)
-        self.dense.build((None, input_shape[-1]))
+        build_part(self.dense, (None, input_shape[-1]))
         track_kernel(self.dense)
         super().build(input_shape)
 

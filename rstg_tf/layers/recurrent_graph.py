@@ -9,6 +9,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from rstg_tf.common.choices import require_choice
+from rstg_tf.common.keras_layer import Layer, input_spec
 from rstg_tf.layers import regions
 from rstg_tf.layers.nodes import MapFromNodes, NodesFromMap
 from rstg_tf.layers.normalization import JointLayerNorm, apply_norm, normalization_layer
@@ -44,7 +45,7 @@ class GraphTrace(NamedTuple):
 
 
 @keras.utils.register_keras_serializable("rstg")
-class RecurrentSpaceTimeGraph(keras.layers.Layer):
+class RecurrentSpaceTimeGraph(Layer):
     """Feature map of a clip -> regions that talk in space and remember in time -> vector or map.
 
         map [B,T,H,W,C]
@@ -128,6 +129,7 @@ class RecurrentSpaceTimeGraph(keras.layers.Layer):
         if not self.projected and channels != self.message_width:
             raise ValueError(f"{self.name}: features have {channels} channels, message_width is {self.message_width}: "
                              "make them equal, or set project_features to True.")
+        self.input_spec = input_spec(5, channels)
         size = self.adjacency_size or (math.lcm(*range(1, self.num_scales + 1)),) * 2
         self.adjacency = regions.adjacency(self.num_scales, *size)
         self.positions = None

@@ -6,6 +6,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from rstg_tf.common.choices import require_choice
+from rstg_tf.common.keras_layer import Layer, input_spec
 from rstg_tf.layers.normalization import BatchNorm, JointLayerNorm, apply_norm
 from rstg_tf.layers.recurrent_graph import RecurrentSpaceTimeGraph
 from rstg_tf.layers.streaming_state import check_streamable
@@ -14,7 +15,7 @@ FINAL_NORMS = ("LN", "LN_per_step", "BN", "none")
 
 
 @keras.utils.register_keras_serializable("rstg")
-class AfterGraphNorm(keras.layers.Layer):
+class AfterGraphNorm(Layer):
     """What a graph's output passes before it is added: a norm whose scale starts at 0, so a new graph adds nothing.
 
     LN           scale · ((x - mean) / sqrt(variance + 1e-12) + beta), statistics over all axes but B jointly
@@ -32,6 +33,7 @@ class AfterGraphNorm(keras.layers.Layer):
         self.kind = kind
 
     def build(self, input_shape):
+        self.input_spec = input_spec(len(input_shape), input_shape[-1])
         self.norm = self.scale = None
         if self.kind in ("LN", "LN_per_step"):
             axes = len(input_shape) - 1
@@ -55,7 +57,7 @@ class AfterGraphNorm(keras.layers.Layer):
 
 
 @keras.utils.register_keras_serializable("rstg")
-class ResidualGraph(keras.layers.Layer):
+class ResidualGraph(Layer):
     """map + norm(graph(map)) for a graph with output 'map': [B, T, H, W, C] -> [B, T, H, W, C].
 
     Call with `return_trace=True`: also the graph's `GraphTrace`; with `states`: last, the graph's states after it.
@@ -68,6 +70,7 @@ class ResidualGraph(keras.layers.Layer):
         self.norm = AfterGraphNorm(kind=final_norm, name="norm")
 
     def build(self, input_shape):
+        self.input_spec = input_spec(5, input_shape[-1])
         if not self.graph.built:
             self.graph.build(input_shape)
         if self.graph.vector_width(input_shape) != input_shape[-1]:

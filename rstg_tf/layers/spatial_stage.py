@@ -8,6 +8,7 @@ from __future__ import annotations
 import tensorflow as tf
 from tensorflow import keras
 
+from rstg_tf.common.keras_layer import Layer, input_spec
 from rstg_tf.layers.attention import NeighbourAttention
 from rstg_tf.layers.messages import PairwiseMessages
 from rstg_tf.layers.normalization import apply_norm, normalization_layer
@@ -16,7 +17,7 @@ from rstg_tf.ops.edge_list import EdgeList
 
 
 @keras.utils.register_keras_serializable("rstg")
-class NodeUpdate(keras.layers.Layer):
+class NodeUpdate(Layer):
     """x_i ← norm(MLP([x_i ; g_i])): `layers` dense + relu layers of `width`, one MLP or one per scale.
 
     `scale_sizes` (e.g. [9, 4, 1]) gives every scale an MLP of its own; the norm then sees all nodes together.
@@ -39,6 +40,7 @@ class NodeUpdate(keras.layers.Layer):
         self.norm = normalization_layer(normalization, trailing_axes=2, per_step=True, unbiased=False, name="norm")
 
     def build(self, input_shape):
+        self.input_spec = input_spec(4, input_shape[-1])
         for branch in self.branches:
             inputs = input_shape[-1] + self.message_width
             for layer in branch:
@@ -66,7 +68,7 @@ class NodeUpdate(keras.layers.Layer):
 
 
 @keras.utils.register_keras_serializable("rstg")
-class SpatialStage(keras.layers.Layer):
+class SpatialStage(Layer):
     """One round of message passing within each frame: messages -> attention -> update, [B, T, N, C] -> [B, T, N, C]."""
 
     def __init__(self, *, node_width: int, message_width: int, attention: str = "simple", attention_heads: int = 1,
@@ -87,6 +89,7 @@ class SpatialStage(keras.layers.Layer):
                                  dtype=self.dtype_policy)
 
     def build(self, input_shape):
+        self.input_spec = input_spec(4, input_shape[-1])
         for part in (self.messages, self.attention, self.update):
             part.build(input_shape)
         super().build(input_shape)

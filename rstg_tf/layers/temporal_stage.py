@@ -6,6 +6,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from rstg_tf.common.devices import has_gpu
+from rstg_tf.common.keras_layer import Layer, build_part, input_spec
 from rstg_tf.ops import lstm_recurrence
 from rstg_tf.ops.dense import dense
 
@@ -51,7 +52,7 @@ class ForgetGateBias(keras.initializers.Initializer):
 
 
 @keras.utils.register_keras_serializable("rstg")
-class TemporalStage(keras.layers.Layer):
+class TemporalStage(Layer):
     """LSTM over T for every node alike: [B, T, N, C] -> [B, T, N, units].
 
     i, f, o = σ(W x_t + U h_{t-1} + b), j = tanh(…), c_t = f·c_{t-1} + i·j, h_t = o·tanh(c_t), from zero state. The
@@ -74,12 +75,18 @@ class TemporalStage(keras.layers.Layer):
         self.forget_bias = forget_bias
         self.fused = fused
         self.lstm = keras.layers.LSTM(
-            units, return_sequences=True, return_state=True, unit_forget_bias=False, kernel_initializer=GlorotPerGate(),
-            recurrent_initializer=GlorotPerGate(), bias_initializer=ForgetGateBias(value=forget_bias), name="lstm",
+            units, return_sequences=True, return_state=True, unit_forget_bias=False, name="lstm",
             dtype=self.dtype_policy)
 
     def build(self, input_shape):
-        self.lstm.build((None, None, input_shape[-1]))
+        self.input_spec = input_spec(4, input_shape[-1])
+        cell = self.lstm.cell
+        own = cell.kernel_initializer, cell.recurrent_initializer, cell.bias_initializer
+        cell.kernel_initializer = cell.recurrent_initializer = GlorotPerGate()
+        cell.bias_initializer = ForgetGateBias(value=self.forget_bias)
+        build_part(self.lstm, (None, None, input_shape[-1]))
+        # A SavedModel tells how Keras' layer is made: by Keras alone, so that a program without this package loads it.
+        cell.kernel_initializer, cell.recurrent_initializer, cell.bias_initializer = own
         super().build(input_shape)
 
     def call(self, nodes, states=None, training=False):

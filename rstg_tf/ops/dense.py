@@ -6,6 +6,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from rstg_tf.common.keras_compat import track_kernel
+from rstg_tf.common.keras_layer import under_own_name
 
 
 def dense(values, kernel, bias=None, activation=None):
@@ -49,6 +50,7 @@ def _sizes(values) -> list:
 class FlatDense(keras.layers.Dense):
     """`keras.layers.Dense`, computed by `dense`: [..., C] -> [..., units]."""
 
+    @under_own_name
     def build(self, input_shape):
         super().build(input_shape)
         track_kernel(self)
