@@ -8,42 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
-from typing import Any
 
-from rstg_tf.common.choices import (
-    ATTENTIONS,
-    BACKBONES,
-    HEADS,
-    LOSS_REDUCTIONS,
-    NEIGHBOURHOODS,
-    NORMALIZATIONS,
-    OPTIMIZERS,
-    PIXEL_SCALINGS,
-    PRECISIONS,
-    RATE_SCHEDULES,
-    RESNET_STAGES,
-    RESTORE_SCOPES,
-    TIME_SCHEDULES,
-    require_choice,
-)
+from rstg_tf.common import choices
 from rstg_tf.common.errors import ConfigError
+from rstg_tf.common.settings import dataclass_from_json, require, require_at_least, require_flag_choice
 from rstg_tf.common.text import parse_json
 from rstg_tf.video.clip_spec import ClipSpec
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ConfigError(message)
-
-
-def _require_choice(flag: str, value: Any, choices: tuple[str, ...]) -> None:
-    require_choice(f"--{flag}", value, choices, error=ConfigError)
-
-
-def _require_at_least(minimum: float, **values: float) -> None:
-    for flag, value in values.items():
-        _require(value >= minimum, f"--{flag}={value}: expected at least {minimum}.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,22 +41,22 @@ class GraphConfig:
 
     def check(self) -> None:
         """Raises ConfigError with the flag, the value found and what was expected."""
-        _require_at_least(1, num_scales=self.num_scales, node_feat_dim=self.node_width,
+        require_at_least(1, num_scales=self.num_scales, node_feat_dim=self.node_width,
                           message_dims=self.message_width, attention_heads=self.attention_heads,
                           update_layers=self.update_layers)
-        _require_at_least(0, num_process_iter=self.space_iterations, dim_map=self.positional_map_size)
-        _require_choice("time_stages", self.time_stages, TIME_SCHEDULES)
-        _require_choice("use_att", self.attention, ATTENTIONS)
-        _require_choice("neighbourhood", self.neighbourhood, NEIGHBOURHOODS)
-        _require_choice("use_norm", self.normalization, NORMALIZATIONS)
-        _require_choice("node_reduction", self.node_reduction, ("sum", "mean"))
-        _require(self.space_iterations > 0 or self.time_stages != "none",
+        require_at_least(0, num_process_iter=self.space_iterations, dim_map=self.positional_map_size)
+        require_flag_choice("time_stages", self.time_stages, choices.TIME_SCHEDULES)
+        require_flag_choice("use_att", self.attention, choices.ATTENTIONS)
+        require_flag_choice("neighbourhood", self.neighbourhood, choices.NEIGHBOURHOODS)
+        require_flag_choice("use_norm", self.normalization, choices.NORMALIZATIONS)
+        require_flag_choice("node_reduction", self.node_reduction, ("sum", "mean"))
+        require(self.space_iterations > 0 or self.time_stages != "none",
                  "--num_process_iter=0 with --time_stages=none leaves a graph without any stage.")
-        _require(not (self.share_stages and self.space_iterations == 0),
+        require(not (self.share_stages and self.space_iterations == 0),
                  "--share_stages needs --num_process_iter of at least 1: there is no space stage to share.")
         if self.attention == "dot":
             for flag, width in (("message_dims", self.message_width), ("node_feat_dim", self.node_width)):
-                _require(width % self.attention_heads == 0,
+                require(width % self.attention_heads == 0,
                          f"--{flag}={width} is not divisible by the {self.attention_heads} attention heads.")
 
 
@@ -115,24 +85,24 @@ class ModelConfig:
 
     def check(self) -> None:
         """Raises ConfigError with the flag, the value found and what was expected."""
-        _require_choice("backbone_model", self.backbone, BACKBONES)
-        _require_choice("head", self.head, HEADS)
-        _require_choice("comb_type", self.combination, ("plus", "serial"))
-        _require_choice("final_norm", self.final_norm, NORMALIZATIONS)
-        _require_choice("pixel_scaling", self.pixel_scaling, PIXEL_SCALINGS)
-        _require_at_least(1, num_filters=self.backbone_filters, num_conv_layers=self.backbone_layers,
+        require_flag_choice("backbone_model", self.backbone, choices.BACKBONES)
+        require_flag_choice("head", self.head, choices.HEADS)
+        require_flag_choice("comb_type", self.combination, ("plus", "serial"))
+        require_flag_choice("final_norm", self.final_norm, choices.NORMALIZATIONS)
+        require_flag_choice("pixel_scaling", self.pixel_scaling, choices.PIXEL_SCALINGS)
+        require_at_least(1, num_filters=self.backbone_filters, num_conv_layers=self.backbone_layers,
                           video_num_frames=self.num_frames, used_num_frames=self.graph_frames,
                           dim_h=self.height, dim_w=self.width)
-        _require_at_least(2, num_classes=self.num_classes)
-        _require(self.channels in (1, 3), f"--num_chan={self.channels}: expected 1 (grey) or 3 (RGB).")
-        _require(0.0 <= self.dropout < 1.0, f"--classification_dropout={self.dropout}: expected a share in [0, 1).")
-        for flag, places, allowed in (("place_graph", self.graph_places, RESNET_STAGES + ("final",)),
-                                      ("place_nonlocal", self.nonlocal_places, RESNET_STAGES)):
+        require_at_least(2, num_classes=self.num_classes)
+        require(self.channels in (1, 3), f"--num_chan={self.channels}: expected 1 (grey) or 3 (RGB).")
+        require(0.0 <= self.dropout < 1.0, f"--classification_dropout={self.dropout}: expected a share in [0, 1).")
+        for flag, places, allowed in (("place_graph", self.graph_places, choices.RESNET_STAGES + ("final",)),
+                                      ("place_nonlocal", self.nonlocal_places, choices.RESNET_STAGES)):
             for place in places:
-                _require_choice(flag, place, allowed)
-            _require(len(set(places)) == len(places), f"--{flag}={'-'.join(places)} names a place twice.")
+                require_flag_choice(flag, place, allowed)
+            require(len(set(places)) == len(places), f"--{flag}={'-'.join(places)} names a place twice.")
         both = sorted(set(self.graph_places) & set(self.nonlocal_places))
-        _require(not both, f"--place_graph and --place_nonlocal both name {', '.join(both)}: a stage takes a graph or "
+        require(not both, f"--place_graph and --place_nonlocal both name {', '.join(both)}: a stage takes a graph or "
                            "non-local blocks, not both.")
         if self.backbone == "simple_c2d":
             self._check_small_convnet()
@@ -141,24 +111,24 @@ class ModelConfig:
         self.graph.check()
 
     def _check_small_convnet(self) -> None:
-        _require(self.graph_frames == self.num_frames,
+        require(self.graph_frames == self.num_frames,
                  f"--used_num_frames={self.graph_frames}: simple_c2d keeps every frame, so it must equal "
                  f"--video_num_frames={self.num_frames}.")
         if self.head == "graph":
-            _require(self.graph_places == ("final",),
+            require(self.graph_places == ("final",),
                      f"--place_graph={'-'.join(self.graph_places) or 'none'}: simple_c2d has one place for the graph, "
                      "final (for a baseline without it give --head=mean_lstm or --head=conv_lstm).")
-        _require(self.combination == "serial", "--comb_type=plus needs a ResNet: simple_c2d has no logits of its own "
+        require(self.combination == "serial", "--comb_type=plus needs a ResNet: simple_c2d has no logits of its own "
                                                "to add the graph's vector to. Use --comb_type=serial.")
-        _require(not self.nonlocal_places, "--place_nonlocal needs a ResNet backbone, not simple_c2d.")
+        require(not self.nonlocal_places, "--place_nonlocal needs a ResNet backbone, not simple_c2d.")
 
     def _check_resnet(self) -> None:
-        _require(self.head == "graph", f"--head={self.head} is a baseline on simple_c2d; for {self.backbone} without a "
+        require(self.head == "graph", f"--head={self.head} is a baseline on simple_c2d; for {self.backbone} without a "
                                        "graph give --place_graph=none.")
-        _require(self.num_frames % 2 == 0, f"--video_num_frames={self.num_frames}: {self.backbone} pools frames in "
+        require(self.num_frames % 2 == 0, f"--video_num_frames={self.num_frames}: {self.backbone} pools frames in "
                                            "pairs, so it must be even.")
         for flag, side in (("dim_h", self.height), ("dim_w", self.width)):
-            _require(side >= 32, f"--{flag}={side}: {self.backbone} needs frames of at least 32 pixels.")
+            require(side >= 32, f"--{flag}={side}: {self.backbone} needs frames of at least 32 pixels.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,10 +147,10 @@ class DataConfig:
 
     def check(self) -> None:
         """Raises ConfigError with the flag, the value found and what was expected."""
-        _require_choice("write_missing", self.write_missing, ("none", "demo"))
-        _require_at_least(0, brightness=self.brightness, shuffle_buffer=self.shuffle_buffer)
-        _require(self.brightness <= 1, f"--brightness={self.brightness}: expected a share of full scale, at most 1.")
-        _require_at_least(1, short_side=self.short_side, num_eval_spatial_clips=self.num_eval_spatial_clips,
+        require_flag_choice("write_missing", self.write_missing, ("none", "demo"))
+        require_at_least(0, brightness=self.brightness, shuffle_buffer=self.shuffle_buffer)
+        require(self.brightness <= 1, f"--brightness={self.brightness}: expected a share of full scale, at most 1.")
+        require_at_least(1, short_side=self.short_side, num_eval_spatial_clips=self.num_eval_spatial_clips,
                           num_eval_temporal_clips=self.num_eval_temporal_clips)
 
 
@@ -217,28 +187,28 @@ class TrainConfig:
 
     def check(self) -> None:
         """Raises ConfigError with the flag, the value found and what was expected."""
-        _require_choice("loss_reduction", self.loss_reduction, LOSS_REDUCTIONS)
-        _require_choice("optimizer", self.optimizer, OPTIMIZERS)
-        _require_choice("schedule", self.schedule, RATE_SCHEDULES)
-        _require_choice("precision", self.precision, PRECISIONS)
-        _require_choice("restore_scope", self.restore_scope, RESTORE_SCOPES)
-        _require(self.restore_scope == "all" or bool(self.restore_dir),
+        require_flag_choice("loss_reduction", self.loss_reduction, choices.LOSS_REDUCTIONS)
+        require_flag_choice("optimizer", self.optimizer, choices.OPTIMIZERS)
+        require_flag_choice("schedule", self.schedule, choices.RATE_SCHEDULES)
+        require_flag_choice("precision", self.precision, choices.PRECISIONS)
+        require_flag_choice("restore_scope", self.restore_scope, choices.RESTORE_SCOPES)
+        require(self.restore_scope == "all" or bool(self.restore_dir),
                  f"--restore_scope={self.restore_scope} has no effect without --restore_dir.")
-        _require_at_least(1, batch_size=self.batch_size, steps_per_call=self.steps_per_call,
+        require_at_least(1, batch_size=self.batch_size, steps_per_call=self.steps_per_call,
                           print_every=self.print_every, save_every=self.save_every,
                           keep_checkpoints=self.keep_checkpoints)
-        _require_at_least(0, num_steps=self.num_steps, num_epochs=self.num_epochs, warmup_steps=self.warmup_steps,
+        require_at_least(0, num_steps=self.num_steps, num_epochs=self.num_epochs, warmup_steps=self.warmup_steps,
                           clip_norm=self.clip_norm, weight_decay=self.weight_decay, save_minutes=self.save_minutes,
                           num_virtual_devices=self.num_virtual_devices, eval_every=self.eval_every, seed=self.seed)
-        _require(self.learning_rate > 0, f"--learning_rate={self.learning_rate}: expected a positive number.")
-        _require(self.num_steps > 0 or self.num_epochs > 0, "give --num_steps or --num_epochs: both are 0.")
+        require(self.learning_rate > 0, f"--learning_rate={self.learning_rate}: expected a positive number.")
+        require(self.num_steps > 0 or self.num_epochs > 0, "give --num_steps or --num_epochs: both are 0.")
         for flag, value in (("momentum", self.momentum), ("ema_momentum", self.ema_momentum)):
-            _require(0.0 <= value < 1.0, f"--{flag}={value}: expected a number in [0, 1).")
-        _require(self.weight_decay == 0.0 or self.optimizer in ("adamw", "sgdw"),
+            require(0.0 <= value < 1.0, f"--{flag}={value}: expected a number in [0, 1).")
+        require(self.weight_decay == 0.0 or self.optimizer in ("adamw", "sgdw"),
                  f"--weight_decay={self.weight_decay} has no effect with --optimizer={self.optimizer}: "
                  "use adamw or sgdw, which decay the weights apart from the gradient.")
         if self.num_virtual_devices:
-            _require(self.batch_size % self.num_virtual_devices == 0,
+            require(self.batch_size % self.num_virtual_devices == 0,
                      f"--batch_size={self.batch_size} (global) does not divide among "
                      f"--num_virtual_devices={self.num_virtual_devices}.")
 
@@ -274,24 +244,8 @@ class ExperimentConfig:
         """Inverse of `to_json`. Raises ConfigError for keys that no field has: they would be silently lost."""
         values = parse_json(text, named="config")
         try:
-            return _from_mapping(cls, values, "config").check()
+            return dataclass_from_json(cls, values, "config").check()
         except ConfigError:
             raise
         except (TypeError, ValueError, AttributeError, KeyError) as error:
             raise ConfigError(f"config: a value is of another kind than its setting ({error}).") from error
-
-
-def _from_mapping(cls: type, values: Mapping[str, Any], where: str) -> Any:
-    fields = {field.name: field for field in dataclasses.fields(cls)}
-    unknown = sorted(set(values) - set(fields))
-    _require(not unknown, f"{where}: unknown setting {', '.join(unknown)}; expected some of {', '.join(fields)}.")
-    arguments = {}
-    for name, value in values.items():
-        field = fields[name]
-        default = field.default_factory() if field.default is dataclasses.MISSING else field.default
-        if dataclasses.is_dataclass(default):
-            value = _from_mapping(type(default), value, f"{where}.{name}")
-        elif isinstance(default, tuple):
-            value = tuple(value)
-        arguments[name] = value
-    return cls(**arguments)
