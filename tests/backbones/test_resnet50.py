@@ -159,7 +159,7 @@ def test_clips_that_a_resnet_cannot_take_are_refused(shape, message):
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    ({"variant": "c3d"}, "variant='c3d'"), ({"nonlocal_places": ("res6",)}, "place='res6'")])
+    ({"variant": "c3d"}, "variant=c3d"), ({"nonlocal_places": ("res6",)}, "place=res6")])
 def test_unknown_variants_and_stages_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         ResNet50(**arguments)

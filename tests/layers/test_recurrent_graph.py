@@ -216,8 +216,8 @@ def test_a_graph_with_per_step_norms_comes_back_from_its_config():
 
 @pytest.mark.parametrize(("arguments", "message"), [
     ({"output": "scalar"}, "output=scalar: expected one of vector, map"),
-    ({"time_stages": "some"}, "time_stages='some'"),
-    ({"node_reduction": "max"}, "node_reduction='max'"),
+    ({"time_stages": "some"}, "time_stages=some"),
+    ({"node_reduction": "max"}, "node_reduction=max"),
     ({"space_iterations": 0, "time_stages": "none"}, "leaves no stage"),
     ({"space_iterations": 0, "share_stages": True}, "leaves no stage"),
     ({"space_iterations": -1}, "space_iterations=-1"),
