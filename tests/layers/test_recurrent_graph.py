@@ -129,6 +129,7 @@ def test_shared_stages_pass_time_with_the_weights_of_the_space_stage():
     np.testing.assert_allclose(output, expected, atol=2e-5 * max(1, np.abs(expected).max()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"attention": "dot", "attention_heads": 2, "normalization": "LN"}],
                          ids=name_of)
 def test_xla_compiles_the_same_numbers_and_gradients(options):
@@ -175,6 +176,7 @@ def test_the_graph_keeps_the_rules_of_layers(options, weights):
     check_layer(RecurrentSpaceTimeGraph, {**SMALL, **options}, features_of(), output_shape=shape, weights=weights)
 
 
+@pytest.mark.slow
 def test_the_graph_serves_in_a_functional_network_and_trains_there():
     keras.utils.set_random_seed(0)
     inputs = keras.Input([4, 5, 6, 3])
