@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes the virtual environment $VENV with the newest Python that suits, of all that the machine has; does nothing where
-# it is there already.
+# Makes the virtual environment $VENV with the newest Python that suits, of all that the machine has. One that is there
+# keeps its Python, whose runs could not go on with another stack, and gets what requirements.txt has changed.
 #   PYTHON=python3.12, PYTHON=/path/to/python  that one and no other
 #   STACK=pinned  Python 3.9, 3.10 or 3.11, oldest first: the stack of TensorFlow 2.15 and Keras 2
 set -eu
@@ -46,7 +46,10 @@ is_ready() {  # complete, not older than what it was made from, and of the Pytho
 }
 
 is_ready && exit 0
-found=$(find_python)
+if [ -z "$PYTHON" ] && [ -e "$VENV/.complete" ]; then
+    found=$(PYTHON="$VENV/bin/python"; find_python)
+fi
+[ -n "${found:-}" ] || found=$(find_python)
 if [ -z "$found" ]; then
     asked=${PYTHON:-python3}
     case "${STACK:-}" in
@@ -60,9 +63,11 @@ if [ -z "$found" ]; then
     exit 2
 fi
 echo "Setting up $VENV with $("$found" --version) ($found): installs some 25 packages, one to five minutes"
-clear=
-[ -e "$VENV/pyvenv.cfg" ] && clear=--clear  # of another Python, or half made
-"$found" -m venv $clear "$VENV"
-"$VENV/bin/python" -m pip install --quiet --upgrade pip
+if [ "$found" != "$VENV/bin/python" ]; then
+    clear=
+    [ -e "$VENV/pyvenv.cfg" ] && clear=--clear  # of another Python, or half made
+    "$found" -m venv $clear "$VENV"
+    "$VENV/bin/python" -m pip install --quiet --upgrade pip
+fi
 "$VENV/bin/python" -m pip install --quiet --requirement requirements.txt
 touch "$VENV/.complete"

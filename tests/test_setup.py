@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import shutil
 import subprocess
@@ -105,6 +106,19 @@ def test_it_is_made_once_and_again_when_the_requirements_change(machine):
     (machine.folder / "checkout" / ".venv" / ".complete").unlink()  # killed before it was whole
     assert machine.setup().startswith("Setting up")
     assert "3.11 -m venv --clear .venv" in (machine.folder / "commands").read_text()
+
+
+def test_an_environment_keeps_its_python_when_the_requirements_change_unless_another_is_named(machine):
+    machine.add("path/python3", "3.11")
+    machine.setup()
+    machine.add("path/python3.13", "3.13")
+    (machine.folder / "commands").unlink()
+    complete = machine.folder / "checkout" / ".venv" / ".complete"
+    os.utime(complete, (0, 0))  # older than requirements.txt
+    assert machine.setup().startswith("Setting up .venv with Python 3.11.1 (.venv/bin/python)")
+    assert (machine.folder / "commands").read_text() == "3.11 -m pip install --quiet --requirement requirements.txt\n"
+    machine.setup(PYTHON="python3.13")
+    assert machine.taken() == "3.13"
 
 
 def test_the_pinned_stack_takes_the_oldest_that_suits_it(machine):

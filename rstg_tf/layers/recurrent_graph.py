@@ -297,12 +297,8 @@ class RecurrentSpaceTimeGraph(Layer):
         updated, _ = self.space_stage(series, earlier, positions=positions, training=training, over_time=True)
         return self._joined(nodes, tf.transpose(updated, [0, 2, 1, 3]))
 
-    def norm_of_stage(self, name: str) -> JointLayerNorm | None:
-        """The norm at the entrance of 'space_stage', 'time_stage' or 'last_time_stage'; None where it has none."""
-        return getattr(self.stage_norms, name, None)
-
     def _normed(self, name: str, nodes):
-        return apply_norm(self.norm_of_stage(name), nodes, False)
+        return apply_norm(getattr(self.stage_norms, name, None), nodes, False)
 
     def _joined(self, nodes, updated):
         return nodes + updated if self.residual_stages else updated

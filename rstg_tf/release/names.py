@@ -131,7 +131,7 @@ def graph_entries(prefix: str, graph) -> Iterator[Entry]:
         yield from _dense(f"{prefix}conv2d", graph.resize, leading=2)
         yield from norm_entries(f"{prefix}before_graf2", graph.resize_norm)
     for stage, role in (("space_stage", "space"), ("time_stage", "intern"), ("last_time_stage", "extern")):
-        norm = graph.norm_of_stage(stage)
+        norm = getattr(graph.stage_norms, stage, None)
         if norm is not None:
             yield _whole(f"{prefix}{role}_stage_norm/gamma", norm.gamma)
             yield _whole(f"{prefix}{role}_stage_norm/beta", norm.beta)

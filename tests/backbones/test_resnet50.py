@@ -87,6 +87,7 @@ def test_training_moves_no_statistics_of_the_backbone():
     np.testing.assert_array_equal(in_training, model(VIDEO, training=False))
 
 
+@pytest.mark.slow
 def test_recomputing_activations_changes_neither_logits_nor_gradients():
     kept = build_with_recipe_weights(nonlocal_places=("res4",), graph_places=("res3",))
     recomputed = build_with_recipe_weights(nonlocal_places=("res4",), graph_places=("res3",), remat=True)
@@ -102,6 +103,7 @@ def _logits_and_gradients(model):
     return [logits, *tape.gradient(loss, model.trainable_variables)]
 
 
+@pytest.mark.slow
 def test_recomputed_gradients_of_two_replicas_add_up_to_those_of_one():
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     config = dataclasses.replace(SMALL, graph_places=(), remat=True)
@@ -159,7 +161,7 @@ def test_clips_that_a_resnet_cannot_take_are_refused(shape, message):
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    ({"variant": "c3d"}, "variant='c3d'"), ({"nonlocal_places": ("res6",)}, "place='res6'")])
+    ({"variant": "c3d"}, "variant=c3d"), ({"nonlocal_places": ("res6",)}, "place=res6")])
 def test_unknown_variants_and_stages_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         ResNet50(**arguments)

@@ -129,6 +129,7 @@ def test_shared_stages_pass_time_with_the_weights_of_the_space_stage():
     np.testing.assert_allclose(output, expected, atol=2e-5 * max(1, np.abs(expected).max()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"attention": "dot", "attention_heads": 2, "normalization": "LN"}],
                          ids=name_of)
 def test_xla_compiles_the_same_numbers_and_gradients(options):
@@ -175,6 +176,7 @@ def test_the_graph_keeps_the_rules_of_layers(options, weights):
     check_layer(RecurrentSpaceTimeGraph, {**SMALL, **options}, features_of(), output_shape=shape, weights=weights)
 
 
+@pytest.mark.slow
 def test_the_graph_serves_in_a_functional_network_and_trains_there():
     keras.utils.set_random_seed(0)
     inputs = keras.Input([4, 5, 6, 3])
@@ -216,8 +218,8 @@ def test_a_graph_with_per_step_norms_comes_back_from_its_config():
 
 @pytest.mark.parametrize(("arguments", "message"), [
     ({"output": "scalar"}, "output=scalar: expected one of vector, map"),
-    ({"time_stages": "some"}, "time_stages='some'"),
-    ({"node_reduction": "max"}, "node_reduction='max'"),
+    ({"time_stages": "some"}, "time_stages=some"),
+    ({"node_reduction": "max"}, "node_reduction=max"),
     ({"space_iterations": 0, "time_stages": "none"}, "leaves no stage"),
     ({"space_iterations": 0, "share_stages": True}, "leaves no stage"),
     ({"space_iterations": -1}, "space_iterations=-1"),

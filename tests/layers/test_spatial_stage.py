@@ -138,7 +138,7 @@ def test_the_stage_keeps_the_rules_of_layers(arguments):
 
 @pytest.mark.parametrize(("arguments", "message"), [
     ({"attention": "cosine"}, "kind=cosine: expected one of simple, dot"),
-    ({"neighbourhood": "hard"}, "neighbourhood='hard'"),
+    ({"neighbourhood": "hard"}, "neighbourhood=hard"),
     ({"normalization": "GN"}, "normalization='GN'"),
     ({"attention": "dot", "attention_heads": 3}, "heads=3: expected a divisor of the message width 8"),
     ({"update_layers": 0}, "layers=0"),
