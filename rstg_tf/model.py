@@ -148,7 +148,16 @@ def _traced(part, inputs):
 
 
 def build_model(config: ModelConfig) -> VideoClassifier:
-    """The network that `config` describes, with its weights. Raises ConfigError if the parts don't fit."""
+    """The network that `config` describes, with its weights. Raises ConfigError if the parts don't fit.
+
+    Example:
+
+    >>> from rstg_tf.config import GraphConfig
+    >>> config = ModelConfig(backbone_filters=4, backbone_layers=1, height=12, width=12, num_frames=3, graph_frames=3,
+    ...                      num_classes=5, graph=GraphConfig(num_scales=2, node_width=8, message_width=8))
+    >>> tuple(build_model(config)(tf.zeros([2, 3, 12, 12, 1], tf.uint8)).shape)
+    (2, 5)
+    """
     config.check()
     mean, scale = PIXEL_SCALINGS[config.pixel_scaling]
     model = VideoClassifier(

@@ -15,6 +15,11 @@ class Bottleneck(Layer):
 
     The first convolution spans `temporal_kernel` frames, the second carries the stride. The shortcut is x itself, or a
     1×1 convolution with the stride where channels or size change. Every convolution has its norm.
+
+    Example:
+
+    >>> tuple(Bottleneck(inner=2, outer=8, stride=2)(tf.zeros([1, 3, 6, 6, 4])).shape)
+    (1, 3, 3, 3, 8)
     """
 
     def __init__(self, *, inner: int, outer: int, temporal_kernel: int = 1, stride: int = 1, **kwargs):

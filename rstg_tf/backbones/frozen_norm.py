@@ -31,6 +31,12 @@ class FrozenNormConvolution(Layer):
       stride: of height and width.
       use_bias: has a b of its own before the norm.
       gamma_initializer: 'zeros' for a branch that is to add nothing at first.
+
+    Example:
+
+    >>> convolution = FrozenNormConvolution(filters=8, kernel_size=(1, 3, 3), stride=2)
+    >>> tuple(convolution(tf.zeros([1, 3, 5, 6, 4])).shape)
+    (1, 3, 3, 3, 8)
     """
 
     def __init__(self, *, filters: int, kernel_size: tuple[int, int, int] = (1, 1, 1), stride: int = 1,

@@ -20,6 +20,11 @@ class NonLocalBlock(Layer):
     block adds nothing.
 
     Source: docs/release.md, 'ResNet-50'. Raises ValueError for an odd C or a map below 2×2.
+
+    Example:
+
+    >>> tuple(NonLocalBlock()(tf.zeros([1, 3, 4, 6, 8])).shape)
+    (1, 3, 4, 6, 8)
     """
 
     def build(self, input_shape):

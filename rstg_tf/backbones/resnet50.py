@@ -71,6 +71,11 @@ class ResNet50(Layer):
 
     Source: docs/release.md, 'ResNet-50'. Raises ValueError for unknown stages, a stage with a graph and non-local
     blocks, odd T.
+
+    Example:
+
+    >>> ResNet50(variant='c2d').map_shape((1, 4, 224, 224, 3))
+    (1, 2, 14, 14, 2048)
     """
 
     def __init__(self, *, variant: str = "i3d", graphs: dict[str, ResidualGraph] | None = None,

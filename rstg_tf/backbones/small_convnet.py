@@ -18,6 +18,11 @@ class SmallConvnet(Layer):
     fewer_products: on a CPU, in float32, wide convolutions take Winograd's form; see `convolutions`.
     Source: docs/release.md, 'simple_c2d'.
     Raises ValueError for frames that leave no pixel.
+
+    Example:
+
+    >>> tuple(SmallConvnet(filters=4, layers=3)(tf.zeros([1, 2, 64, 64, 1])).shape)
+    (1, 2, 6, 6, 4)
     """
 
     def __init__(self, *, filters: int = 512, layers: int = 3, fewer_products: bool = True, **kwargs):

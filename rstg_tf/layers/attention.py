@@ -27,6 +27,15 @@ class NeighbourAttention(Layer):
 
     Source: paper, equation 3; docs/release.md, 'Attention'. Deviation: the norm of the messages and the heads'
     projections, being linear, are applied to the weighted sums instead of to the N² messages.
+
+    Example:
+
+    >>> attention = NeighbourAttention(width=6, query_width=4)
+    >>> messages, neighbours = tf.zeros([1, 1, 2, 2, 6]), tf.constant([[0.0, 1.0], [1.0, 0.0]])
+    >>> aggregated, weights = attention(tf.zeros([1, 1, 2, 4]), messages, neighbours)
+    >>> print(weights[0, 0].numpy().round(2))  # of equal nodes: exp(0) and exp(1), as shares
+    [[0.27 0.73]
+     [0.73 0.27]]
     """
 
     def __init__(self, *, width: int, query_width: int, kind: str = "simple", heads: int = 1,

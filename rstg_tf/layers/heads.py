@@ -36,6 +36,11 @@ class FrameLSTMHead(Layer):
     With `states`: the mean over all steps so far, and the states after them.
 
     Source: paper, section 4.1; the release has no code for them, so widths and the mean over T follow the graph.
+
+    Example:
+
+    >>> tuple(FrameLSTMHead(units=4, pooling='mean')(tf.zeros([2, 3, 4, 6, 8])).shape)
+    (2, 4)
     """
 
     def __init__(self, *, units: int = 512, pooling: str = "mean", forget_bias: float = 0.0, **kwargs):
@@ -101,6 +106,11 @@ class PoolingHead(Layer):
 
     Source: docs/release.md, 'ResNet-50'. Call with `return_traces=True`: also {'final': GraphTrace}, or {}. With
     `states`: the result of all steps so far, and last the states after them.
+
+    Example:
+
+    >>> tuple(PoolingHead()(tf.zeros([2, 3, 16, 16, 8])).shape)
+    (2, 3, 3, 8)
     """
 
     def __init__(self, *, graph: RecurrentSpaceTimeGraph | None = None, final_norm: str = "LN",

@@ -23,6 +23,12 @@ class PairwiseMessages(Layer):
 
     Source: paper, equations 1 and 2; docs/release.md, 'Messages'. LN runs over (N, N, C) jointly, BN over each step
     apart.
+
+    Example:
+
+    >>> messages = PairwiseMessages(width=6)
+    >>> tuple(messages(tf.zeros([2, 3, 5, 4])).shape)
+    (2, 3, 5, 5, 6)
     """
 
     def __init__(self, *, width: int, positions_width: int = 0, normalization: str = "none", **kwargs):

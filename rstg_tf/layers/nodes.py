@@ -26,6 +26,12 @@ class NodesFromMap(Layer):
     take away, and bfloat16 would round the difference.
 
     Source: docs/release.md, 'Nodes' (area resize, as one matrix product over H·W like the release's filters).
+
+    Example:
+
+    >>> features = tf.reshape(tf.range(4.0), [1, 1, 2, 2, 1])
+    >>> NodesFromMap(num_scales=2)(features).numpy().ravel().tolist()
+    [0.0, 1.0, 2.0, 3.0, 1.5]
     """
 
     def __init__(self, *, num_scales: int, **kwargs):
@@ -52,6 +58,12 @@ class MapFromNodes(Layer):
 
     map_p = Σ_i weights[p, i] · node_i, `regions.projection_weights`: per scale the same area interpolation, enlarging.
     Source: docs/release.md, 'Readouts'.
+
+    Example:
+
+    >>> nodes = tf.reshape(tf.constant([0.0, 1.0, 2.0, 3.0, 10.0]), [1, 1, 5, 1])
+    >>> MapFromNodes(num_scales=2)(nodes, height=2, width=2).numpy().ravel().tolist()
+    [10.0, 11.0, 12.0, 13.0]
     """
 
     def __init__(self, *, num_scales: int, **kwargs):

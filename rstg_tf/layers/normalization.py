@@ -39,6 +39,11 @@ class JointLayerNorm(Layer):
     one per clip and step, with 1 it is the usual layer norm of each node. `scale=False` leaves gamma out.
 
     Source: docs/release.md, 'Norms at the entrance' (epsilon 1e-12). Deviation: none.
+
+    Example:
+
+    >>> JointLayerNorm(trailing_axes=1)(tf.constant([[1.0, 3.0]])).numpy().tolist()
+    [[-1.0, 1.0]]
     """
 
     def __init__(self, *, trailing_axes: int, epsilon: float = 1e-12, scale: bool = True, **kwargs):
@@ -140,6 +145,11 @@ class BatchNorm(Layer):
     here in one go. `unbiased` stores the batch variance times n/(n-1), n values per channel.
 
     Source: docs/release.md, 'Norms at the entrance'; TF1 defaults momentum 0.99, epsilon 1e-3.
+
+    Example:
+
+    >>> BatchNorm(epsilon=0.0)(tf.constant([[1.0], [3.0]]), training=True).numpy().tolist()
+    [[-1.0], [1.0]]
     """
 
     def __init__(self, *, per_step: bool = False, unbiased: bool = True, momentum: float = 0.99, epsilon: float = 1e-3,

@@ -11,6 +11,12 @@ class PixelScaling(keras.layers.Rescaling):
 
     `keras.layers.Rescaling` in the release's words. Any shape and dtype -> float32, whatever the policy: in bfloat16
     its factor would be off by up to 1/512.
+
+    Example:
+
+    >>> import numpy as np
+    >>> np.asarray(PixelScaling(mean=100.0, scale=50.0)(np.array([[0, 100, 200]]))).tolist()
+    [[-2.0, 0.0, 2.0]]
     """
 
     def __init__(self, *, mean: float = 0.0, scale: float = 1.0, **kwargs):

@@ -22,6 +22,11 @@ class CountedDropout(Layer):
 
     Keras' own layer draws from a generator that no checkpoint restores: an interrupted run would not resume to the same
     bits. Training: each value is 0 with probability `rate`, else divided by 1 - rate. Otherwise the identity.
+
+    Example:
+
+    >>> CountedDropout(rate=0.5)(tf.constant([1.0, 2.0])).numpy().tolist()  # not in training
+    [1.0, 2.0]
     """
 
     def __init__(self, *, rate: float, seed: int = 0, **kwargs):
@@ -57,6 +62,11 @@ class Classifier(Layer):
     """Dropout, a dense layer to classes, mean over the positions that remain: [B, …, C] -> float32 [B, classes].
 
     float32 whatever the policy, so that the softmax is exact enough.
+
+    Example:
+
+    >>> tuple(Classifier(num_classes=5)(tf.zeros([2, 3, 3, 8])).shape)
+    (2, 5)
     """
 
     def __init__(self, *, num_classes: int, dropout: float = 0.0, **kwargs):

@@ -92,6 +92,15 @@ class RecurrentSpaceTimeGraph(Layer):
     of them, and a call returns (output, states after them): of a 'map' these steps, of a 'vector' that of all steps so
     far. See `streaming_state`. Raises ConfigError if the graph looks ahead, ValueError for states that are none of its
     own.
+
+    Example:
+
+    >>> graph = RecurrentSpaceTimeGraph(node_width=8, message_width=8, num_scales=2)
+    >>> tuple(graph(tf.zeros([2, 3, 4, 6, 8])).shape)
+    (2, 8)
+    >>> vector, states = graph(tf.zeros([2, 1, 4, 6, 8]), states=graph.initial_state(2))
+    >>> states['steps'].numpy().tolist()
+    [1.0, 1.0]
     """
 
     def __init__(self, *, output: str = "vector", num_scales: int = 3, space_iterations: int = 3,

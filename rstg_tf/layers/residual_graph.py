@@ -25,6 +25,11 @@ class AfterGraphNorm(Layer):
 
     Source: docs/release.md, 'ResNet-50' (`final_norm`). Deviation: LN_per_step is not in the release; its
     weights are LN's.
+
+    Example:
+
+    >>> tf.abs(AfterGraphNorm(kind='LN')(tf.constant([[1.0, 3.0]]))).numpy().tolist()  # the scale starts at 0
+    [[0.0, 0.0]]
     """
 
     def __init__(self, *, kind: str = "LN", **kwargs):
@@ -61,6 +66,12 @@ class ResidualGraph(Layer):
     """map + norm(graph(map)) for a graph with output 'map': [B, T, H, W, C] -> [B, T, H, W, C].
 
     Call with `return_trace=True`: also the graph's `GraphTrace`; with `states`: last, the graph's states after it.
+
+    Example:
+
+    >>> graph = RecurrentSpaceTimeGraph(output='map', node_width=8, message_width=8, num_scales=2)
+    >>> tuple(ResidualGraph(graph=graph)(tf.zeros([1, 3, 4, 6, 8])).shape)
+    (1, 3, 4, 6, 8)
     """
 
     def __init__(self, *, graph: RecurrentSpaceTimeGraph, final_norm: str = "LN", **kwargs):

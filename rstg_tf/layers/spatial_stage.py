@@ -22,6 +22,12 @@ class NodeUpdate(Layer):
 
     `scale_sizes` (e.g. [9, 4, 1]) gives every scale an MLP of its own; the norm then sees all nodes together.
     Source: paper, equation 4; docs/release.md, 'Update'.
+
+    Example:
+
+    >>> update = NodeUpdate(width=4, message_width=6)
+    >>> tuple(update(tf.zeros([2, 3, 5, 4]), tf.zeros([2, 3, 5, 6])).shape)
+    (2, 3, 5, 4)
     """
 
     def __init__(self, *, width: int, message_width: int, layers: int = 2, scale_sizes: list[int] | None = None,
@@ -69,7 +75,15 @@ class NodeUpdate(Layer):
 
 @keras.utils.register_keras_serializable("rstg")
 class SpatialStage(Layer):
-    """One round of message passing within each frame: messages -> attention -> update, [B, T, N, C] -> [B, T, N, C]."""
+    """One round of message passing within each frame: messages -> attention -> update, [B, T, N, C] -> [B, T, N, C].
+
+    Example:
+
+    >>> stage = SpatialStage(node_width=4, message_width=6)
+    >>> nodes, attention = stage(tf.zeros([2, 3, 5, 4]), adjacency=tf.ones([5, 5]) - tf.eye(5))
+    >>> tuple(nodes.shape), tuple(attention.shape)
+    ((2, 3, 5, 4), (2, 3, 5, 5))
+    """
 
     def __init__(self, *, node_width: int, message_width: int, attention: str = "simple", attention_heads: int = 1,
                  neighbourhood: str = "soft", normalization: str = "none", update_layers: int = 2,

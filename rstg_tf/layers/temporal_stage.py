@@ -67,6 +67,12 @@ class TemporalStage(Layer):
     Source: paper, equation 5; docs/release.md, 'LSTM' (BasicLSTM with forget bias 0, Glorot per gate, zero bias).
     `forget_bias` (release: 0) is the initial bias of the forget gate.
     Deviation: the release's cuDNN layer trains two bias vectors per gate, whose sum thus learns twice as fast.
+
+    Example:
+
+    >>> stage = TemporalStage(units=4)
+    >>> tuple(stage(tf.zeros([2, 3, 5, 8])).shape)
+    (2, 3, 5, 4)
     """
 
     def __init__(self, *, units: int, forget_bias: float = 0.0, fused: bool | None = None, **kwargs):

@@ -48,7 +48,13 @@ def _sizes(values) -> list:
 
 @keras.utils.register_keras_serializable("rstg", name="RowsDense")  # the name that saved models hold
 class FlatDense(keras.layers.Dense):
-    """`keras.layers.Dense`, computed by `dense`: [..., C] -> [..., units]."""
+    """`keras.layers.Dense`, computed by `dense`: [..., C] -> [..., units].
+
+    Example:
+
+    >>> tuple(FlatDense(4)(tf.zeros([2, 3, 8])).shape)
+    (2, 3, 4)
+    """
 
     @under_own_name
     def build(self, input_shape):

@@ -81,6 +81,7 @@ def test_the_harness_of_keras_2_passes(layer, arguments, shape):
 
 @new_keras
 @pytest.mark.parametrize(("layer", "arguments", "shape"), LAYERS, ids=named)
+@pytest.mark.filterwarnings("ignore:`shuffle=True` was passed")  # the harness fits on a generator of its own
 def test_the_harness_of_keras_3_passes(layer, arguments, shape):
     from keras.src.testing import TestCase
 
