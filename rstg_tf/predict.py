@@ -5,7 +5,7 @@
     python -m rstg_tf.predict --export_dir=BASE --video=FILE --out=annotated.mp4
     CAMERA | python -m rstg_tf.predict --video=- --raw_size=320x240       bare frames, rgb24, as they come
 
-FILE is any video, a folder of JPEG or PNG frames, or a .npy file (uint8 [T, H, W] or [T, H, W, C]);
+FILE is any video, a folder of numbered pictures, or a .npy file (uint8 [T, H, W] or [T, H, W, C]);
 '-' is standard input: a whole video file, or with --raw_size its bare frames. BASE is an exported model, or the folder
 with its versions. A video longer than a window is cut into windows that overlap; each is sampled, resized and cropped
 as evaluation does, and the answer for the whole is the mean of their logits. With --json standard output holds one JSON

@@ -78,7 +78,7 @@ class SavedModelPredictor:
 
     def __init__(self, path: str):
         self.name = _newest_version(path)
-        self.class_names = tuple(_asset(self.name, "class_names.txt").splitlines())
+        self.class_names = tuple(_asset(self.name, "class_names.txt").removesuffix("\n").split("\n"))
         self._facts = json.loads(_asset(self.name, "export.json"))
         self.clip_spec = ClipSpec.from_json(self._facts["video"])
         self._places = ExperimentConfig.from_json(_asset(self.name, "experiment.json")).model.graph_places

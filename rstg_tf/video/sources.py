@@ -156,10 +156,13 @@ def _content(file: os.PathLike) -> bytes:
 
 
 def _array_source(path: str) -> FrameSource:
+    if not _begins_with(path, _ARRAY_MARK):
+        what = "an archive of arrays (.npz)" if _begins_with(path, b"PK") else "no array"
+        raise VideoError(f"{path} is {what}: expected one array, as numpy.save writes it.")
     try:
         frames = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise VideoError(f"{path} cannot be read as a NumPy array ({error}).") from error
+    except (ValueError, OSError, EOFError, SyntaxError) as error:
+        raise VideoError(f"{path} cannot be read as a NumPy array ({' '.join(str(error).split())}).") from error
     if frames.dtype != np.uint8 or frames.ndim not in (3, 4) or (frames.ndim == 4 and frames.shape[-1] not in (1, 3)):
         raise VideoError(f"{path} holds {frames.dtype} {list(frames.shape)}: expected uint8 [T, H, W], or [T, H, W, C] "
                          "with C 1 (grey) or 3 (RGB).")

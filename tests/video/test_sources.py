@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from frame_sources import Pipe, carphone, write_frames
+from hypothesis import given
+from hypothesis import strategies as some
 from PIL import Image
 from tiny_clips import write_shards
 
@@ -124,6 +126,22 @@ def test_an_array_that_is_no_clip_is_refused_by_what_it_holds(array, told, tmp_p
     with pytest.raises(VideoError, match=told) as refused:
         sources.open_source(tmp_path / "clip.npy")
     assert str(tmp_path / "clip.npy") in str(refused.value)
+
+
+@given(some.binary(max_size=60), some.sampled_from([b"", b"\x93NUMPY\x01\x00", b"PK\x03\x04"]))
+def test_any_file_called_an_array_is_one_or_refused_in_one_sentence(tmp_path_factory, content, begin):
+    path = tmp_path_factory.mktemp("array") / "clip.npy"
+    path.write_bytes(begin + content)
+    with pytest.raises(VideoError) as refused:
+        sources.open_source(path)
+    assert "clip.npy" in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_an_archive_of_arrays_is_no_clip(tmp_path):
+    with open(tmp_path / "clip.npy", "wb") as file:
+        np.savez(file, np.zeros((2, 4, 6), np.uint8))
+    with pytest.raises(VideoError, match="is an archive of arrays"):
+        sources.open_source(tmp_path / "clip.npy")
 
 
 def test_a_folders_frames_come_by_their_numbers_grey_ones_grey(video, tmp_path):
