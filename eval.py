@@ -35,16 +35,37 @@ PAIRS_IN_RESULT = 10
 def define_flags(flags: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_enum("split", "test", ["test", "train"], "which of the run's data sets", flag_values=flags)
     absl_flags.DEFINE_string("dataset", "", "another data set's folder, with the same classes", flag_values=flags)
-    absl_flags.DEFINE_integer("batch_size", 0, "clips, or views of clips, at a time over all replicas; 0: as in "
-                              "training", lower_bound=0, flag_values=flags)
-    absl_flags.DEFINE_integer("num_eval_spatial_clips", 0, "crops of a clip, from one end to the other; 0: as in the "
-                              "run's settings; 1: the centre", lower_bound=0, flag_values=flags)
-    absl_flags.DEFINE_integer("num_eval_temporal_clips", 0, "samplings of a clip's frames; 0: as in the run's settings",
-                              lower_bound=0, flag_values=flags)
-    absl_flags.DEFINE_integer("eval_crop_size", 0, "side of the crops in pixels; 0: the model's size for one crop, the "
-                              "run's --short_side for several", lower_bound=0, flag_values=flags)
-    absl_flags.DEFINE_integer("num_virtual_devices", 0, "split the CPU into this many replicas; 0: don't",
-                              lower_bound=0, flag_values=flags)
+    absl_flags.DEFINE_integer(
+        "batch_size",
+        0,
+        "clips, or views of clips, at a time over all replicas; 0: as in training",
+        lower_bound=0,
+        flag_values=flags,
+    )
+    absl_flags.DEFINE_integer(
+        "num_eval_spatial_clips",
+        0,
+        "crops of a clip, from one end to the other; 0: as in the run's settings; 1: the centre",
+        lower_bound=0,
+        flag_values=flags,
+    )
+    absl_flags.DEFINE_integer(
+        "num_eval_temporal_clips",
+        0,
+        "samplings of a clip's frames; 0: as in the run's settings",
+        lower_bound=0,
+        flag_values=flags,
+    )
+    absl_flags.DEFINE_integer(
+        "eval_crop_size",
+        0,
+        "side of the crops in pixels; 0: the model's size for one crop, the run's --short_side for several",
+        lower_bound=0,
+        flag_values=flags,
+    )
+    absl_flags.DEFINE_integer(
+        "num_virtual_devices", 0, "split the CPU into this many replicas; 0: don't", lower_bound=0, flag_values=flags
+    )
     absl_flags.DEFINE_boolean("report", True, "write MODEL_DIR/report/", flag_values=flags)
     absl_flags.DEFINE_string("export_dir", "", "also write a SavedModel to EXPORT_DIR/<version>/", flag_values=flags)
 
@@ -53,9 +74,12 @@ def options_from_flags(run: Run, dataset: RecordedDataset, flags: absl_flags.Fla
     """Frames, crops and views by the flags, else by the run's settings."""
     clip, data = run.config.clip_spec, run.config.data
     return reading_options(
-        dataset.manifest, clip, spatial_views=flags.num_eval_spatial_clips or data.num_eval_spatial_clips,
+        dataset.manifest,
+        clip,
+        spatial_views=flags.num_eval_spatial_clips or data.num_eval_spatial_clips,
         temporal_views=flags.num_eval_temporal_clips or data.num_eval_temporal_clips,
-        eval_crop_size=flags.eval_crop_size)
+        eval_crop_size=flags.eval_crop_size,
+    )
 
 
 def evaluate(run: Run, dataset: RecordedDataset, options: ReadingOptions, flags: absl_flags.FlagValues) -> dict:
@@ -67,20 +91,29 @@ def evaluate(run: Run, dataset: RecordedDataset, options: ReadingOptions, flags:
     from rstg_tf.evaluation.scoring import evaluate_clips
 
     settings, precision, manifest = run.config, run.precision(flags.precision), dataset.manifest
-    strategy = devices.prepare(num_virtual_devices=flags.num_virtual_devices, precision=precision,
-                               seed=settings.train.seed)
+    strategy = devices.prepare(
+        num_virtual_devices=flags.num_virtual_devices, precision=precision, seed=settings.train.seed
+    )
     with strategy.scope():
         model, step = run.load_model()
-    clips = evaluation_clips(dataset=dataset, options=options,
-                             batch_size=flags.batch_size or settings.train.batch_size)
-    print(f"{run.path}, step {step}: {dataset.num_clips} clips of {dataset.folder}, views of each: "
-          f"{options.num_views}", flush=True)
+    clips = evaluation_clips(dataset=dataset, options=options, batch_size=flags.batch_size or settings.train.batch_size)
+    print(
+        f"{run.path}, step {step}: {dataset.num_clips} clips of {dataset.folder}, views of each: {options.num_views}",
+        flush=True,
+    )
     evaluation = evaluate_clips(model, clips, num_clips=dataset.num_clips, views=options.num_views, progress=True)
     result = {
-        "dataset": manifest.name, "split": manifest.split, **evaluation.figures(), **_protocol(options),
-        "step": step, "checkpoint": "best" if run.checkpoint == "best" else f"ckpt-{step}", "model_dir": str(run.path),
-        "dataset_dir": str(dataset.folder), "precision": precision,
-        "confused_pairs": _most_confused(evaluation, manifest.classes)}
+        "dataset": manifest.name,
+        "split": manifest.split,
+        **evaluation.figures(),
+        **_protocol(options),
+        "step": step,
+        "checkpoint": "best" if run.checkpoint == "best" else f"ckpt-{step}",
+        "model_dir": str(run.path),
+        "dataset_dir": str(dataset.folder),
+        "precision": precision,
+        "confused_pairs": _most_confused(evaluation, manifest.classes),
+    }
     check_interrupts()
     write_scores(run.path / SCORES_FILE, evaluation)
     write_json(run.path / RESULT_FILE, result, indent=2)
@@ -94,28 +127,41 @@ def evaluate(run: Run, dataset: RecordedDataset, options: ReadingOptions, flags:
         def load_clips(indices: Iterable[int]) -> dict:
             return {index: clip.video for index, clip in clips_by_index(dataset, centre, indices).items()}
 
-        write_report(run.path / "report", model=model, evaluation=evaluation,
-                     class_names=manifest.classes, result=result, load_clips=load_clips)
+        write_report(
+            run.path / "report",
+            model=model,
+            evaluation=evaluation,
+            class_names=manifest.classes,
+            result=result,
+            load_clips=load_clips,
+        )
         print(f"report: {run.path / 'report' / 'index.html'}")
     return result
 
 
 def _protocol(options: ReadingOptions) -> dict[str, Any]:
     """What was shown of a clip: crops × samplings, and the crops' height and width in pixels."""
-    return {"spatial_views": options.spatial_views, "temporal_views": options.temporal_views,
-            "crop_size": list(options.clip.frame_size)}
+    return {
+        "spatial_views": options.spatial_views,
+        "temporal_views": options.temporal_views,
+        "crop_size": list(options.clip.frame_size),
+    }
 
 
 def _most_confused(evaluation, names: Sequence[str]) -> list[dict[str, Any]]:
     """The classes most often taken for one another; `share` is of the true class's clips."""
-    return [{"true": names[true], "predicted": names[predicted], "clips": clips, "share": share}
-            for true, predicted, clips, share in evaluation.confused_pairs()[:PAIRS_IN_RESULT]]
+    return [
+        {"true": names[true], "predicted": names[predicted], "clips": clips, "share": share}
+        for true, predicted, clips, share in evaluation.confused_pairs()[:PAIRS_IN_RESULT]
+    ]
 
 
 def _in_words(result: dict) -> str:
     low, high = result["top1_interval"]
-    return (f"top-1 {result['top1']:.4f} (95 % interval {low:.4f} to {high:.4f}), top-5 {result['top5']:.4f}, mean "
-            f"over classes {result['class_mean_accuracy']:.4f}, loss {result['loss']:.4f}")
+    return (
+        f"top-1 {result['top1']:.4f} (95 % interval {low:.4f} to {high:.4f}), top-5 {result['top5']:.4f}, mean "
+        f"over classes {result['class_mean_accuracy']:.4f}, loss {result['loss']:.4f}"
+    )
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -67,8 +67,9 @@ def open_data(config: ExperimentConfig) -> TrainingRecords:
     train = checked_dataset("train", data.train_dataset, config)
     test = checked_dataset("test", data.test_dataset, config) if data.test_dataset else None
     if test is not None:
-        fault = classes_differ(test.manifest.classes, train.manifest.classes, here=data.test_dataset,
-                               there=data.train_dataset)
+        fault = classes_differ(
+            test.manifest.classes, train.manifest.classes, here=data.test_dataset, there=data.train_dataset
+        )
         if fault:
             raise ConfigError(f"--test_dataset={data.test_dataset}: {fault}.")
     check_restored_classes(config, train.manifest.classes)
@@ -107,8 +108,10 @@ def checked_dataset(split: str, directory: str, config: ExperimentConfig) -> Rec
     misfit = check_fit(dataset.manifest, config.model)
     if misfit is not None:
         flag, wanted, found = misfit
-        raise ConfigError(f"--{flag}={wanted} does not fit the {split} records in {directory}, which have {found}: "
-                          f"give --{flag}={found}, or other records.")
+        raise ConfigError(
+            f"--{flag}={wanted} does not fit the {split} records in {directory}, which have {found}: "
+            f"give --{flag}={found}, or other records."
+        )
     clip_spec_of_records(dataset.manifest, config.clip_spec)
     return dataset
 
@@ -139,17 +142,26 @@ class TrainingRecords:
 
     @property
     def manifests(self) -> dict[str, str]:
-        return {f"{split}_dataset": dataset.manifest_text
-                for split, dataset in (("train", self.train), ("test", self.test)) if dataset}
+        return {
+            f"{split}_dataset": dataset.manifest_text
+            for split, dataset in (("train", self.train), ("test", self.test))
+            if dataset
+        }
 
     def batches(self, start_step: int):
         from datasets.input_pipeline.pipeline import training_clips
 
         records, settings = self._config.data, self._config.train
         return training_clips(
-            dataset=self.train, clip=self._clip_spec(self.train), batch_size=settings.batch_size, seed=settings.seed,
-            start_step=start_step, brightness=records.brightness, horizontal_flip=records.horizontal_flip,
-            shuffle_buffer=records.shuffle_buffer)
+            dataset=self.train,
+            clip=self._clip_spec(self.train),
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+            start_step=start_step,
+            brightness=records.brightness,
+            horizontal_flip=records.horizontal_flip,
+            shuffle_buffer=records.shuffle_buffer,
+        )
 
     def evaluate(self, model, stopped: Callable[[], bool]) -> float | None:
         """Traces the model once, however often it is asked."""
@@ -201,11 +213,17 @@ def run(config: ExperimentConfig, model_dir: str, data: TrainingRecords) -> int:
             raise
         raise fault from error
     if result.interrupted:
-        print(f"stopped by {result.interrupted} after step {result.step} of {result.total_steps} and saved; the same "
-              "command goes on from there")
+        print(
+            f"stopped by {result.interrupted} after step {result.step} of {result.total_steps} and saved; the same "
+            "command goes on from there"
+        )
     print(f"the run lies in {model_dir}; evaluate it with: python eval.py --model_dir={shlex.quote(model_dir)}")
-    print(json.dumps({"model_dir": model_dir, "finished": result.step >= result.total_steps,
-                      **dataclasses.asdict(result)}), flush=True)
+    print(
+        json.dumps(
+            {"model_dir": model_dir, "finished": result.step >= result.total_steps, **dataclasses.asdict(result)}
+        ),
+        flush=True,
+    )
     return 0
 
 

@@ -63,8 +63,10 @@ class Convolution(NamedTuple):
 
     def __str__(self):
         kernel, stride = "×".join(map(str, self.kernel[:-2])), max(self.strides)
-        return (f"{'×'.join(map(str, self.inputs))}, {kernel} → {self.kernel[-1]}"
-                f"{f', stride {stride}' if stride > 1 else ''}{', first' if self.is_first else ''}")
+        return (
+            f"{'×'.join(map(str, self.inputs))}, {kernel} → {self.kernel[-1]}"
+            f"{f', stride {stride}' if stride > 1 else ''}{', first' if self.is_first else ''}"
+        )
 
 
 def convolutions(model, clips: int) -> list[Convolution]:
@@ -95,15 +97,19 @@ def of_experiment(config: ExperimentConfig, clips: int) -> list[Convolution]:
 
 def _of_op(op, is_first: bool) -> Convolution:
     inputs, kernel, outputs = (tuple(tensor.shape) for tensor in (*op.inputs[:2], op.outputs[0]))
-    return Convolution(op.type, inputs, kernel, outputs, tuple(op.get_attr("strides")),
-                       op.get_attr("padding").decode(), is_first)
+    return Convolution(
+        op.type, inputs, kernel, outputs, tuple(op.get_attr("strides")), op.get_attr("padding").decode(), is_first
+    )
 
 
 def works(found: Sequence[Convolution], precision: str, *, backward: bool) -> dict[tuple, Callable[[], Any]]:
     """(convolution, precision, direction) -> the bare op, for every distinct one of `found`."""
     directions = (FORWARD, BACKWARD) if backward else (FORWARD,)
-    return {(convolution, precision, direction): _work(convolution, precision, direction)
-            for convolution in dict.fromkeys(found) for direction in directions}
+    return {
+        (convolution, precision, direction): _work(convolution, precision, direction)
+        for convolution in dict.fromkeys(found)
+        for direction in directions
+    }
 
 
 def _work(convolution: Convolution, precision: str, direction: str) -> Callable[[], Any]:
@@ -147,12 +153,14 @@ def _unread(function: Callable[..., Any], *inputs: Any) -> Callable[[], None]:
     return call
 
 
-def floor(found: Sequence[Convolution], precision: str, timings: Mapping[tuple, Mapping[str, float]], *,
-          backward: bool) -> dict[str, float]:
+def floor(
+    found: Sequence[Convolution], precision: str, timings: Mapping[tuple, Mapping[str, float]], *, backward: bool
+) -> dict[str, float]:
     """{'seconds': all of `found` one after the other, by the medians; 'operations'; 'gflops': their rate}."""
     directions = (FORWARD, BACKWARD) if backward else (FORWARD,)
-    seconds = sum(timings[convolution, precision, direction]["median"]
-                  for convolution in found for direction in directions)
+    seconds = sum(
+        timings[convolution, precision, direction]["median"] for convolution in found for direction in directions
+    )
     operations = sum(convolution.operations(direction) for convolution in found for direction in directions)
     return {"seconds": seconds, "operations": operations, "gflops": operations / seconds / 1e9 if found else 0.0}
 
@@ -165,16 +173,30 @@ def measure(values: absl_flags.FlagValues) -> dict[str, Any]:
     for precision in chosen:
         pieces.update(works(found, precision, backward=True))
     timings = time_side_by_side(pieces, runs=values.runs, least_seconds=LEAST_SECONDS)
-    rows = [{"convolution": str(convolution), "times": times, "precision": precision, "direction": direction,
-             "seconds": timings[convolution, precision, direction],
-             "gflops": convolution.operations(direction) / timings[convolution, precision, direction]["median"] / 1e9}
-            for convolution, times in collections.Counter(found).items()
-            for direction in (FORWARD, BACKWARD) for precision in chosen]
-    products = {precision: 2 * MATRIX_SIDE**3 / timings["matrix product", precision]["median"] / 1e9
-                for precision in chosen}
+    rows = [
+        {
+            "convolution": str(convolution),
+            "times": times,
+            "precision": precision,
+            "direction": direction,
+            "seconds": timings[convolution, precision, direction],
+            "gflops": convolution.operations(direction) / timings[convolution, precision, direction]["median"] / 1e9,
+        }
+        for convolution, times in collections.Counter(found).items()
+        for direction in (FORWARD, BACKWARD)
+        for precision in chosen
+    ]
+    products = {
+        precision: 2 * MATRIX_SIDE**3 / timings["matrix product", precision]["median"] / 1e9 for precision in chosen
+    }
     floors = {precision: floor(found, precision, timings, backward=True) for precision in chosen}
-    return {"clips": config.train.batch_size, "rows": rows, "matrix_product_gflops": products, "floors": floors,
-            "summary": {precision: round(1e3 * found["seconds"], 1) for precision, found in floors.items()}}
+    return {
+        "clips": config.train.batch_size,
+        "rows": rows,
+        "matrix_product_gflops": products,
+        "floors": floors,
+        "summary": {precision: round(1e3 * found["seconds"], 1) for precision, found in floors.items()},
+    }
 
 
 def _matrix_product(precision: str) -> Callable[[], Any]:
@@ -185,21 +207,36 @@ def _matrix_product(precision: str) -> Callable[[], Any]:
 
 
 def show(result: Mapping[str, Any]) -> None:
-    print(markdown(
-        ("convolution (inputs, kernel → channels)", "times", "precision", "direction", "ms", "± %", "GFLOP/s"),
-        [(row["convolution"], row["times"], row["precision"], row["direction"],
-          f"{1e3 * row['seconds']['median']:.2f}", f"{50 * spread(row['seconds']):.0f}", f"{row['gflops']:.0f}")
-         for row in result["rows"]]))
+    print(
+        markdown(
+            ("convolution (inputs, kernel → channels)", "times", "precision", "direction", "ms", "± %", "GFLOP/s"),
+            [
+                (
+                    row["convolution"],
+                    row["times"],
+                    row["precision"],
+                    row["direction"],
+                    f"{1e3 * row['seconds']['median']:.2f}",
+                    f"{50 * spread(row['seconds']):.0f}",
+                    f"{row['gflops']:.0f}",
+                )
+                for row in result["rows"]
+            ],
+        )
+    )
     for precision, found in result["floors"].items():
-        print(f"\n{precision}: all convolutions of a training step on {result['clips']} clips "
-              f"{1e3 * found['seconds']:.1f} ms, {found['gflops']:.0f} GFLOP/s; bare matrix product "
-              f"{result['matrix_product_gflops'][precision]:.0f} GFLOP/s")
+        print(
+            f"\n{precision}: all convolutions of a training step on {result['clips']} clips "
+            f"{1e3 * found['seconds']:.1f} ms, {found['gflops']:.0f} GFLOP/s; bare matrix product "
+            f"{result['matrix_product_gflops'][precision]:.0f} GFLOP/s"
+        )
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command with `arguments`, the program's name excluded; returns the exit code."""
-    return run_command("convolution_floor", __doc__, arguments, define_flags=experiments.define_flags, measure=measure,
-                       show=show)
+    return run_command(
+        "convolution_floor", __doc__, arguments, define_flags=experiments.define_flags, measure=measure, show=show
+    )
 
 
 if __name__ == "__main__":

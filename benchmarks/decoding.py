@@ -83,9 +83,15 @@ def show(result: Mapping[str, Any]) -> None:
     def cell(rate: Mapping[str, float] | None) -> str:
         return "–" if rate is None else f"{rate['median']:.0f} ±{50 * spread(rate):.0f} %"
 
-    print(markdown(("clip", "here, frames/s of a core", "ffmpeg through scikit-video", "ratio"), [
-        (name, cell(row["here"]), cell(row["ffmpeg"]), f"{row['ratio']:.1f}" if row["ratio"] else "–")
-        for name, row in result["rows"].items()]))
+    print(
+        markdown(
+            ("clip", "here, frames/s of a core", "ffmpeg through scikit-video", "ratio"),
+            [
+                (name, cell(row["here"]), cell(row["ffmpeg"]), f"{row['ratio']:.1f}" if row["ratio"] else "–")
+                for name, row in result["rows"].items()
+            ],
+        )
+    )
 
 
 def main(arguments: list[str]) -> int:

@@ -20,8 +20,10 @@ MODELS = {
     "demo": ("--flagfile=configs/demo.flags",),
     "i3d": ("--flagfile=configs/smt_i3d_rstg_final.flags",),
 }
-ABOUT_MODELS = ("`full` is syncmnist.flags (512 wide), `narrow` the same 64 wide, `demo` configs/demo.flags, `i3d` "
-                "configs/smt_i3d_rstg_final.flags")
+ABOUT_MODELS = (
+    "`full` is syncmnist.flags (512 wide), `narrow` the same 64 wide, `demo` configs/demo.flags, `i3d` "
+    "configs/smt_i3d_rstg_final.flags"
+)
 GIVEN = "given"  # the name of a model that the command line describes
 
 
@@ -91,5 +93,7 @@ def random_clips(config: ExperimentConfig, clips: int):
 
     model, generator = config.model, np.random.default_rng(0)
     shape = (clips, model.num_frames, model.height, model.width, model.channels)
-    return (tf.constant(generator.integers(0, 256, shape, np.uint8)),
-            tf.constant(generator.integers(0, model.num_classes, clips).astype(np.int32)))
+    return (
+        tf.constant(generator.integers(0, 256, shape, np.uint8)),
+        tf.constant(generator.integers(0, model.num_classes, clips).astype(np.int32)),
+    )

@@ -39,10 +39,17 @@ def measure(values: absl_flags.FlagValues) -> dict[str, Any]:
             for backward in (False, True):
                 timings = time_side_by_side(_works(kind, *sizes, backward, values.jit_compile), runs=values.runs)
                 rows.append({"kind": kind, "sizes": text, "backward": backward, "seconds": timings})
-    return {"rows": rows, "summary": {
-        f"{row['kind']} {row['sizes']}{' backward' if row['backward'] else ''}":
-            {name: round(row["seconds"]["plain"]["median"] / timing["median"], 2)
-             for name, timing in row["seconds"].items() if name != "plain"} for row in rows}}
+    return {
+        "rows": rows,
+        "summary": {
+            f"{row['kind']} {row['sizes']}{' backward' if row['backward'] else ''}": {
+                name: round(row["seconds"]["plain"]["median"] / timing["median"], 2)
+                for name, timing in row["seconds"].items()
+                if name != "plain"
+            }
+            for row in rows
+        },
+    }
 
 
 def build_graph(kind: str, *, channels: int, scales: int, precision: str = "float32"):
@@ -52,21 +59,30 @@ def build_graph(kind: str, *, channels: int, scales: int, precision: str = "floa
     from rstg_tf import RecurrentSpaceTimeGraph
 
     keras.utils.set_random_seed(0)
-    graph = RecurrentSpaceTimeGraph(num_scales=scales, node_width=channels, message_width=channels, dtype=precision,
-                                    adjacency_size=(64, 64), **OPTIONS[kind])
+    graph = RecurrentSpaceTimeGraph(
+        num_scales=scales,
+        node_width=channels,
+        message_width=channels,
+        dtype=precision,
+        adjacency_size=(64, 64),
+        **OPTIONS[kind],
+    )
     graph.build((None, None, MAP_SIDE, MAP_SIDE, channels))
     return graph
 
 
-def _works(kind: str, clips: int, steps: int, channels: int, scales: int, backward: bool,
-           jit_compile: bool) -> dict[str, Callable[[], Any]]:
+def _works(
+    kind: str, clips: int, steps: int, channels: int, scales: int, backward: bool, jit_compile: bool
+) -> dict[str, Callable[[], Any]]:
     import tensorflow as tf
 
     from benchmarks.plain_graph import PlainGraph
 
     features = tf.random.stateless_normal([clips, steps, MAP_SIDE, MAP_SIDE, channels], seed=[0, 0])
-    layers = {precision: build_graph(kind, channels=channels, scales=scales, precision=precision)
-              for precision in ("float32", "mixed_bfloat16")}
+    layers = {
+        precision: build_graph(kind, channels=channels, scales=scales, precision=precision)
+        for precision in ("float32", "mixed_bfloat16")
+    }
     plain = PlainGraph(layers["float32"])
     works = {"plain": _work(plain, plain.trainable_variables, features, backward, None)}
     for name, layer in layers.items():
@@ -100,9 +116,20 @@ def _work(graph, weights, features, backward: bool, jit_compile: bool | None) ->
 def show(result: dict[str, Any]) -> None:
     columns = list(result["rows"][0]["seconds"])
     header = ("graph", "BxTxCxS", "pass", *(f"{name}, ms{'' if name == 'plain' else ' (× plain)'}" for name in columns))
-    print(markdown(header, [
-        (row["kind"], row["sizes"], "and back" if row["backward"] else "forward",
-         *(_cell(row["seconds"], name) for name in columns)) for row in result["rows"]]))
+    print(
+        markdown(
+            header,
+            [
+                (
+                    row["kind"],
+                    row["sizes"],
+                    "and back" if row["backward"] else "forward",
+                    *(_cell(row["seconds"], name) for name in columns),
+                )
+                for row in result["rows"]
+            ],
+        )
+    )
 
 
 def _cell(seconds: dict[str, dict[str, float]], name: str) -> str:

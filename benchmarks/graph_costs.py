@@ -44,8 +44,10 @@ def products(graph: tf.Graph, turns: int = 1) -> list[Product]:
             found += products(_function(op, "body"), turns * _turns(op))
             found += products(_function(op, "cond"), turns * _turns(op))
         elif op.type not in WITHOUT_PRODUCTS:
-            raise GraphCostError(f"{op.name}: no rule says how much an op of type {op.type} multiplies; add its type "
-                                 "to _PRODUCTS of benchmarks/graph_costs.py with a rule, or to WITHOUT_PRODUCTS.")
+            raise GraphCostError(
+                f"{op.name}: no rule says how much an op of type {op.type} multiplies; add its type "
+                "to _PRODUCTS of benchmarks/graph_costs.py with a rule, or to WITHOUT_PRODUCTS."
+            )
     return found
 
 
@@ -65,8 +67,12 @@ def peak_bytes(graph: tf.Graph, outputs: Iterable[tf.Tensor]) -> int:
     """
     outputs = list(outputs)
     ops = _needed_ops(graph, outputs)
-    last_reader = {_buffer(tensor).ref(): index for index, op in enumerate(ops) if op.type not in _SHAPE_READERS
-                   for tensor in op.inputs}  # fmt: skip
+    last_reader = {
+        _buffer(tensor).ref(): index
+        for index, op in enumerate(ops)
+        if op.type not in _SHAPE_READERS
+        for tensor in op.inputs
+    }
     uncounted = {_buffer(tensor).ref() for tensor in outputs}
     given_back: dict[int, int] = {}
     held = peak = 0
@@ -143,18 +149,27 @@ def _function(op: tf.Operation, attribute: str) -> tf.Graph:
     return op.graph._get_function(op.get_attr(attribute).name).graph
 
 
-_PRODUCTS = {"Conv2D": _convolution, "Conv3D": _convolution, "DepthwiseConv2dNative": _depthwise_convolution,
-             "MatMul": _matrix_product, "BatchMatMul": _matrix_product, "BatchMatMulV2": _matrix_product,
-             "BatchMatMulV3": _matrix_product, "Einsum": _einsum}  # fmt: skip
+_PRODUCTS = {
+    "Conv2D": _convolution,
+    "Conv3D": _convolution,
+    "DepthwiseConv2dNative": _depthwise_convolution,
+    "MatMul": _matrix_product,
+    "BatchMatMul": _matrix_product,
+    "BatchMatMulV2": _matrix_product,
+    "BatchMatMulV3": _matrix_product,
+    "Einsum": _einsum,
+}
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 _LOOPS = ("While", "StatelessWhile")
-WITHOUT_PRODUCTS = frozenset("""
+WITHOUT_PRODUCTS = frozenset(
+    """
     Add AddN AddV2 All Any ArgMax AvgPool AvgPool3D BiasAdd BroadcastTo Cast Const ConcatV2 Equal Exp ExpandDims Fill
     FusedBatchNormV3 GatherV2 Greater GreaterEqual Identity IdentityN LeakyRelu Less LessEqual LogicalAnd LogicalNot Max
     MaxPool MaxPool3D Maximum Mean Min Minimum Mul Neg NoOp Pack Pad Placeholder Prod Range Rank ReadVariableOp RealDiv
     Relu Reshape ReverseV2 Rsqrt SelectV2 Shape Sigmoid Size Slice Softmax Split SplitV Sqrt Square SquaredDifference
     Squeeze StopGradient StridedSlice Sub Sum Tanh TensorListFromTensor TensorListGetItem TensorListReserve
-    TensorListSetItem TensorListStack Tile Transpose Unpack""".split())
+    TensorListSetItem TensorListStack Tile Transpose Unpack""".split()
+)
 # Of the memory: ops whose result is their input's buffer, readers of a shape alone, and what no step computes.
 _SHARING = ("ExpandDims", "Identity", "IdentityN", "PreventGradient", "Reshape", "Squeeze", "StopGradient")
 _SHAPE_READERS = ("BroadcastGradientArgs", "OnesLike", "Rank", "Shape", "ShapeN", "Size", "ZerosLike")

@@ -41,16 +41,30 @@ def measure(values: absl_flags.FlagValues) -> dict[str, Any]:
     configs = {name: experiments.named(name, "models") for name in values.models}
     if given is not None:
         configs = {experiments.GIVEN: given}
-    rows = [measure_row(f"{name}@{clips}", config, clips, precisions=precisions, runs=values.runs)
-            for name, config in configs.items() for clips in batches]
-    return {"rows": rows, "summary": {
-        row["name"]: {precision: {"ms": round(1e3 * found["model"]["median"], 2), "times_plain": found["times_plain"],
-                                  "times_convolutions": found["times_convolutions"]}
-                      for precision, found in row["precisions"].items()} for row in rows}}
+    rows = [
+        measure_row(f"{name}@{clips}", config, clips, precisions=precisions, runs=values.runs)
+        for name, config in configs.items()
+        for clips in batches
+    ]
+    return {
+        "rows": rows,
+        "summary": {
+            row["name"]: {
+                precision: {
+                    "ms": round(1e3 * found["model"]["median"], 2),
+                    "times_plain": found["times_plain"],
+                    "times_convolutions": found["times_convolutions"],
+                }
+                for precision, found in row["precisions"].items()
+            }
+            for row in rows
+        },
+    }
 
 
-def measure_row(name: str, config: ExperimentConfig, clips: int, *, precisions: Sequence[str],
-                runs: int) -> dict[str, Any]:
+def measure_row(
+    name: str, config: ExperimentConfig, clips: int, *, precisions: Sequence[str], runs: int
+) -> dict[str, Any]:
     """The figures of one model and batch size; see the head of the file."""
     convolutions = convolution_floor.of_experiment(config, clips)
     works: dict[Any, Callable[[], Any]] = {}
@@ -61,17 +75,30 @@ def measure_row(name: str, config: ExperimentConfig, clips: int, *, precisions: 
     if plain:
         works[PLAIN] = plain
     timings = time_side_by_side(works, runs=runs, least_seconds=convolution_floor.LEAST_SECONDS)
-    return {"name": name, "clips": clips, "plain": timings.get(PLAIN),
-            "precisions": {precision: _figures(clips, precision, convolutions, timings) for precision in precisions}}
+    return {
+        "name": name,
+        "clips": clips,
+        "plain": timings.get(PLAIN),
+        "precisions": {precision: _figures(clips, precision, convolutions, timings) for precision in precisions},
+    }
 
 
-def _figures(clips: int, precision: str, convolutions: Sequence[convolution_floor.Convolution],
-             timings: Mapping[Any, dict[str, float]]) -> dict[str, Any]:
+def _figures(
+    clips: int,
+    precision: str,
+    convolutions: Sequence[convolution_floor.Convolution],
+    timings: Mapping[Any, dict[str, float]],
+) -> dict[str, Any]:
     model = timings["model", precision]
     floor = convolution_floor.floor(convolutions, precision, timings, backward=False)
-    return {"model": model, "clips_per_second": rates(model, clips), "saved_model": timings["saved", precision],
-            "times_plain": round(timings[PLAIN]["median"] / model["median"], 2) if PLAIN in timings else None,
-            "convolutions": floor, "times_convolutions": round(model["median"] / floor["seconds"], 2)}
+    return {
+        "model": model,
+        "clips_per_second": rates(model, clips),
+        "saved_model": timings["saved", precision],
+        "times_plain": round(timings[PLAIN]["median"] / model["median"], 2) if PLAIN in timings else None,
+        "convolutions": floor,
+        "times_convolutions": round(model["median"] / floor["seconds"], 2),
+    }
 
 
 def _model_works(config: ExperimentConfig, clips: int, precision: str) -> dict[tuple[str, str], Callable[[], Any]]:
@@ -87,13 +114,18 @@ def _model_works(config: ExperimentConfig, clips: int, precision: str) -> dict[t
     model = build_model(config.model)
     video, _ = experiments.random_clips(config, clips)
     run = tf.function(lambda video: model(video, training=False), autograph=False).get_concrete_function(
-        tf.TensorSpec(video.shape, tf.uint8))
+        tf.TensorSpec(video.shape, tf.uint8)
+    )
     with tempfile.TemporaryDirectory() as folder:
         holder = tf.Module()
         holder.weights = model.weights
         path = os.path.join(folder, "model")
-        tf.saved_model.save(holder, path, signatures=classify_clips(model, served_clip_spec(config), ()),
-                            options=tf.saved_model.SaveOptions(experimental_custom_gradients=False))
+        tf.saved_model.save(
+            holder,
+            path,
+            signatures=classify_clips(model, served_clip_spec(config), ()),
+            options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
+        )
         with _quiet():
             loaded = tf.saved_model.load(path)
     served = loaded.signatures["serving_default"]
@@ -129,13 +161,39 @@ def _plain_work(config: ExperimentConfig, clips: int) -> Callable[[], Any] | Non
 
 
 def show(result: Mapping[str, Any]) -> None:
-    header = ("row", "precision", "latency, ms", "clips/s", "plain, ms", "× plain", "convolutions, ms", "GFLOP/s",
-              "model / convolutions", "SavedModel, ms")
-    print(markdown(header, [
-        (row["name"], precision, milliseconds(found["model"]), f"{found['clips_per_second']['median']:.2f}",
-         milliseconds(row["plain"]), found["times_plain"] or "–", f"{1e3 * found['convolutions']['seconds']:.1f}",
-         f"{found['convolutions']['gflops']:.0f}", found["times_convolutions"], milliseconds(found["saved_model"]))
-        for row in result["rows"] for precision, found in row["precisions"].items()]))
+    header = (
+        "row",
+        "precision",
+        "latency, ms",
+        "clips/s",
+        "plain, ms",
+        "× plain",
+        "convolutions, ms",
+        "GFLOP/s",
+        "model / convolutions",
+        "SavedModel, ms",
+    )
+    print(
+        markdown(
+            header,
+            [
+                (
+                    row["name"],
+                    precision,
+                    milliseconds(found["model"]),
+                    f"{found['clips_per_second']['median']:.2f}",
+                    milliseconds(row["plain"]),
+                    found["times_plain"] or "–",
+                    f"{1e3 * found['convolutions']['seconds']:.1f}",
+                    f"{found['convolutions']['gflops']:.0f}",
+                    found["times_convolutions"],
+                    milliseconds(found["saved_model"]),
+                )
+                for row in result["rows"]
+                for precision, found in row["precisions"].items()
+            ],
+        )
+    )
 
 
 def _define_flags(values: absl_flags.FlagValues) -> None:

@@ -23,8 +23,9 @@ WARM_UP_RUNS = 2  # the first traces, the second fills the allocator's and oneDN
 PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "Pillow", "scikit-video")
 
 
-def time_side_by_side(works: Mapping[str, Callable[[], Any]], *, runs: int = RUNS,
-                      least_seconds: float = 0.0) -> dict[str, dict[str, float]]:
+def time_side_by_side(
+    works: Mapping[str, Callable[[], Any]], *, runs: int = RUNS, least_seconds: float = 0.0
+) -> dict[str, dict[str, float]]:
     """Seconds of each piece of work: {'median', 'lowest', 'highest'} of `runs` runs.
 
     The runs alternate, so that a change of the machine's speed meets all of them: run 1 of each, run 2 of each, …;
@@ -76,8 +77,11 @@ def scaled(timing: Mapping[str, float], factor: float) -> dict[str, float]:
 
 def rates(timing: Mapping[str, float], count: float) -> dict[str, float]:
     """Pieces per second of a work that does `count` of them: its slowest run has the lowest rate."""
-    return {"median": count / timing["median"], "lowest": count / timing["highest"],
-            "highest": count / timing["lowest"]}
+    return {
+        "median": count / timing["median"],
+        "lowest": count / timing["highest"],
+        "highest": count / timing["lowest"],
+    }
 
 
 def milliseconds(timing: Mapping[str, float] | None) -> str:
@@ -94,8 +98,10 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def _padded(row: Sequence[str], widths: Sequence[int]) -> list[str]:
-    return [f"{cell:<{width}}" if column == 0 else f"{cell:>{width}}"
-            for column, (cell, width) in enumerate(zip(row, widths))]
+    return [
+        f"{cell:<{width}}" if column == 0 else f"{cell:>{width}}"
+        for column, (cell, width) in enumerate(zip(row, widths))
+    ]
 
 
 def machine() -> dict[str, Any]:
@@ -105,8 +111,9 @@ def machine() -> dict[str, Any]:
         facts = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
         facts = {key.strip(): value.strip() for key, value in facts.items()}
         cpu = facts.get("model name", cpu)
-        flags = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
-                 if flag in facts.get("flags", "").split()]
+        flags = [
+            flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in facts.get("flags", "").split()
+        ]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     versions = {}
     for package in PACKAGES:
@@ -114,8 +121,14 @@ def machine() -> dict[str, Any]:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             versions[package] = None
-    return {"cpu": cpu, "instructions": flags, "cores": cores, "threads": cores, "python": platform.python_version(),
-            **versions}
+    return {
+        "cpu": cpu,
+        "instructions": flags,
+        "cores": cores,
+        "threads": cores,
+        "python": platform.python_version(),
+        **versions,
+    }
 
 
 def load() -> float | None:
@@ -123,10 +136,18 @@ def load() -> float | None:
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
-def run_command(name: str, doc: str, arguments: Sequence[str], *,
-                define_flags: Callable[[absl_flags.FlagValues], None] = lambda values: None,
-                measure: Callable[..., dict[str, Any]], show: Callable[[dict[str, Any]], None],
-                runs: int | None = RUNS, takes_files: bool = False, mistakes: tuple[type[Exception], ...] = ()) -> int:
+def run_command(
+    name: str,
+    doc: str,
+    arguments: Sequence[str],
+    *,
+    define_flags: Callable[[absl_flags.FlagValues], None] = lambda values: None,
+    measure: Callable[..., dict[str, Any]],
+    show: Callable[[dict[str, Any]], None],
+    runs: int | None = RUNS,
+    takes_files: bool = False,
+    mistakes: tuple[type[Exception], ...] = (),
+) -> int:
     """The frame of `python -m benchmarks.NAME`: flags, --json and --help, exit codes, the last line.
 
     `measure(flags)`, with `takes_files` `measure(flags, arguments that are no flag)`, returns the result, which `show`

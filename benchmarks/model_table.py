@@ -116,14 +116,20 @@ def measure_files(files: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 def table(rows: dict[str, dict[str, Any]]) -> list[str]:
     """The rows in Markdown, one string a line."""
-    lines = ["| flag file | clip | parameters (trained) | multiply-adds | activations | with `--remat` |",
-             "|---|---|---|---|---|---|"]  # fmt: skip
+    lines = [
+        "| flag file | clip | parameters (trained) | multiply-adds | activations | with `--remat` |",
+        "|---|---|---|---|---|---|",
+    ]
     for file, row in rows.items():
         remat = row["activation_bytes_with_remat"]
-        cells = [f"`{file}`", "×".join(map(str, row["clip"])),
-                 f"{row['parameters'] / MEGA:.2f} M ({row['trainable_parameters'] / MEGA:.2f} M)",
-                 f"{row['multiply_adds'] / GIGA:.4g} G", f"{row['activation_bytes'] / MEBI:,.0f} MiB",
-                 "–" if remat is None else f"{remat / MEBI:,.0f} MiB"]  # fmt: skip
+        cells = [
+            f"`{file}`",
+            "×".join(map(str, row["clip"])),
+            f"{row['parameters'] / MEGA:.2f} M ({row['trainable_parameters'] / MEGA:.2f} M)",
+            f"{row['multiply_adds'] / GIGA:.4g} G",
+            f"{row['activation_bytes'] / MEBI:,.0f} MiB",
+            "–" if remat is None else f"{remat / MEBI:,.0f} MiB",
+        ]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
@@ -140,13 +146,17 @@ def show(result: dict[str, Any]) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command with `arguments`, the program's name excluded; returns the exit code."""
-    return run_command("model_table", __doc__, arguments, measure=_measure_files, show=show, runs=None,
-                       takes_files=True)
+    return run_command(
+        "model_table", __doc__, arguments, measure=_measure_files, show=show, runs=None, takes_files=True
+    )
 
 
 def _versions() -> dict[str, str]:
-    return {"Python": platform.python_version(), "TensorFlow": metadata.version("tensorflow"),
-            "Keras": metadata.version("keras")}  # fmt: skip
+    return {
+        "Python": platform.python_version(),
+        "TensorFlow": metadata.version("tensorflow"),
+        "Keras": metadata.version("keras"),
+    }
 
 
 if __name__ == "__main__":

@@ -31,8 +31,10 @@ def refreshed(text: str, name: str, table: str) -> str:
     """`text` with `table` in the place of NAME. Raises ConfigError if the page has no such place, or several."""
     start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
     if text.count(start) != 1 or text.count(end) != 1 or text.index(end) < text.index(start):
-        raise ConfigError(f"{name}: the page has no place for it; expected one line {start.strip()} and after it one "
-                          f"line {end.strip()}.")
+        raise ConfigError(
+            f"{name}: the page has no place for it; expected one line {start.strip()} and after it one "
+            f"line {end.strip()}."
+        )
     before, rest = text.split(start)
     return f"{before}{start}{table}{end}{rest.split(end)[1]}"
 
@@ -50,8 +52,13 @@ def table(name: str, result: Mapping[str, Any]) -> str:
 
 def _where(result: Mapping[str, Any]) -> str:
     machine = result["machine"]
-    facts = [f"{machine['cpu']}, {machine['threads']} thread(s)", f"TensorFlow {machine['tensorflow']}",
-             f"Keras {machine['keras']}", f"NumPy {machine['numpy']}", f"Python {machine['python']}"]
+    facts = [
+        f"{machine['cpu']}, {machine['threads']} thread(s)",
+        f"TensorFlow {machine['tensorflow']}",
+        f"Keras {machine['keras']}",
+        f"NumPy {machine['numpy']}",
+        f"Python {machine['python']}",
+    ]
     if "runs" in result:
         facts.append(f"medians of {result['runs']} runs")
     if machine["load"] is not None:
@@ -71,8 +78,9 @@ def refresh(page: str, files: Sequence[str]) -> list[str]:
             result, name = json.loads(_read(file)), Path(file).stem
             text = refreshed(text, name, table(name, result))
         except (ImportError, KeyError, json.JSONDecodeError) as error:
-            raise ConfigError(f"{file}: expected what benchmarks.NAME --json=NAME.json writes, found "
-                              f"{type(error).__name__}: {error}.") from error
+            raise ConfigError(
+                f"{file}: expected what benchmarks.NAME --json=NAME.json writes, found {type(error).__name__}: {error}."
+            ) from error
     write_text(page, text)
     return [Path(file).stem for file in files]
 
@@ -98,8 +106,9 @@ def show(result: Mapping[str, Any]) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command with `arguments`, the program's name excluded; returns the exit code."""
-    return run_command("page", __doc__, arguments, define_flags=_define_flags, measure=_measure, show=show, runs=None,
-                       takes_files=True)
+    return run_command(
+        "page", __doc__, arguments, define_flags=_define_flags, measure=_measure, show=show, runs=None, takes_files=True
+    )
 
 
 if __name__ == "__main__":

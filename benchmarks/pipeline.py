@@ -65,12 +65,28 @@ def write_records(path: str, *, short_side: int) -> None:
         for source in (bundled.bikes(), bundled.bigbuckbunny()):
             encoded = [_jpeg(frame) for frame in iter_frames(source, short_side=short_side)]
             for first in range(0, len(encoded) - FRAMES_OF_A_VIDEO + 1, FRAMES_BETWEEN_VIDEOS):
-                shard.write(encode_clip(
-                    frames=encoded[first:first + FRAMES_OF_A_VIDEO], label=0, label_name="any",
-                    media_id=f"{Path(source).stem}-{first}", image_format="JPEG",
-                    timestamps=range(0, 40_000 * FRAMES_OF_A_VIDEO, 40_000)))
-    Manifest(name=f"bundled at {short_side}", split="train", shards=(shard.info,), num_frames=None, height=None,
-             width=None, channels=3, image_format="JPEG", classes=("any",), made_by={}).write(path)
+                shard.write(
+                    encode_clip(
+                        frames=encoded[first : first + FRAMES_OF_A_VIDEO],
+                        label=0,
+                        label_name="any",
+                        media_id=f"{Path(source).stem}-{first}",
+                        image_format="JPEG",
+                        timestamps=range(0, 40_000 * FRAMES_OF_A_VIDEO, 40_000),
+                    )
+                )
+    Manifest(
+        name=f"bundled at {short_side}",
+        split="train",
+        shards=(shard.info,),
+        num_frames=None,
+        height=None,
+        width=None,
+        channels=3,
+        image_format="JPEG",
+        classes=("any",),
+        made_by={},
+    ).write(path)
 
 
 def _jpeg(frame: np.ndarray) -> bytes:
@@ -125,8 +141,12 @@ def bare_decode(dataset: RecordedDataset) -> Any:
         sampled.append(tf.gather(encoded, frame_indices(tf.size(encoded), num_frames=NUM_FRAMES)))
 
     def decode(encoded: tf.Tensor) -> tf.Tensor:
-        return tf.add_n([tf.size(tf.io.decode_jpeg(frame, channels=dataset.manifest.channels))
-                         for frame in tf.unstack(tf.ensure_shape(encoded, [NUM_FRAMES]))])
+        return tf.add_n(
+            [
+                tf.size(tf.io.decode_jpeg(frame, channels=dataset.manifest.channels))
+                for frame in tf.unstack(tf.ensure_shape(encoded, [NUM_FRAMES]))
+            ]
+        )
 
     clips = tf.data.Dataset.from_tensor_slices(tf.stack(sampled)).repeat()
     return clips.map(decode, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH_SIZE).prefetch(tf.data.AUTOTUNE)
@@ -137,29 +157,47 @@ def whole_pipeline(dataset: RecordedDataset) -> Any:
     from datasets.input_pipeline.pipeline import training_clips
     from rstg_tf.video.clip_spec import ClipSpec
 
-    clip = ClipSpec(num_frames=NUM_FRAMES, height=CROP_SIZE, width=CROP_SIZE, channels=dataset.manifest.channels,
-                    short_side=SHORT_SIDE)
+    clip = ClipSpec(
+        num_frames=NUM_FRAMES,
+        height=CROP_SIZE,
+        width=CROP_SIZE,
+        channels=dataset.manifest.channels,
+        short_side=SHORT_SIDE,
+    )
     return training_clips(
-        dataset=dataset, clip=clip, batch_size=BATCH_SIZE, seed=0, brightness=BRIGHTNESS, shuffle_buffer=64)
+        dataset=dataset, clip=clip, batch_size=BATCH_SIZE, seed=0, brightness=BRIGHTNESS, shuffle_buffer=64
+    )
 
 
 def show(result: Mapping[str, Any]) -> None:
     works = ("bare decode", "pipeline")
-    print(markdown(("records", *(f"{work}, clips/s" for work in works), "pipeline / bare decode"), [
-        (name, *(f"{row[work]['median']:.1f} ±{50 * spread(row[work]):.0f} %" for work in works), f"{row['ratio']:.2f}")
-        for name, row in result["rows"].items()]))
+    print(
+        markdown(
+            ("records", *(f"{work}, clips/s" for work in works), "pipeline / bare decode"),
+            [
+                (
+                    name,
+                    *(f"{row[work]['median']:.1f} ±{50 * spread(row[work]):.0f} %" for work in works),
+                    f"{row['ratio']:.2f}",
+                )
+                for name, row in result["rows"].items()
+            ],
+        )
+    )
 
 
 def define_flags(flags: absl_flags.FlagValues) -> None:
-    absl_flags.DEFINE_string("records", None, "folder of JPEG records; without it two sets are written",
-                             flag_values=flags)
+    absl_flags.DEFINE_string(
+        "records", None, "folder of JPEG records; without it two sets are written", flag_values=flags
+    )
     absl_flags.DEFINE_integer("clips", 80, "clips per run", BATCH_SIZE, flag_values=flags)
 
 
 def main(arguments: list[str]) -> int:
     """Runs the command with `arguments`, the program's name excluded; returns the exit code."""
-    return run_command("pipeline", __doc__, arguments, define_flags=define_flags, measure=measure, show=show,
-                       mistakes=(DatasetError,))
+    return run_command(
+        "pipeline", __doc__, arguments, define_flags=define_flags, measure=measure, show=show, mistakes=(DatasetError,)
+    )
 
 
 if __name__ == "__main__":

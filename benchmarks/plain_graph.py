@@ -15,8 +15,17 @@ from rstg_tf.release import entry_tensors
 from rstg_tf.release.name_parts import LSTM_CELL
 from rstg_tf.release.names import graph_entries
 
-_ONLY = {"share_stages": False, "attention_heads": 1, "neighbourhood": "soft", "time_stages": "all",
-         "stage_norm": False, "residual_stages": False, "node_reduction": "sum", "output": "vector", "forget_bias": 0.0}
+_ONLY = {
+    "share_stages": False,
+    "attention_heads": 1,
+    "neighbourhood": "soft",
+    "time_stages": "all",
+    "stage_norm": False,
+    "residual_stages": False,
+    "node_reduction": "sum",
+    "output": "vector",
+    "forget_bias": 0.0,
+}
 
 
 class PlainGraph(tf.Module):
@@ -40,8 +49,9 @@ class PlainGraph(tf.Module):
     def __call__(self, features, training: bool = False):
         clips, steps, height, width, channels = features.shape
         pooling = tf.constant(regions.pooling_weights(self.config["num_scales"], height, width), tf.float32)
-        nodes = [tf.matmul(pooling, tf.reshape(features[:, t], [clips, height * width, channels]))
-                 for t in range(steps)]  # T × [B, N, C]
+        nodes = [
+            tf.matmul(pooling, tf.reshape(features[:, t], [clips, height * width, channels])) for t in range(steps)
+        ]  # T × [B, N, C]
         nodes = self._enter(nodes, training)
         for k in range(self.config["space_iterations"]):
             if k < 3:
@@ -67,20 +77,29 @@ class PlainGraph(tf.Module):
         return tf.reshape(tf.matmul(rows, matrix) + self.weights[f"{name}/bias"], [*values.shape[:-1], matrix.shape[1]])
 
     def _batch_norm(self, values, training):
-        mean, variance = self.weights["batch_normalization/moving_mean"], self.weights[
-            "batch_normalization/moving_variance"]
+        mean, variance = (
+            self.weights["batch_normalization/moving_mean"],
+            self.weights["batch_normalization/moving_variance"],
+        )
         if training:
             mean, variance = tf.nn.moments(values, [0, 1, 2])
-        return tf.nn.batch_normalization(values, mean, variance, self.weights["batch_normalization/beta"],
-                                         self.weights["batch_normalization/gamma"], 1e-3)
+        return tf.nn.batch_normalization(
+            values,
+            mean,
+            variance,
+            self.weights["batch_normalization/beta"],
+            self.weights["batch_normalization/gamma"],
+            1e-3,
+        )
 
     def _layer_norm(self, values, name: str):
         """Over every axis but the batch (the release's); the values themselves where the graph has no such norm."""
         if f"{name}/gamma" not in self.weights:
             return values
         mean, variance = tf.nn.moments(values, list(range(1, len(values.shape))), keepdims=True)
-        return tf.nn.batch_normalization(values, mean, variance, self.weights[f"{name}/beta"],
-                                         self.weights[f"{name}/gamma"], 1e-12)
+        return tf.nn.batch_normalization(
+            values, mean, variance, self.weights[f"{name}/beta"], self.weights[f"{name}/gamma"], 1e-12
+        )
 
     def _lstm(self, nodes, name: str):
         kernel, bias = self.weights[f"{name}/kernel"], self.weights[f"{name}/bias"]
@@ -119,8 +138,9 @@ class PlainGraph(tf.Module):
         receiver = tf.tile(nodes[:, :, None, :], [1, 1, count, 1])
         pairs = tf.concat([sender, receiver], axis=-1)  # [B, N, N, 2·C]
         hidden = tf.nn.relu(self._dense(pairs, "send_messages_mlp/send_conv1"))
-        return self._layer_norm(tf.nn.relu(self._dense(hidden, "send_messages_mlp/send_conv2")),
-                                "send_messages_mlp/message_ln")
+        return self._layer_norm(
+            tf.nn.relu(self._dense(hidden, "send_messages_mlp/send_conv2")), "send_messages_mlp/message_ln"
+        )
 
     def _listen(self, nodes, messages):
         simple = self.config["attention"] == "simple"

@@ -28,8 +28,9 @@ class PlainModel(tf.Module):
             raise ValueError("the plain model has a small convnet and a graph, nothing else.")
         if model.classifier.rate or (model.pixels.mean, model.pixels.scale) != (0.0, 1.0):
             raise ValueError("the plain model has no dropout and takes pixels as they are.")
-        self.convolutions = [[tf.Variable(weight) for weight in layer.get_weights()]
-                             for layer in model.backbone.convolutions]
+        self.convolutions = [
+            [tf.Variable(weight) for weight in layer.get_weights()] for layer in model.backbone.convolutions
+        ]
         self.graph = PlainGraph(model.head)
         self.classifier = [tf.Variable(weight) for weight in model.classifier.dense.get_weights()]
 
@@ -68,6 +69,12 @@ class PlainStep:
             loss = tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(label, logits))
         for weight, slot, gradient in zip(self.weights, self.slots, tape.gradient(loss, self.weights)):
             if gradient is not None:  # batch norm's statistics have none
-                tf.raw_ops.ResourceApplyMomentum(var=weight.handle, accum=slot.handle, lr=self.rate, grad=gradient,
-                                                 momentum=self.momentum, use_nesterov=True)
+                tf.raw_ops.ResourceApplyMomentum(
+                    var=weight.handle,
+                    accum=slot.handle,
+                    lr=self.rate,
+                    grad=gradient,
+                    momentum=self.momentum,
+                    use_nesterov=True,
+                )
         return loss

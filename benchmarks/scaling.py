@@ -34,8 +34,12 @@ from rstg_tf.common.files import whole_path
 from rstg_tf.config import ExperimentConfig
 
 BASE = "4x10x128x3"
-AXES = {"clips": (1, 2, 4, 8, 16), "steps": (4, 8, 16, 32), "channels": (32, 64, 128, 256, 512),
-        "scales": (1, 2, 3, 4, 5)}
+AXES = {
+    "clips": (1, 2, 4, 8, 16),
+    "steps": (4, 8, 16, 32),
+    "channels": (32, 64, 128, 256, 512),
+    "scales": (1, 2, 3, 4, 5),
+}
 POSITIONS = {"clips": 0, "steps": 1, "channels": 2, "scales": 3}  # in BxTxCxS
 REPLICAS = "replicas"
 REPLICA_COUNTS, REPLICA_BATCH = (1, 2, 4), 8
@@ -57,12 +61,16 @@ def measure(values: absl_flags.FlagValues) -> dict[str, Any]:
         axes[REPLICAS] = measure_replicas(config, runs=values.runs)
     for axis in values.axes:
         if axis != REPLICAS:
-            axes[axis] = _measure_axis(axis, base, AXES[axis][:values.points], values.runs)
+            axes[axis] = _measure_axis(axis, base, AXES[axis][: values.points], values.runs)
     if values.out:
         plot(axes, values.out)
-    return {"base": values.base, "axes": axes,
-            "summary": {axis: {"time": found["time_exponent"], "memory": found["memory_exponent"]}
-                        for axis, found in axes.items()}}
+    return {
+        "base": values.base,
+        "axes": axes,
+        "summary": {
+            axis: {"time": found["time_exponent"], "memory": found["memory_exponent"]} for axis, found in axes.items()
+        },
+    }
 
 
 def _measure_axis(axis: str, base: Sequence[int], sizes: Sequence[int], runs: int) -> dict[str, Any]:
@@ -119,9 +127,11 @@ def measure_replicas(config: ExperimentConfig, *, runs: int) -> dict[str, Any]:
 
 def _axis(timings: Mapping[int, Mapping[str, float]], memory: Mapping[int, int]) -> dict[str, Any]:
     points = [{"size": size, "seconds": timing, "bytes": memory[size]} for size, timing in timings.items()]
-    return {"points": points, "time_exponent": exponent([(point["size"], point["seconds"]["median"])
-                                                         for point in points]),
-            "memory_exponent": exponent([(point["size"], point["bytes"]) for point in points])}
+    return {
+        "points": points,
+        "time_exponent": exponent([(point["size"], point["seconds"]["median"]) for point in points]),
+        "memory_exponent": exponent([(point["size"], point["bytes"]) for point in points]),
+    }
 
 
 def exponent(points: Sequence[tuple[float, float]]) -> float | None:
@@ -138,15 +148,20 @@ def plot(axes: Mapping[str, Any], path: str) -> None:
 
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     panels = figure.subplots(1, 2)
-    for panel, what, value in zip(panels, ("time", "memory"), (lambda point: point["seconds"]["median"],
-                                                               lambda point: point["bytes"])):
+    for panel, what, value in zip(
+        panels, ("time", "memory"), (lambda point: point["seconds"]["median"], lambda point: point["bytes"])
+    ):
         longest = 1.0
         for (axis, found), marker in zip(axes.items(), "osv^D"):
             first = found["points"][0]
             growth = [point["size"] / first["size"] for point in found["points"]]
             longest = max(longest, *growth)
-            panel.loglog(growth, [value(point) / value(first) for point in found["points"]], marker=marker,
-                         label=f"{'nodes' if axis == 'scales' else axis}: {found[f'{what}_exponent']}")
+            panel.loglog(
+                growth,
+                [value(point) / value(first) for point in found["points"]],
+                marker=marker,
+                label=f"{'nodes' if axis == 'scales' else axis}: {found[f'{what}_exponent']}",
+            )
         panel.loglog([1.0, longest], [1.0, longest], color="0.7", linewidth=1, zorder=0)
         panel.set(xlabel="size, relative to the smallest", ylabel=f"{what}, relative to the smallest's")
         panel.legend(title=f"exponents of {what}", frameon=False)
@@ -161,8 +176,9 @@ def show(result: Mapping[str, Any]) -> None:
         name = "scales (nodes)" if axis == "scales" else axis
         for index, point in enumerate(found["points"]):
             exponents = (found["time_exponent"], found["memory_exponent"]) if index == 0 else ("", "")
-            rows.append((name, point["size"], milliseconds(point["seconds"]), f"{point['bytes'] / MEBI:.1f}",
-                         *exponents))
+            rows.append(
+                (name, point["size"], milliseconds(point["seconds"]), f"{point['bytes'] / MEBI:.1f}", *exponents)
+            )
     print(markdown(header, rows))
 
 

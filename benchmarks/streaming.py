@@ -81,11 +81,24 @@ def _define_flags(values: absl_flags.FlagValues) -> None:
 
 
 def show(result: dict[str, Any]) -> None:
-    print(markdown(("frames", "step, ms", "whole, ms", "whole / step"), [
-        (row["frames"], milliseconds(scaled(row["step_ms"], 1e-3)), milliseconds(scaled(row["whole_ms"], 1e-3)),
-         row["ratio"]) for row in result["rows"]]))
-    print(f"\nstate: {result['state_floats']:,} floats per clip; logits of both apart by at most "
-          f"{result['largest_difference']:.1e} of the largest")
+    print(
+        markdown(
+            ("frames", "step, ms", "whole, ms", "whole / step"),
+            [
+                (
+                    row["frames"],
+                    milliseconds(scaled(row["step_ms"], 1e-3)),
+                    milliseconds(scaled(row["whole_ms"], 1e-3)),
+                    row["ratio"],
+                )
+                for row in result["rows"]
+            ],
+        )
+    )
+    print(
+        f"\nstate: {result['state_floats']:,} floats per clip; logits of both apart by at most "
+        f"{result['largest_difference']:.1e} of the largest"
+    )
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -36,13 +36,25 @@ def measure(*, digits: str, clips: int, runs: int) -> dict[str, dict[str, float]
 
     def draw() -> None:
         plan = plans.clips(0, clips)
-        draw_clips(digit_images=images[plan.digit_indices], positions=plan.positions, canvas=settings.canvas,
-                   frame_size=settings.frame_size)  # fmt: skip
+        draw_clips(
+            digit_images=images[plan.digit_indices],
+            positions=plan.positions,
+            canvas=settings.canvas,
+            frame_size=settings.frame_size,
+        )
 
     def write() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            write_dataset(out_dir=folder, split="test", digits=digits, num_clips=clips, settings=settings, num_shards=1,
-                          num_workers=1, show_progress=False)  # fmt: skip
+            write_dataset(
+                out_dir=folder,
+                split="test",
+                digits=digits,
+                num_clips=clips,
+                settings=settings,
+                num_shards=1,
+                num_workers=1,
+                show_progress=False,
+            )
 
     def resize_alone() -> None:
         size = (settings.frame_size, settings.frame_size)
@@ -57,14 +69,24 @@ def _measure_flags(values: absl_flags.FlagValues) -> dict[str, Any]:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     rows = measure(digits=values.digits, clips=values.clips, runs=values.runs)
-    return {"digits": values.digits, "clips": values.clips, "rows": rows,
-            "summary": {name: round(row["median"]) for name, row in rows.items()}}
+    return {
+        "digits": values.digits,
+        "clips": values.clips,
+        "rows": rows,
+        "summary": {name: round(row["median"]) for name, row in rows.items()},
+    }
 
 
 def show(result: dict[str, Any]) -> None:
-    print(markdown(("clips/s on one core", "median", "lowest", "highest"), [
-        (name, f"{row['median']:.0f}", f"{row['lowest']:.0f}", f"{row['highest']:.0f}")
-        for name, row in result["rows"].items()]))
+    print(
+        markdown(
+            ("clips/s on one core", "median", "lowest", "highest"),
+            [
+                (name, f"{row['median']:.0f}", f"{row['lowest']:.0f}", f"{row['highest']:.0f}")
+                for name, row in result["rows"].items()
+            ],
+        )
+    )
 
 
 def _define_flags(values: absl_flags.FlagValues) -> None:

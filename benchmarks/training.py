@@ -37,15 +37,23 @@ PLAIN = "plain"
 
 def measure(values: absl_flags.FlagValues) -> dict[str, Any]:
     precisions = experiments.precisions(values)
-    rows = [measure_row(name, config, precisions=precisions, runs=values.runs)
-            for name, config in _configs(values).items()]
-    return {"rows": rows, "summary": {row["name"]: {precision: _summary(found) for precision, found
-                                                    in row["precisions"].items()} for row in rows}}
+    rows = [
+        measure_row(name, config, precisions=precisions, runs=values.runs) for name, config in _configs(values).items()
+    ]
+    return {
+        "rows": rows,
+        "summary": {
+            row["name"]: {precision: _summary(found) for precision, found in row["precisions"].items()} for row in rows
+        },
+    }
 
 
 def _summary(figures: Mapping[str, Any]) -> dict[str, Any]:
-    return {"clips_per_second": round(figures["clips_per_second"]["median"], 3),
-            "times_plain": figures["times_plain"], "times_convolutions": figures["times_convolutions"]}
+    return {
+        "clips_per_second": round(figures["clips_per_second"]["median"], 3),
+        "times_plain": figures["times_plain"],
+        "times_convolutions": figures["times_convolutions"],
+    }
 
 
 def _configs(values: absl_flags.FlagValues) -> dict[str, ExperimentConfig]:
@@ -77,20 +85,34 @@ def measure_row(name: str, config: ExperimentConfig, *, precisions: Sequence[str
     timings = time_side_by_side(works, runs=runs, least_seconds=convolution_floor.LEAST_SECONDS)
     for precision in precisions:
         timings["step", precision] = scaled(timings["step", precision], 1.0 / steps)
-    return {"name": name, "clips": config.train.batch_size, "steps_per_call": steps, "plain": timings.get(PLAIN),
-            "precisions": {precision: _figures(config, precision, convolutions, timings) for precision in precisions}}
+    return {
+        "name": name,
+        "clips": config.train.batch_size,
+        "steps_per_call": steps,
+        "plain": timings.get(PLAIN),
+        "precisions": {precision: _figures(config, precision, convolutions, timings) for precision in precisions},
+    }
 
 
-def _figures(config: ExperimentConfig, precision: str, convolutions: Sequence[convolution_floor.Convolution],
-             timings: Mapping[Any, dict[str, float]]) -> dict[str, Any]:
+def _figures(
+    config: ExperimentConfig,
+    precision: str,
+    convolutions: Sequence[convolution_floor.Convolution],
+    timings: Mapping[Any, dict[str, float]],
+) -> dict[str, Any]:
     step, backbone, graph = (timings[part, precision] for part in ("step", "backbone", "graph"))
     floor = convolution_floor.floor(convolutions, precision, timings, backward=True)
     times_plain = round(timings[PLAIN]["median"] / step["median"], 2) if PLAIN in timings else None
     return {
-        "step": step, "clips_per_second": rates(step, config.train.batch_size), "times_plain": times_plain,
-        "convolutions": floor, "times_convolutions": round(step["median"] / floor["seconds"], 2),
-        "backbone": backbone, "graph": graph,
-        "rest_seconds": step["median"] - backbone["median"] - graph["median"]}
+        "step": step,
+        "clips_per_second": rates(step, config.train.batch_size),
+        "times_plain": times_plain,
+        "convolutions": floor,
+        "times_convolutions": round(step["median"] / floor["seconds"], 2),
+        "backbone": backbone,
+        "graph": graph,
+        "rest_seconds": step["median"] - backbone["median"] - graph["median"],
+    }
 
 
 class TrainingStep:
@@ -156,8 +178,10 @@ def part_works(config: ExperimentConfig, precision: str) -> dict[tuple[str, str]
             found = model.head(features, training=True)
         return tape.gradient(found, [features, *weights], output_gradients=upstream)
 
-    return {("backbone", precision): lambda: backbone(video, upstream["backbone"])[-1],
-            ("graph", precision): lambda: graph(features, upstream["graph"])[-1]}
+    return {
+        ("backbone", precision): lambda: backbone(video, upstream["backbone"])[-1],
+        ("graph", precision): lambda: graph(features, upstream["graph"])[-1],
+    }
 
 
 def plain_step(config: ExperimentConfig) -> Callable[[], Any] | None:
@@ -176,17 +200,40 @@ def plain_step(config: ExperimentConfig) -> Callable[[], Any] | None:
 
 
 def show(result: Mapping[str, Any]) -> None:
-    header = ("row", "precision", "clips/s", "step, ms", "plain, ms", "× plain", "convolutions, ms", "GFLOP/s",
-              "step / convolutions", "backbone, ms", "graph, ms", "rest, ms")
+    header = (
+        "row",
+        "precision",
+        "clips/s",
+        "step, ms",
+        "plain, ms",
+        "× plain",
+        "convolutions, ms",
+        "GFLOP/s",
+        "step / convolutions",
+        "backbone, ms",
+        "graph, ms",
+        "rest, ms",
+    )
     rows = []
     for row in result["rows"]:
         for precision, found in row["precisions"].items():
             floor = found["convolutions"]
-            rows.append((row["name"], precision, f"{found['clips_per_second']['median']:.2f}",
-                         milliseconds(found["step"]), milliseconds(row["plain"]), found["times_plain"] or "–",
-                         f"{1e3 * floor['seconds']:.1f}", f"{floor['gflops']:.0f}", found["times_convolutions"],
-                         milliseconds(found["backbone"]), milliseconds(found["graph"]),
-                         f"{1e3 * found['rest_seconds']:.1f}"))
+            rows.append(
+                (
+                    row["name"],
+                    precision,
+                    f"{found['clips_per_second']['median']:.2f}",
+                    milliseconds(found["step"]),
+                    milliseconds(row["plain"]),
+                    found["times_plain"] or "–",
+                    f"{1e3 * floor['seconds']:.1f}",
+                    f"{floor['gflops']:.0f}",
+                    found["times_convolutions"],
+                    milliseconds(found["backbone"]),
+                    milliseconds(found["graph"]),
+                    f"{1e3 * found['rest_seconds']:.1f}",
+                )
+            )
     print(markdown(header, rows))
 
 

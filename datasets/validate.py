@@ -79,8 +79,11 @@ def clip_faults(clip: dict[str, Any], manifest: Manifest) -> list[str]:
     faults = []
     num_frames, height, width, channels = clip["frames"].shape
     for name, found, expected in (
-            ("frames", num_frames, manifest.num_frames), ("pixels of height", height, manifest.height),
-            ("pixels of width", width, manifest.width), ("image format", clip["image_format"], manifest.image_format)):
+        ("frames", num_frames, manifest.num_frames),
+        ("pixels of height", height, manifest.height),
+        ("pixels of width", width, manifest.width),
+        ("image format", clip["image_format"], manifest.image_format),
+    ):
         if expected is not None and found != expected:
             faults.append(f"{name}: {found}, expected {expected}")
     # Readers convert JPEGs, which cameras and tools store grey now and then; a PNG of ours has the channels we wrote.
@@ -91,14 +94,18 @@ def clip_faults(clip: dict[str, Any], manifest: Manifest) -> list[str]:
     if not 0 <= clip["label"] < len(manifest.classes):
         faults.append(f"label {clip['label']}, expected 0 to {len(manifest.classes) - 1}")
     elif clip["label_name"] != manifest.classes[clip["label"]]:
-        faults.append(f"label {clip['label']} named {clip['label_name']!r}, expected "
-                      f"{manifest.classes[clip['label']]!r}")
+        faults.append(
+            f"label {clip['label']} named {clip['label_name']!r}, expected {manifest.classes[clip['label']]!r}"
+        )
     if len(clip["timestamps"]) != num_frames:
         faults.append(f"{len(clip['timestamps'])} timestamps for {num_frames} frames")
     elif np.any(np.diff(clip["timestamps"]) <= 0):
         faults.append("timestamps do not increase")
-    faults += [f"{key} holds a number that is not finite" for key, values in clip["extra"].items()
-               if isinstance(values, np.ndarray) and not np.all(np.isfinite(values))]
+    faults += [
+        f"{key} holds a number that is not finite"
+        for key, values in clip["extra"].items()
+        if isinstance(values, np.ndarray) and not np.all(np.isfinite(values))
+    ]
     return faults
 
 

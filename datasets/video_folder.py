@@ -83,14 +83,17 @@ def split_lists(
     """
     classes, split = read_lists(dict(lists), root=root, classes_file=classes_file)
     if set(split) == {"train"}:
-        print(f"{NAME}: --list alone: a share of its videos is held out; --val_list or --test_list would name others.",
-              file=sys.stderr)
+        print(
+            f"{NAME}: --list alone: a share of its videos is held out; --val_list or --test_list would name others.",
+            file=sys.stderr,
+        )
         split = _held_out(classes, split["train"], split_by, validation_share, seed)
     paths = [{(source.path, source.stretch) for source in sources} for sources in split.values()]
     shared = sum(map(len, paths)) - len(set().union(*paths)) if split_by != "time" else 0
     if shared:
-        print(f"{NAME}: {shared} videos are in two of the lists, so any accuracy on them says too much.",
-              file=sys.stderr)
+        print(
+            f"{NAME}: {shared} videos are in two of the lists, so any accuracy on them says too much.", file=sys.stderr
+        )
     return classes, split
 
 
@@ -106,8 +109,10 @@ def _held_out(
     untrained = sorted({source.label for source in sources} - {source.label for source in split["train"]})
     if untrained or not split["validation"]:
         what = f"every video of the class {classes[untrained[0]]!r}" if untrained else "no video"
-        raise ConfigError(f"--split_by=file puts {what} into validation: give another --seed or --validation_share, "
-                          "or, for a few long videos, --split_by=time --clip_frames=16.")
+        raise ConfigError(
+            f"--split_by=file puts {what} into validation: give another --seed or --validation_share, "
+            "or, for a few long videos, --split_by=time --clip_frames=16."
+        )
     for label in sorted(set(range(len(classes))) - {source.label for source in split["validation"]}):
         print(f"{NAME}: no video of the class {classes[label]!r} is in validation.", file=sys.stderr)
     return split
@@ -146,14 +151,28 @@ def write_folder(
         raise ConfigError(f"--add_reversed: the folder has a class whose name ends with {BACKWARDS!r} already.")
     summaries = {}
     for part in split:
-        cutting = Cutting(clip_frames=clip_frames, clip_stride=clip_stride, num_classes=len(classes),
-                          add_reversed=add_reversed, part=part if by_time else None,
-                          validation_share=validation_share, split_seed=seed)  # fmt: skip
+        cutting = Cutting(
+            clip_frames=clip_frames,
+            clip_stride=clip_stride,
+            num_classes=len(classes),
+            add_reversed=add_reversed,
+            part=part if by_time else None,
+            validation_share=validation_share,
+            split_seed=seed,
+        )
         directory = os.path.join(out_dir, part)
         written = write_videos(
-            sources=split[part], classes=names, out_dir=directory, name="videos", split=part,
-            made_by={"command": NAME, "split_by": split_by}, cutting=cutting, seed=seed, short_side=short_side,
-            **writing)  # fmt: skip
+            sources=split[part],
+            classes=names,
+            out_dir=directory,
+            name="videos",
+            split=part,
+            made_by={"command": NAME, "split_by": split_by},
+            cutting=cutting,
+            seed=seed,
+            short_side=short_side,
+            **writing,
+        )
         summaries[part] = summarize(written, directory, name=NAME)
     return _joined(out_dir, summaries)
 
@@ -174,48 +193,91 @@ def _joined(out_dir: str, summaries: dict[str, dict[str, Any]]) -> dict[str, Any
     parts = list(summaries.values())
     if not all(part["complete"] for part in parts):
         missing = sum(part.get("missing_shards", 0) for part in parts)
-        return {"out_dir": out_dir, "complete": False, "missing_shards": missing,
-                "rejected": sum(part["rejected"] for part in parts)}  # fmt: skip
-    return {"out_dir": out_dir, "complete": True, "clips": {name: part["clips"] for name, part in summaries.items()},
-            "rejected": sum(part["rejected"] for part in parts), "classes": parts[0]["classes"],
-            "shards": sum(part["shards"] for part in parts),
-            "lowest_ssim": min((part["lowest_ssim"] for part in parts if part["lowest_ssim"] is not None),
-                               default=None)}  # fmt: skip
+        return {
+            "out_dir": out_dir,
+            "complete": False,
+            "missing_shards": missing,
+            "rejected": sum(part["rejected"] for part in parts),
+        }
+    return {
+        "out_dir": out_dir,
+        "complete": True,
+        "clips": {name: part["clips"] for name, part in summaries.items()},
+        "rejected": sum(part["rejected"] for part in parts),
+        "classes": parts[0]["classes"],
+        "shards": sum(part["shards"] for part in parts),
+        "lowest_ssim": min((part["lowest_ssim"] for part in parts if part["lowest_ssim"] is not None), default=None),
+    }
 
 
 def _define_flags(values: absl_flags.FlagValues) -> None:
     text = {"flag_values": values}
-    absl_flags.DEFINE_string("videos", None, "folder with a folder of videos per class; with --list the folder that "
-                             "its paths are below", **text)
+    absl_flags.DEFINE_string(
+        "videos",
+        None,
+        "folder with a folder of videos per class; with --list the folder that its paths are below",
+        **text,
+    )
     for name, what in (("list", "training"), ("val_list", "validation"), ("test_list", "test")):
         absl_flags.DEFINE_string(name, None, f"list of the {what} videos, a path and a label on each row", **text)
     absl_flags.DEFINE_string("classes", None, "with --list: file of the names of the classes, in their order", **text)
-    absl_flags.DEFINE_enum("layout", "auto", LAYOUTS, "what the folders in --videos are: classes, or splits (train, "
-                           "val, test) with a folder per class each; auto tells by their names", **text)
-    absl_flags.DEFINE_enum("split_by", "file", ["file", "time"], "what is held out: whole videos, or a stretch of the "
-                           "time of each", **text)
+    absl_flags.DEFINE_enum(
+        "layout",
+        "auto",
+        LAYOUTS,
+        "what the folders in --videos are: classes, or splits (train, "
+        "val, test) with a folder per class each; auto tells by their names",
+        **text,
+    )
+    absl_flags.DEFINE_enum(
+        "split_by", "file", ["file", "time"], "what is held out: whole videos, or a stretch of the time of each", **text
+    )
     absl_flags.DEFINE_float("validation_share", 0.2, "share that is held out", **text)
     absl_flags.DEFINE_integer("clip_frames", 0, "cut videos into clips of so many frames; 0: whole videos", **text)
-    absl_flags.DEFINE_integer("clip_stride", 0, "frames from the start of a clip to that of the next; 0: clip_frames, "
-                              "so that clips do not overlap", **text)
+    absl_flags.DEFINE_integer(
+        "clip_stride",
+        0,
+        "frames from the start of a clip to that of the next; 0: clip_frames, so that clips do not overlap",
+        **text,
+    )
     absl_flags.DEFINE_boolean("add_reversed", False, "every class a second time, played backwards", **text)
-    absl_flags.DEFINE_integer("short_side", SHORT_SIDE, "pixels to which larger video files are made smaller; folders "
-                              "of frames are stored as they are", **text)
+    absl_flags.DEFINE_integer(
+        "short_side",
+        SHORT_SIDE,
+        "pixels to which larger video files are made smaller; folders of frames are stored as they are",
+        **text,
+    )
     define_writing_flags(values)
 
 
 def _run(values: absl_flags.FlagValues) -> dict[str, Any]:
-    lists = {split: values[flag].value for flag, split in (("list", "train"), ("val_list", "validation"),
-                                                           ("test_list", "test")) if values[flag].value}
+    lists = {
+        split: values[flag].value
+        for flag, split in (("list", "train"), ("val_list", "validation"), ("test_list", "test"))
+        if values[flag].value
+    }
     require_flags(values, *([] if lists else ["videos"]), "out_dir")
     if values.classes and not lists:
         raise ConfigError(f"--classes={values.classes} names the classes of a list: give --list=FILE too.")
     if lists and values["layout"].present:
         raise ConfigError(f"--layout={values.layout} is about folders, and --list names the videos: give one of them.")
-    own = ("out_dir", "layout", "split_by", "validation_share", "clip_frames", "clip_stride", "add_reversed",
-           "short_side")  # fmt: skip
-    return write_folder(videos=values.videos or "", lists=lists, classes_file=values.classes or "",
-                        **{name: values[name].value for name in own}, **writing_arguments(values))
+    own = (
+        "out_dir",
+        "layout",
+        "split_by",
+        "validation_share",
+        "clip_frames",
+        "clip_stride",
+        "add_reversed",
+        "short_side",
+    )
+    return write_folder(
+        videos=values.videos or "",
+        lists=lists,
+        classes_file=values.classes or "",
+        **{name: values[name].value for name in own},
+        **writing_arguments(values),
+    )
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -69,8 +69,10 @@ def on_files(files, config):
         parts = [f"# {folder}/", *(f"::: {module}" for module in modules)]
         files.append(File.generated(config, f"reference/{folder}.md", content="\n\n".join(parts) + "\n"))
     lines = [f"- [`{folder}/`]({folder}.md)" for folder in pages]
-    text = ("# Reference\n\nEvery public name, from its docstring, a page for each folder.\nWhere a folder stands in a "
-            "clip's way: [how the code is laid out](../code/layout.md).\n\n" + "\n".join(lines) + "\n")
+    text = (
+        "# Reference\n\nEvery public name, from its docstring, a page for each folder.\nWhere a folder stands in a "
+        "clip's way: [how the code is laid out](../code/layout.md).\n\n" + "\n".join(lines) + "\n"
+    )
     files.append(File.generated(config, "reference/index.md", content=text))
     links = [{f"{folder}/": f"reference/{folder}.md"} for folder in pages]
     config.nav[-1] = {"Reference": ["reference/index.md", *links]}

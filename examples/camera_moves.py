@@ -75,8 +75,9 @@ def move_window(frames: np.ndarray, along: str) -> np.ndarray:
     shares = np.linspace(0, 1, len(frames))
     tops = np.round(shares * (height - window_height)).astype(int)
     lefts = np.round(shares * (width - window_width)).astype(int)
-    return np.stack([frame[top:top + window_height, left:left + window_width]
-                     for frame, top, left in zip(frames, tops, lefts)])
+    return np.stack(
+        [frame[top : top + window_height, left : left + window_width] for frame, top, left in zip(frames, tops, lefts)]
+    )
 
 
 def _even(length: float) -> int:
@@ -104,7 +105,7 @@ def write_clips(videos: Sequence[Path], out_dir: Path) -> dict[str, int]:
         for split in counts:
             for stretch in stretches(len(video.frames), split, rng):
                 for name, along in CLASSES.items():
-                    clip = move_window(video.frames[stretch.first:stretch.end], along)
+                    clip = move_window(video.frames[stretch.first : stretch.end], along)
                     file = out_dir / split / name / f"{path.stem}_{stretch.first:05d}.mp4"
                     file.parent.mkdir(parents=True, exist_ok=True)
                     write_video(str(file), clip, frames_per_second=video.frames_per_second, num_frames=len(clip))

@@ -95,9 +95,11 @@ class GrpcServer:
                 self._grpc.StatusCode.UNAVAILABLE: _not_there(self._address, "grpc", message),
                 self._grpc.StatusCode.DEADLINE_EXCEEDED: _late(self._address, self._timeout),
                 self._grpc.StatusCode.NOT_FOUND: _unknown(self._address, self._model, self._version, message),
-                self._grpc.StatusCode.INVALID_ARGUMENT: f"the server refused the request: {message}"}
-            raise ServerError(explained.get(code, f"the server at {self._address} failed with {code.name}: {message}")
-                              ) from error
+                self._grpc.StatusCode.INVALID_ARGUMENT: f"the server refused the request: {message}",
+            }
+            raise ServerError(
+                explained.get(code, f"the server at {self._address} failed with {code.name}: {message}")
+            ) from error
 
 
 class RestServer:
@@ -163,8 +165,10 @@ def _shortened(message: str) -> str:
 
 
 def _not_there(address: str, protocol: str, message: str) -> str:
-    return (f"no {protocol} server answers at {address} ({message}): is it running, and is this its {protocol} port "
-            f"(usually {PORTS[protocol]})?")
+    return (
+        f"no {protocol} server answers at {address} ({message}): is it running, and is this its {protocol} port "
+        f"(usually {PORTS[protocol]})?"
+    )
 
 
 def _late(address: str, timeout: float) -> str:
@@ -224,21 +228,28 @@ def best_classes(answer: Mapping[str, np.ndarray], top: int, names: Sequence[str
     probabilities = answer["probabilities"][0]
     if names is not None and len(names) != len(probabilities):
         raise ConfigError(f"--class_names holds {len(names)} names, but the model has {len(probabilities)} classes.")
-    return [(names[index] if names else f"class {index}", float(probabilities[index]))
-            for index in np.argsort(-probabilities, kind="stable")[:top]]
+    return [
+        (names[index] if names else f"class {index}", float(probabilities[index]))
+        for index in np.argsort(-probabilities, kind="stable")[:top]
+    ]
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="serving_client", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="serving_client", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--video", required=True, help="video file, folder of frames, or .npy file")
     parser.add_argument("--protocol", choices=sorted(SERVERS), default="grpc")
     parser.add_argument("--server", default="", help="HOST:PORT; unless given, localhost and the protocol's usual port")
     parser.add_argument("--model", default="rstg", help="its name on the server")
     parser.add_argument("--version", type=int, help="unless given, the server's newest")
     parser.add_argument("--signature", choices=["serving_bytes", "serving_default"], default="serving_bytes")
-    parser.add_argument("--short_side", type=int, help="shrink video files to this short side, in pixels, while "
-                        "they are decoded (data sets are made so, at 256); with serving_default also before the crop")
+    parser.add_argument(
+        "--short_side",
+        type=int,
+        help="shrink video files to this short side, in pixels, while "
+        "they are decoded (data sets are made so, at 256); with serving_default also before the crop",
+    )
     parser.add_argument("--class_names", default="", help="a file with a name per line")
     parser.add_argument("--top", type=int, default=5, help="how many classes are printed")
     parser.add_argument("--timeout", type=float, default=30.0, help="seconds for each answer of the server")
@@ -265,8 +276,12 @@ def main(arguments: Sequence[str]) -> int:
     try:
         names = _read_names(flags.class_names)
         open_source(flags.video)  # a wrong path is told before the server is asked
-        server = SERVERS[flags.protocol](flags.server or f"localhost:{PORTS[flags.protocol]}", model=flags.model,
-                                         version=flags.version, timeout=flags.timeout)
+        server = SERVERS[flags.protocol](
+            flags.server or f"localhost:{PORTS[flags.protocol]}",
+            model=flags.model,
+            version=flags.version,
+            timeout=flags.timeout,
+        )
         clip = ClipSpec(*server.input_shape("serving_default", "video")[1:], short_side=flags.short_side)
         answer = server.predict(flags.signature, clip_inputs(flags.video, flags.signature, clip))
         best = best_classes(answer, flags.top, names)

@@ -41,23 +41,34 @@ class GraphConfig:
 
     def check(self) -> None:
         """Raises ConfigError with the flag, the value found and what was expected."""
-        require_at_least(1, num_scales=self.num_scales, node_feat_dim=self.node_width,
-                          message_dims=self.message_width, attention_heads=self.attention_heads,
-                          update_layers=self.update_layers)
+        require_at_least(
+            1,
+            num_scales=self.num_scales,
+            node_feat_dim=self.node_width,
+            message_dims=self.message_width,
+            attention_heads=self.attention_heads,
+            update_layers=self.update_layers,
+        )
         require_at_least(0, num_process_iter=self.space_iterations, dim_map=self.positional_map_size)
         require_flag_choice("time_stages", self.time_stages, choices.TIME_SCHEDULES)
         require_flag_choice("use_att", self.attention, choices.ATTENTIONS)
         require_flag_choice("neighbourhood", self.neighbourhood, choices.NEIGHBOURHOODS)
         require_flag_choice("use_norm", self.normalization, choices.NORMALIZATIONS)
         require_flag_choice("node_reduction", self.node_reduction, ("sum", "mean"))
-        require(self.space_iterations > 0 or self.time_stages != "none",
-                 "--num_process_iter=0 with --time_stages=none leaves a graph without any stage.")
-        require(not (self.share_stages and self.space_iterations == 0),
-                 "--share_stages needs --num_process_iter of at least 1: there is no space stage to share.")
+        require(
+            self.space_iterations > 0 or self.time_stages != "none",
+            "--num_process_iter=0 with --time_stages=none leaves a graph without any stage.",
+        )
+        require(
+            not (self.share_stages and self.space_iterations == 0),
+            "--share_stages needs --num_process_iter of at least 1: there is no space stage to share.",
+        )
         if self.attention == "dot":
             for flag, width in (("message_dims", self.message_width), ("node_feat_dim", self.node_width)):
-                require(width % self.attention_heads == 0,
-                         f"--{flag}={width} is not divisible by the {self.attention_heads} attention heads.")
+                require(
+                    width % self.attention_heads == 0,
+                    f"--{flag}={width} is not divisible by the {self.attention_heads} attention heads.",
+                )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,20 +101,31 @@ class ModelConfig:
         require_flag_choice("comb_type", self.combination, ("plus", "serial"))
         require_flag_choice("final_norm", self.final_norm, choices.NORMALIZATIONS)
         require_flag_choice("pixel_scaling", self.pixel_scaling, choices.PIXEL_SCALINGS)
-        require_at_least(1, num_filters=self.backbone_filters, num_conv_layers=self.backbone_layers,
-                          video_num_frames=self.num_frames, used_num_frames=self.graph_frames,
-                          dim_h=self.height, dim_w=self.width)
+        require_at_least(
+            1,
+            num_filters=self.backbone_filters,
+            num_conv_layers=self.backbone_layers,
+            video_num_frames=self.num_frames,
+            used_num_frames=self.graph_frames,
+            dim_h=self.height,
+            dim_w=self.width,
+        )
         require_at_least(2, num_classes=self.num_classes)
         require(self.channels in (1, 3), f"--num_chan={self.channels}: expected 1 (grey) or 3 (RGB).")
         require(0.0 <= self.dropout < 1.0, f"--classification_dropout={self.dropout}: expected a share in [0, 1).")
-        for flag, places, allowed in (("place_graph", self.graph_places, choices.RESNET_STAGES + ("final",)),
-                                      ("place_nonlocal", self.nonlocal_places, choices.RESNET_STAGES)):
+        for flag, places, allowed in (
+            ("place_graph", self.graph_places, choices.RESNET_STAGES + ("final",)),
+            ("place_nonlocal", self.nonlocal_places, choices.RESNET_STAGES),
+        ):
             for place in places:
                 require_flag_choice(flag, place, allowed)
             require(len(set(places)) == len(places), f"--{flag}={'-'.join(places)} names a place twice.")
         both = sorted(set(self.graph_places) & set(self.nonlocal_places))
-        require(not both, f"--place_graph and --place_nonlocal both name {', '.join(both)}: a stage takes a graph or "
-                           "non-local blocks, not both.")
+        require(
+            not both,
+            f"--place_graph and --place_nonlocal both name {', '.join(both)}: a stage takes a graph or "
+            "non-local blocks, not both.",
+        )
         if self.backbone == "simple_c2d":
             self._check_small_convnet()
         else:
@@ -111,22 +133,34 @@ class ModelConfig:
         self.graph.check()
 
     def _check_small_convnet(self) -> None:
-        require(self.graph_frames == self.num_frames,
-                 f"--used_num_frames={self.graph_frames}: simple_c2d keeps every frame, so it must equal "
-                 f"--video_num_frames={self.num_frames}.")
+        require(
+            self.graph_frames == self.num_frames,
+            f"--used_num_frames={self.graph_frames}: simple_c2d keeps every frame, so it must equal "
+            f"--video_num_frames={self.num_frames}.",
+        )
         if self.head == "graph":
-            require(self.graph_places == ("final",),
-                     f"--place_graph={'-'.join(self.graph_places) or 'none'}: simple_c2d has one place for the graph, "
-                     "final (for a baseline without it give --head=mean_lstm or --head=conv_lstm).")
-        require(self.combination == "serial", "--comb_type=plus needs a ResNet: simple_c2d has no logits of its own "
-                                               "to add the graph's vector to. Use --comb_type=serial.")
+            require(
+                self.graph_places == ("final",),
+                f"--place_graph={'-'.join(self.graph_places) or 'none'}: simple_c2d has one place for the graph, "
+                "final (for a baseline without it give --head=mean_lstm or --head=conv_lstm).",
+            )
+        require(
+            self.combination == "serial",
+            "--comb_type=plus needs a ResNet: simple_c2d has no logits of its own "
+            "to add the graph's vector to. Use --comb_type=serial.",
+        )
         require(not self.nonlocal_places, "--place_nonlocal needs a ResNet backbone, not simple_c2d.")
 
     def _check_resnet(self) -> None:
-        require(self.head == "graph", f"--head={self.head} is a baseline on simple_c2d; for {self.backbone} without a "
-                                       "graph give --place_graph=none.")
-        require(self.num_frames % 2 == 0, f"--video_num_frames={self.num_frames}: {self.backbone} pools frames in "
-                                           "pairs, so it must be even.")
+        require(
+            self.head == "graph",
+            f"--head={self.head} is a baseline on simple_c2d; for {self.backbone} without a "
+            "graph give --place_graph=none.",
+        )
+        require(
+            self.num_frames % 2 == 0,
+            f"--video_num_frames={self.num_frames}: {self.backbone} pools frames in pairs, so it must be even.",
+        )
         for flag, side in (("dim_h", self.height), ("dim_w", self.width)):
             require(side >= 32, f"--{flag}={side}: {self.backbone} needs frames of at least 32 pixels.")
 
@@ -150,8 +184,12 @@ class DataConfig:
         require_flag_choice("write_missing", self.write_missing, ("none", "demo"))
         require_at_least(0, brightness=self.brightness, shuffle_buffer=self.shuffle_buffer)
         require(self.brightness <= 1, f"--brightness={self.brightness}: expected a share of full scale, at most 1.")
-        require_at_least(1, short_side=self.short_side, num_eval_spatial_clips=self.num_eval_spatial_clips,
-                          num_eval_temporal_clips=self.num_eval_temporal_clips)
+        require_at_least(
+            1,
+            short_side=self.short_side,
+            num_eval_spatial_clips=self.num_eval_spatial_clips,
+            num_eval_temporal_clips=self.num_eval_temporal_clips,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,25 +230,45 @@ class TrainConfig:
         require_flag_choice("schedule", self.schedule, choices.RATE_SCHEDULES)
         require_flag_choice("precision", self.precision, choices.PRECISIONS)
         require_flag_choice("restore_scope", self.restore_scope, choices.RESTORE_SCOPES)
-        require(self.restore_scope == "all" or bool(self.restore_dir),
-                 f"--restore_scope={self.restore_scope} has no effect without --restore_dir.")
-        require_at_least(1, batch_size=self.batch_size, steps_per_call=self.steps_per_call,
-                          print_every=self.print_every, save_every=self.save_every,
-                          keep_checkpoints=self.keep_checkpoints)
-        require_at_least(0, num_steps=self.num_steps, num_epochs=self.num_epochs, warmup_steps=self.warmup_steps,
-                          clip_norm=self.clip_norm, weight_decay=self.weight_decay, save_minutes=self.save_minutes,
-                          num_virtual_devices=self.num_virtual_devices, eval_every=self.eval_every, seed=self.seed)
+        require(
+            self.restore_scope == "all" or bool(self.restore_dir),
+            f"--restore_scope={self.restore_scope} has no effect without --restore_dir.",
+        )
+        require_at_least(
+            1,
+            batch_size=self.batch_size,
+            steps_per_call=self.steps_per_call,
+            print_every=self.print_every,
+            save_every=self.save_every,
+            keep_checkpoints=self.keep_checkpoints,
+        )
+        require_at_least(
+            0,
+            num_steps=self.num_steps,
+            num_epochs=self.num_epochs,
+            warmup_steps=self.warmup_steps,
+            clip_norm=self.clip_norm,
+            weight_decay=self.weight_decay,
+            save_minutes=self.save_minutes,
+            num_virtual_devices=self.num_virtual_devices,
+            eval_every=self.eval_every,
+            seed=self.seed,
+        )
         require(self.learning_rate > 0, f"--learning_rate={self.learning_rate}: expected a positive number.")
         require(self.num_steps > 0 or self.num_epochs > 0, "give --num_steps or --num_epochs: both are 0.")
         for flag, value in (("momentum", self.momentum), ("ema_momentum", self.ema_momentum)):
             require(0.0 <= value < 1.0, f"--{flag}={value}: expected a number in [0, 1).")
-        require(self.weight_decay == 0.0 or self.optimizer in ("adamw", "sgdw"),
-                 f"--weight_decay={self.weight_decay} has no effect with --optimizer={self.optimizer}: "
-                 "use adamw or sgdw, which decay the weights apart from the gradient.")
+        require(
+            self.weight_decay == 0.0 or self.optimizer in ("adamw", "sgdw"),
+            f"--weight_decay={self.weight_decay} has no effect with --optimizer={self.optimizer}: "
+            "use adamw or sgdw, which decay the weights apart from the gradient.",
+        )
         if self.num_virtual_devices:
-            require(self.batch_size % self.num_virtual_devices == 0,
-                     f"--batch_size={self.batch_size} (global) does not divide among "
-                     f"--num_virtual_devices={self.num_virtual_devices}.")
+            require(
+                self.batch_size % self.num_virtual_devices == 0,
+                f"--batch_size={self.batch_size} (global) does not divide among "
+                f"--num_virtual_devices={self.num_virtual_devices}.",
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,8 +290,13 @@ class ExperimentConfig:
     def clip_spec(self) -> ClipSpec:
         """The clips that the model takes, cut out of video that is resized to `data.short_side`."""
         model = self.model
-        return ClipSpec(num_frames=model.num_frames, height=model.height, width=model.width, channels=model.channels,
-                        short_side=self.data.short_side)
+        return ClipSpec(
+            num_frames=model.num_frames,
+            height=model.height,
+            width=model.width,
+            channels=model.channels,
+            short_side=self.data.short_side,
+        )
 
     def to_json(self) -> str:
         """All settings, as a run's config.json holds them."""

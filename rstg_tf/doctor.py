@@ -47,12 +47,21 @@ class Finding:
 def examine() -> list[Finding]:
     """Every row, in the order of the page. No fault of the machine ends it."""
     rows = []
-    for look in (look_at_python, look_at_stack, look_at_cpu, look_at_gpus, look_at_memory, look_at_disk,
-                 look_at_decoders, look_at_folders, look_at_text):
+    for look in (
+        look_at_python,
+        look_at_stack,
+        look_at_cpu,
+        look_at_gpus,
+        look_at_memory,
+        look_at_disk,
+        look_at_decoders,
+        look_at_folders,
+        look_at_text,
+    ):
         try:
             rows += look()
         except Exception as error:  # noqa: BLE001 - a page with a gap says more than a traceback
-            rows.append(Finding(look.__name__[len("look_at_"):], f"could not be examined: {error!r}", LIMITED))
+            rows.append(Finding(look.__name__[len("look_at_") :], f"could not be examined: {error!r}", LIMITED))
     return rows
 
 
@@ -61,8 +70,15 @@ def look_at_python(version: tuple[int, int] = sys.version_info[:2]) -> list[Find
     found = f"{platform.python_version()} ({sys.executable}) on {platform.platform()}"
     if _tested_with(version) is not None:
         return [Finding("Python", found)]
-    return [Finding("Python", found, MISSING, "TensorFlow 2.15 runs on Python 3.9 to 3.11, TensorFlow 2.21 on 3.12 and "
-                    "3.13: nothing here is tested on another. make setup takes the newest of these that it finds.")]
+    return [
+        Finding(
+            "Python",
+            found,
+            MISSING,
+            "TensorFlow 2.15 runs on Python 3.9 to 3.11, TensorFlow 2.21 on 3.12 and "
+            "3.13: nothing here is tested on another. make setup takes the newest of these that it finds.",
+        )
+    ]
 
 
 def _tested_with(version: tuple[int, int]) -> dict[str, str] | None:
@@ -72,8 +88,9 @@ def _tested_with(version: tuple[int, int]) -> dict[str, str] | None:
     return None
 
 
-def look_at_stack(version_of: Callable[[str], str] = metadata.version,
-                  python: tuple[int, int] = sys.version_info[:2]) -> list[Finding]:
+def look_at_stack(
+    version_of: Callable[[str], str] = metadata.version, python: tuple[int, int] = sys.version_info[:2]
+) -> list[Finding]:
     """TensorFlow, Keras and NumPy beside the releases that are tested with this Python."""
     tested, found, wrong = _tested_with(python) or {}, [], []
     for package in ("tensorflow", "keras", "numpy"):
@@ -87,8 +104,15 @@ def look_at_stack(version_of: Callable[[str], str] = metadata.version,
     if not tested:
         return [Finding("stack", ", ".join(found), MISSING, "no releases are tested with this Python.")]
     if wrong:
-        return [Finding("stack", ", ".join(found), MISSING, f"tested are {', '.join(wrong)} with this Python: install "
-                        "requirements.txt. Golden vectors, equal bits and checkpoints are promised for these alone.")]
+        return [
+            Finding(
+                "stack",
+                ", ".join(found),
+                MISSING,
+                f"tested are {', '.join(wrong)} with this Python: install "
+                "requirements.txt. Golden vectors, equal bits and checkpoints are promised for these alone.",
+            )
+        ]
     return [Finding("stack", ", ".join(found))]
 
 
@@ -100,16 +124,34 @@ def look_at_cpu(text: str | None = None) -> list[Finding]:
     names = re.findall(r"^model name\s*: *(.*)$", text, re.MULTILINE)
     name = names[0] if names else platform.processor() or platform.machine()
     if not flags:
-        return [Finding("CPU", f"{name}, {cores} cores; its features are not told here", LIMITED,
-                        "how fast bfloat16 is can only be tried.")]
-    features = {"AVX2": "avx2" in flags, "AVX-512": "avx512f" in flags,
-                "AVX-512 bfloat16": "avx512_bf16" in flags, "AMX bfloat16": "amx_bf16" in flags}
-    found = f"{name}, {cores} cores; " + ", ".join(f"{feature} {'yes' if there else 'no'}"
-                                                   for feature, there in features.items())
+        return [
+            Finding(
+                "CPU",
+                f"{name}, {cores} cores; its features are not told here",
+                LIMITED,
+                "how fast bfloat16 is can only be tried.",
+            )
+        ]
+    features = {
+        "AVX2": "avx2" in flags,
+        "AVX-512": "avx512f" in flags,
+        "AVX-512 bfloat16": "avx512_bf16" in flags,
+        "AMX bfloat16": "amx_bf16" in flags,
+    }
+    found = f"{name}, {cores} cores; " + ", ".join(
+        f"{feature} {'yes' if there else 'no'}" for feature, there in features.items()
+    )
     if features["AVX-512 bfloat16"] or features["AMX bfloat16"] or "bf16" in flags:
         return [Finding("CPU", found)]
-    return [Finding("CPU", found, LIMITED, "it has no bfloat16 instructions: --precision=mixed_bfloat16 may be slower "
-                    "than float32 here. The measured speeds in docs/performance.md are of a CPU that has them.")]
+    return [
+        Finding(
+            "CPU",
+            found,
+            LIMITED,
+            "it has no bfloat16 instructions: --precision=mixed_bfloat16 may be slower "
+            "than float32 here. The measured speeds in docs/performance.md are of a CPU that has them.",
+        )
+    ]
 
 
 def look_at_gpus() -> list[Finding]:
@@ -119,15 +161,30 @@ def look_at_gpus() -> list[Finding]:
         tf = importlib.import_module("tensorflow")
     except ImportError as error:
         return [Finding("GPUs", f"not told without TensorFlow ({error})", LIMITED)]
-    gpus = [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
-            for gpu in tf.config.list_physical_devices("GPU")]
+    gpus = [
+        tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
+        for gpu in tf.config.list_physical_devices("GPU")
+    ]
     if gpus:
-        return [Finding("GPUs", f"{len(gpus)}: {', '.join(gpus)}", LIMITED, "no GPU was there when this was tested: "
-                        "equal bits are promised by TensorFlow's switch for deterministic kernels, speeds by nobody.")]
+        return [
+            Finding(
+                "GPUs",
+                f"{len(gpus)}: {', '.join(gpus)}",
+                LIMITED,
+                "no GPU was there when this was tested: "
+                "equal bits are promised by TensorFlow's switch for deterministic kernels, speeds by nobody.",
+            )
+        ]
     nvidia = shutil.which("nvidia-smi")
-    return [Finding("GPUs", f"none that TensorFlow sees{', though nvidia-smi is there' if nvidia else ''}", LIMITED,
-                    "the demo and SyncMNIST train on a CPU; the Something-Something models are meant for GPUs." + (
-                        " pip install 'tensorflow[and-cuda]' of the version above brings CUDA." if nvidia else ""))]
+    return [
+        Finding(
+            "GPUs",
+            f"none that TensorFlow sees{', though nvidia-smi is there' if nvidia else ''}",
+            LIMITED,
+            "the demo and SyncMNIST train on a CPU; the Something-Something models are meant for GPUs."
+            + (" pip install 'tensorflow[and-cuda]' of the version above brings CUDA." if nvidia else ""),
+        )
+    ]
 
 
 def look_at_memory(text: str | None = None) -> list[Finding]:
@@ -143,8 +200,15 @@ def look_at_memory(text: str | None = None) -> list[Finding]:
     found = f"{total:.1f} GiB, {free:.1f} free"
     if free >= 4:
         return [Finding("memory", found)]
-    return [Finding("memory", found, LIMITED, "a step of smt.flags takes 3.3 GiB; README has the MiB "
-                    "per clip of each model. Lower --batch_size, or give --remat.")]
+    return [
+        Finding(
+            "memory",
+            found,
+            LIMITED,
+            "a step of smt.flags takes 3.3 GiB; README has the MiB "
+            "per clip of each model. Lower --batch_size, or give --remat.",
+        )
+    ]
 
 
 def look_at_disk(folder: str = os.curdir) -> list[Finding]:
@@ -153,8 +217,15 @@ def look_at_disk(folder: str = os.curdir) -> list[Finding]:
     found = f"{free:.1f} GiB free in {os.path.abspath(folder)}"
     if free >= 3:
         return [Finding("disk", found)]
-    return [Finding("disk", found, LIMITED, "the packages take 2 GB, records of videos far more. A full disk ends a "
-                    "run with its last checkpoint whole.")]
+    return [
+        Finding(
+            "disk",
+            found,
+            LIMITED,
+            "the packages take 2 GB, records of videos far more. A full disk ends a "
+            "run with its last checkpoint whole.",
+        )
+    ]
 
 
 def look_at_decoders() -> list[Finding]:
@@ -162,24 +233,42 @@ def look_at_decoders() -> list[Finding]:
     try:
         av = importlib.import_module("av")
         libraries = ".".join(map(str, av.library_versions.get("libavcodec", ())))
-        return [Finding("decoders", f"PyAV {av.__version__} (libavcodec {libraries}; H.264 encoder "
-                        f"{'yes' if 'libx264' in av.codecs_available else 'no'})")]
+        return [
+            Finding(
+                "decoders",
+                f"PyAV {av.__version__} (libavcodec {libraries}; H.264 encoder "
+                f"{'yes' if 'libx264' in av.codecs_available else 'no'})",
+            )
+        ]
     except ImportError:
-        return [Finding("decoders", "no PyAV", MISSING, "no video file can be read; folders of JPEG or PNG frames and "
-                        ".npy files can: pip install av")]
+        return [
+            Finding(
+                "decoders",
+                "no PyAV",
+                MISSING,
+                "no video file can be read; folders of JPEG or PNG frames and .npy files can: pip install av",
+            )
+        ]
 
 
 def look_at_folders() -> list[Finding]:
     """Whether the working, temporary and home folders can be written."""
     rows = []
     for name, folder, affects in (
-            ("working", os.curdir, "runs/, data/ and build/ go here: give --model_dir and --out_dir elsewhere."),
-            ("temporary", tempfile.gettempdir(), "videos from standard input and the tests need it: set TMPDIR."),
-            ("home", os.path.expanduser("~"), "pip and matplotlib keep caches there; no promise needs them.")):
+        ("working", os.curdir, "runs/, data/ and build/ go here: give --model_dir and --out_dir elsewhere."),
+        ("temporary", tempfile.gettempdir(), "videos from standard input and the tests need it: set TMPDIR."),
+        ("home", os.path.expanduser("~"), "pip and matplotlib keep caches there; no promise needs them."),
+    ):
         writable = _is_writable(folder)
         lacks = LIMITED if name == "home" else MISSING
-        rows.append(Finding(f"{name} folder", f"{os.path.abspath(folder)} {'writable' if writable else 'not writable'}",
-                            GOOD if writable else lacks, "" if writable else affects))
+        rows.append(
+            Finding(
+                f"{name} folder",
+                f"{os.path.abspath(folder)} {'writable' if writable else 'not writable'}",
+                GOOD if writable else lacks,
+                "" if writable else affects,
+            )
+        )
     return rows
 
 
@@ -188,8 +277,14 @@ def look_at_text() -> list[Finding]:
     names, output = sys.getfilesystemencoding(), sys.stdout.encoding or "none"
     if names.lower() == "utf-8" and output.lower() == "utf-8":
         return [Finding("text", "UTF-8")]
-    return [Finding("text", f"file names in {names}, output in {output}", LIMITED,
-                    "names of classes and files in other scripts may not be shown: set LC_ALL=C.UTF-8.")]
+    return [
+        Finding(
+            "text",
+            f"file names in {names}, output in {output}",
+            LIMITED,
+            "names of classes and files in other scripts may not be shown: set LC_ALL=C.UTF-8.",
+        )
+    ]
 
 
 def _read(path: str) -> str:
@@ -217,8 +312,9 @@ def own_version() -> str:
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     if not os.path.isdir(os.path.join(root, ".git")) or shutil.which("git") is None:
         return version
-    commit = subprocess.run(["git", "-C", root, "describe", "--always", "--dirty"], capture_output=True, text=True,
-                            check=False).stdout.strip()
+    commit = subprocess.run(
+        ["git", "-C", root, "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    ).stdout.strip()
     return f"{version}, commit {commit}" if commit else version
 
 
@@ -238,8 +334,9 @@ def page(rows: Sequence[Finding], version: str) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command with `arguments`, the program's name excluded; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="doctor", description=__doc__, allow_abbrev=False,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="doctor", description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     wanted = parser.parse_args(arguments)
     rows, version = examine(), own_version()

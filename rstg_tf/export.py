@@ -40,12 +40,18 @@ SIZES = {"num_frames": "frames", "height": "pixels", "width": "pixels"}
 
 
 def _define_flags(flags: absl_flags.FlagValues) -> None:
-    absl_flags.DEFINE_string("out", "", "folder that a server watches; the model becomes OUT/<version>/",
-                             flag_values=flags)
+    absl_flags.DEFINE_string(
+        "out", "", "folder that a server watches; the model becomes OUT/<version>/", flag_values=flags
+    )
     absl_flags.DEFINE_integer("version", None, "its version; unless given, the next integer", flag_values=flags)
     for name, what in SIZES.items():
-        absl_flags.DEFINE_integer(name, 0, f"{what} of the clips that are served, if the model takes other clips than "
-                                  "those of the training; 0: those", lower_bound=0, flag_values=flags)
+        absl_flags.DEFINE_integer(
+            name,
+            0,
+            f"{what} of the clips that are served, if the model takes other clips than those of the training; 0: those",
+            lower_bound=0,
+            flag_values=flags,
+        )
 
 
 def clip_from_flags(run: Run, flags: absl_flags.FlagValues) -> ClipSpec:
@@ -68,8 +74,9 @@ def main(arguments: Sequence[str]) -> int:
         if not flags.out:
             raise ConfigError("--out is missing: give the folder that the server watches.")
         run = open_run(flags.model_dir, flags.checkpoint)
-        path = export_run(run, base=flags.out, version=flags.version, precision=flags.precision,
-                          clip=clip_from_flags(run, flags))
+        path = export_run(
+            run, base=flags.out, version=flags.version, precision=flags.precision, clip=clip_from_flags(run, flags)
+        )
     except VersionError as error:
         return failed("export", ConfigError(f"--version={flags.version}: {error}"), code=2)
     except (ConfigError, ExportError, OSError) as error:
@@ -82,8 +89,12 @@ def main(arguments: Sequence[str]) -> int:
 def _published(path: str) -> dict:
     with open(os.path.join(path, "assets", "export.json"), encoding="utf-8") as file:
         facts = json.load(file)
-    return {"step": facts["step"], "signatures": list(facts["signatures"]), "left_out": facts["left_out"],
-            "warmup": facts["warmup"]}
+    return {
+        "step": facts["step"],
+        "signatures": list(facts["signatures"]),
+        "left_out": facts["left_out"],
+        "warmup": facts["warmup"],
+    }
 
 
 def program() -> None:

@@ -52,36 +52,61 @@ FIELDS = (
     Field("num_filters", "model", "backbone_filters", "channels of simple_c2d"),
     Field("num_conv_layers", "model", "backbone_layers", "conv + pool layers of simple_c2d"),
     Field("video_num_frames", "model", "num_frames", "frames of a clip"),
-    Field("used_num_frames", "model", "graph_frames",
-          "steps that the graph sees, as the release's files say it; follows from the frames (ResNets: half of them)"),
+    Field(
+        "used_num_frames",
+        "model",
+        "graph_frames",
+        "steps that the graph sees, as the release's files say it; follows from the frames (ResNets: half of them)",
+    ),
     Field("dim_h", "model", "height", "height of a frame, pixels"),
     Field("dim_w", "model", "width", "width of a frame, pixels"),
     Field("num_chan", "model", "channels", "1 (grey) or 3 (RGB)"),
     Field("pixel_scaling", "model", "pixel_scaling", "none: raw 0…255; centred: (x - 114.75) / 57.375"),
     Field("num_classes", "model", "num_classes", "classes"),
-    Field("head", "model", "head", "graph, or a baseline: mean_lstm, conv_lstm (of the graph's flags these "
-          "use node_feat_dim and forget_bias)"),
+    Field(
+        "head",
+        "model",
+        "head",
+        "graph, or a baseline: mean_lstm, conv_lstm (of the graph's flags these use node_feat_dim and forget_bias)",
+    ),
     Field("place_graph", "model", "graph_places", "where graphs sit: final, res3-res4, …, none"),
     Field("place_nonlocal", "model", "nonlocal_places", "stages with non-local blocks: res3-res4, …, none"),
-    Field("comb_type", "model", "combination", "the final graph's vector is added to the backbone's (plus) or replaces "
-          "it (serial)"),
+    Field(
+        "comb_type",
+        "model",
+        "combination",
+        "the final graph's vector is added to the backbone's (plus) or replaces it (serial)",
+    ),
     Field("final_norm", "model", "final_norm", "norm after a graph in a ResNet, as --use_norm"),
     Field("classification_dropout", "model", "dropout", "share of values dropped before the classifier"),
     Field("remat", "model", "remat", "recompute the stages' activations in the backward pass: slower, less memory"),
     # Graph
     Field("num_scales", "graph", "num_scales", "grids of regions, S×S … 1×1"),
     Field("num_process_iter", "graph", "space_iterations", "space stages"),
-    Field("time_stages", "graph", "time_stages", "all (before the first three space stages, and last), every (no cap "
-          "at three), final (last only), none"),
-    Field("share_stages", "graph", "share_stages", "no LSTM: time passes through the space stage's "
-          "weights (the paper's homogeneous ablation)"),
+    Field(
+        "time_stages",
+        "graph",
+        "time_stages",
+        "all (before the first three space stages, and last), every (no cap at three), final (last only), none",
+    ),
+    Field(
+        "share_stages",
+        "graph",
+        "share_stages",
+        "no LSTM: time passes through the space stage's weights (the paper's homogeneous ablation)",
+    ),
     Field("node_feat_dim", "graph", "node_width", "channels of a node"),
     Field("message_dims", "graph", "message_width", "channels of a message"),
     Field("use_att", "graph", "attention", "simple or dot"),
     Field("attention_heads", "graph", "attention_heads", "heads of dot attention"),
     Field("neighbourhood", "graph", "neighbourhood", "soft (as the release: others keep weight exp(0)) or masked"),
-    Field("use_norm", "graph", "normalization", "norm in the graph: LN (over all steps of a clip), LN_per_step (over "
-          "each step, so that frames can be streamed; not in the release), BN or none"),
+    Field(
+        "use_norm",
+        "graph",
+        "normalization",
+        "norm in the graph: LN (over all steps of a clip), LN_per_step (over "
+        "each step, so that frames can be streamed; not in the release), BN or none",
+    ),
     Field("input_batch_norm", "graph", "input_batch_norm", "batch norm at the graph's entrance (release: SyncMNIST)"),
     Field("dim_map", "graph", "positional_map_size", "side of the positional maps, with --use_positional_emb"),
     Field("update_layers", "graph", "update_layers", "dense layers of a node's update"),
@@ -95,13 +120,27 @@ FIELDS = (
     Field("test_dataset", "data", "test_dataset", "folder of the records to evaluate on"),
     Field("write_missing", "data", "write_missing", "demo: write the demo's records into data/demo if missing"),
     Field("brightness", "data", "brightness", "±share of full scale added to a training clip (release: 0.1)"),
-    Field("horizontal_flip", "data", "horizontal_flip", "mirror half of the training clips; classes named "
-          "with left and right take each other's label, or are never mirrored where the other is missing"),
-    Field("short_side", "data", "short_side", "shorter side, in pixels, to which frames of differing sizes are resized "
-          "before the crop of dim_h × dim_w (SyncMNIST's, all of one size, are not)"),
+    Field(
+        "horizontal_flip",
+        "data",
+        "horizontal_flip",
+        "mirror half of the training clips; classes named "
+        "with left and right take each other's label, or are never mirrored where the other is missing",
+    ),
+    Field(
+        "short_side",
+        "data",
+        "short_side",
+        "shorter side, in pixels, to which frames of differing sizes are resized "
+        "before the crop of dim_h × dim_w (SyncMNIST's, all of one size, are not)",
+    ),
     Field("shuffle_buffer", "data", "shuffle_buffer", "clips among which the next one is drawn"),
-    Field("num_eval_spatial_clips", "data", "num_eval_spatial_clips", "crops of a video in eval.py, which averages "
-          "their logits; while training the centre alone is evaluated"),
+    Field(
+        "num_eval_spatial_clips",
+        "data",
+        "num_eval_spatial_clips",
+        "crops of a video in eval.py, which averages their logits; while training the centre alone is evaluated",
+    ),
     Field("num_eval_temporal_clips", "data", "num_eval_temporal_clips", "samplings of a video's frames in eval.py"),
     # Training
     Field("batch_size", "train", "batch_size", "clips of a step over all replicas"),
@@ -127,12 +166,24 @@ FIELDS = (
     Field("save_every", "train", "save_every", "steps between two checkpoints"),
     Field("save_minutes", "train", "save_minutes", "minutes between two checkpoints; 0: steps alone decide"),
     Field("keep_checkpoints", "train", "keep_checkpoints", "newest checkpoints kept, beside the best"),
-    Field("eval_every", "train", "eval_every", "steps between two evaluations, which also choose the best checkpoint; "
-          "0: none"),
-    Field("restore_dir", "train", "restore_dir", "start from these weights: a run's folder, a checkpoint in one, or a "
-          "checkpoint of the release"),
-    Field("restore_scope", "train", "restore_scope", "which of them: all, backbone (no graphs), except_head (another "
-          "number of classes)"),
+    Field(
+        "eval_every",
+        "train",
+        "eval_every",
+        "steps between two evaluations, which also choose the best checkpoint; 0: none",
+    ),
+    Field(
+        "restore_dir",
+        "train",
+        "restore_dir",
+        "start from these weights: a run's folder, a checkpoint in one, or a checkpoint of the release",
+    ),
+    Field(
+        "restore_scope",
+        "train",
+        "restore_scope",
+        "which of them: all, backbone (no graphs), except_head (another number of classes)",
+    ),
 )
 # Two of the release's switches that act through another field.
 SWITCHES = {
@@ -155,8 +206,9 @@ def define_flags(flag_values: absl_flags.FlagValues) -> None:
         separator = "," if field.field == "decay_at" else "-"
         shown = separator.join(map(str, default)) or "none" if isinstance(default, tuple) else default
         text = f"{field.help} [{shown}]"
-        define = {bool: absl_flags.DEFINE_boolean, int: absl_flags.DEFINE_integer,
-                  float: absl_flags.DEFINE_float}.get(type(default), absl_flags.DEFINE_string)
+        define = {bool: absl_flags.DEFINE_boolean, int: absl_flags.DEFINE_integer, float: absl_flags.DEFINE_float}.get(
+            type(default), absl_flags.DEFINE_string
+        )
         define(field.flag, None, text, flag_values=flag_values)
     for flag, text in SWITCHES.items():
         absl_flags.DEFINE_boolean(flag, None, f"{text} [False]", flag_values=flag_values)
@@ -196,7 +248,9 @@ def config_from_settings(settings: Mapping[str, Any]) -> ExperimentConfig:
         sections["model"].setdefault("nonlocal_places", NONLOCAL_PLACES)
     config = ExperimentConfig(
         model=ModelConfig(**sections["model"], graph=GraphConfig(**sections["graph"])),
-        data=DataConfig(**sections["data"]), train=TrainConfig(**sections["train"]))
+        data=DataConfig(**sections["data"]),
+        train=TrainConfig(**sections["train"]),
+    )
     config.check()
     _refuse_contradictions(settings, config)
     return config
@@ -207,12 +261,15 @@ def _apply_switches(settings: Mapping[str, Any], graph: dict[str, Any]) -> None:
         if graph.get("attention_heads", MULTI_HEADS) == 1:
             raise ConfigError("--multihead_att and --attention_heads=1 contradict each other: give one of them.")
         if settings.get("use_att", GraphConfig.attention) != "dot":
-            raise ConfigError(f"--multihead_att has no effect with --use_att={settings.get('use_att', 'simple')}: "
-                              "use --use_att=dot.")
+            raise ConfigError(
+                f"--multihead_att has no effect with --use_att={settings.get('use_att', 'simple')}: use --use_att=dot."
+            )
         graph.setdefault("attention_heads", MULTI_HEADS)
     elif settings.get("multihead_att") is False and graph.get("attention_heads", 1) > 1:
-        raise ConfigError(f"--nomultihead_att and --attention_heads={graph['attention_heads']} contradict each other: "
-                          "give one of them.")
+        raise ConfigError(
+            f"--nomultihead_att and --attention_heads={graph['attention_heads']} contradict each other: "
+            "give one of them."
+        )
     size = graph.pop("positional_map_size", POSITIONAL_MAP_SIZE)
     if settings.get("use_positional_emb"):
         if size < 1:
@@ -230,19 +287,24 @@ def _derive_graph_frames(model: dict[str, Any]) -> None:
 
 def _refuse_contradictions(settings: Mapping[str, Any], config: ExperimentConfig) -> None:
     if settings.get("num_steps") and settings.get("num_epochs"):
-        raise ConfigError(f"--num_steps={settings['num_steps']} and --num_epochs={settings['num_epochs']} both set the "
-                          "length of the run: give one of them, and 0 for the other.")
+        raise ConfigError(
+            f"--num_steps={settings['num_steps']} and --num_epochs={settings['num_epochs']} both set the "
+            "length of the run: give one of them, and 0 for the other."
+        )
     fields = {field.flag: field for field in FIELDS}
     sections = {"model": config.model, "graph": config.model.graph, "data": config.data, "train": config.train}
     for flag, (other, values) in NEEDS.items():
         found = getattr(sections[fields[other].section], fields[other].field)
         changed = flag in settings and fields[flag].parse(settings[flag]) != fields[flag].default
         if changed and found not in values:
-            raise ConfigError(f"--{flag}={settings[flag]} has no effect with --{other}={found}: it belongs to "
-                              f"--{other}={' or '.join(values)}.")
+            raise ConfigError(
+                f"--{flag}={settings[flag]} has no effect with --{other}={found}: it belongs to "
+                f"--{other}={' or '.join(values)}."
+            )
     if config.train.num_steps and config.train.warmup_steps >= config.train.num_steps:
-        raise ConfigError(f"--warmup_steps={config.train.warmup_steps}: expected fewer than "
-                          f"--num_steps={config.train.num_steps}.")
+        raise ConfigError(
+            f"--warmup_steps={config.train.warmup_steps}: expected fewer than --num_steps={config.train.num_steps}."
+        )
 
 
 def _shares(flag: str, text: str) -> tuple[float, ...]:

@@ -29,8 +29,10 @@ from rstg_tf.layers.streaming_state import (
 
 # (mean, scale) in pixels 0…255: x -> (x - mean) / scale. The release feeds SyncMNIST raw and centres RGB.
 PIXEL_SCALINGS = {"none": (0.0, 1.0), "centred": (114.75, 57.375)}
-STREAMABLE = ("Parts that see one frame at a time: --backbone_model=simple_c2d or c2d without --place_nonlocal, "
-              "LN_per_step in the place of LN (--use_norm, --final_norm), --noshare_stages.")
+STREAMABLE = (
+    "Parts that see one frame at a time: --backbone_model=simple_c2d or c2d without --place_nonlocal, "
+    "LN_per_step in the place of LN (--use_norm, --final_norm), --noshare_stages."
+)
 
 
 class VideoClassifier(keras.Model):
@@ -78,8 +80,10 @@ class VideoClassifier(keras.Model):
         self.check_streamable()
         check_state(states, self.state_shapes())
         if tuple(video.shape[2:]) != self.video_shape[1:]:
-            raise ValueError(f"{self.name}: expected frames [B, T, {', '.join(map(str, self.video_shape[1:]))}], got "
-                             f"{tuple(video.shape)}.")
+            raise ValueError(
+                f"{self.name}: expected frames [B, T, {', '.join(map(str, self.video_shape[1:]))}], got "
+                f"{tuple(video.shape)}."
+            )
         for chunk in self.backbone.chunks(video):
             states = self._advance(chunk, states, training)
         return states["logits"], states
@@ -119,9 +123,12 @@ class VideoClassifier(keras.Model):
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name -> shape of every entry of the state, without B."""
         shape = (None, *self.video_shape)
-        return {"frames": (), "logits": (self.classifier.num_classes,),
-                **add_prefix("backbone", self.backbone.state_shapes(shape)),
-                **add_prefix("head", self.head.state_shapes(self.backbone.map_shape(shape)))}
+        return {
+            "frames": (),
+            "logits": (self.classifier.num_classes,),
+            **add_prefix("backbone", self.backbone.state_shapes(shape)),
+            **add_prefix("head", self.head.state_shapes(self.backbone.map_shape(shape))),
+        }
 
     def noncausal_reasons(self) -> list[str]:
         """Why it cannot run frame by frame: a sentence for each reason, naming the part."""
@@ -132,9 +139,11 @@ class VideoClassifier(keras.Model):
         features, traces = _traced(self.backbone, self.pixels(video))
         output, final_traces = _traced(self.head, features)
         traces = {**traces, **final_traces}
-        return {"logits": self.classifier(output),
-                "attention": {place: trace.attention for place, trace in traces.items()},
-                "nodes": {place: (trace.input_nodes, trace.output_nodes) for place, trace in traces.items()}}
+        return {
+            "logits": self.classifier(output),
+            "attention": {place: trace.attention for place, trace in traces.items()},
+            "nodes": {place: (trace.input_nodes, trace.output_nodes) for place, trace in traces.items()},
+        }
 
 
 def _traced(part, inputs):
@@ -166,7 +175,8 @@ def build_model(config: ModelConfig) -> VideoClassifier:
         head=_build_head(config),
         classifier=Classifier(num_classes=config.num_classes, dropout=config.dropout, name="classifier"),
         video_shape=(config.num_frames, config.height, config.width, config.channels),
-        name="rstg")
+        name="rstg",
+    )
     try:
         model.build()
     except ValueError as error:
@@ -179,16 +189,24 @@ def _build_backbone(config: ModelConfig):
         return SmallConvnet(filters=config.backbone_filters, layers=config.backbone_layers, name="backbone")
     graphs = {
         place: ResidualGraph(graph=_build_graph(config, place, "map"), final_norm=config.final_norm, name=place)
-        for place in config.graph_places if place != "final"}
-    return ResNet50(variant="c2d" if config.backbone == "c2d" else "i3d", graphs=graphs,
-                    nonlocal_places=config.nonlocal_places, remat=config.remat, name="backbone")
+        for place in config.graph_places
+        if place != "final"
+    }
+    return ResNet50(
+        variant="c2d" if config.backbone == "c2d" else "i3d",
+        graphs=graphs,
+        nonlocal_places=config.nonlocal_places,
+        remat=config.remat,
+        name="backbone",
+    )
 
 
 def _build_head(config: ModelConfig):
     if config.head != "graph":
         pooling = {"mean_lstm": "mean", "conv_lstm": "conv"}[config.head]
-        return FrameLSTMHead(units=config.graph.node_width, pooling=pooling, forget_bias=config.graph.forget_bias,
-                         name=config.head)
+        return FrameLSTMHead(
+            units=config.graph.node_width, pooling=pooling, forget_bias=config.graph.forget_bias, name=config.head
+        )
     if config.backbone == "simple_c2d":
         return _build_graph(config, "final", "vector")
     graph = _build_graph(config, "final", "vector") if "final" in config.graph_places else None
@@ -197,8 +215,12 @@ def _build_head(config: ModelConfig):
 
 def _build_graph(config: ModelConfig, place: str, output: str) -> RecurrentSpaceTimeGraph:
     return RecurrentSpaceTimeGraph(
-        output=output, adjacency_size=(config.height, config.width),
-        project_features=_projects_features(config, place), name=f"graph_{place}", **dataclasses.asdict(config.graph))
+        output=output,
+        adjacency_size=(config.height, config.width),
+        project_features=_projects_features(config, place),
+        name=f"graph_{place}",
+        **dataclasses.asdict(config.graph),
+    )
 
 
 def _projects_features(config: ModelConfig, place: str) -> bool | None:

@@ -41,31 +41,56 @@ DEFAULT_RATE = 12.0  # frames a second where the source doesn't tell: that of So
 
 def define_flags(flags: absl_flags.FlagValues) -> None:
     """Adds the flags of this command, beside those of every command on a run."""
-    absl_flags.DEFINE_string("video", "", "a video file, a folder of frames, a .npy file, or - for standard input",
-                             flag_values=flags)
-    absl_flags.DEFINE_string("export_dir", "", "a SavedModel in the place of a run: its folder, or that of its "
-                             "versions", flag_values=flags)
+    absl_flags.DEFINE_string(
+        "video", "", "a video file, a folder of frames, a .npy file, or - for standard input", flag_values=flags
+    )
+    absl_flags.DEFINE_string(
+        "export_dir", "", "a SavedModel in the place of a run: its folder, or that of its versions", flag_values=flags
+    )
     absl_flags.DEFINE_integer("top", 5, "how many classes to name", lower_bound=1, flag_values=flags)
     absl_flags.DEFINE_boolean("json", False, "one JSON object on standard output, and nothing else", flag_values=flags)
-    absl_flags.DEFINE_string("out", "", "write the video with the regions, their attention and the prediction to this "
-                             ".mp4", flag_values=flags)
-    absl_flags.DEFINE_string("place", "", "which graph --out shows (res3, …, final); unless given, the last",
-                             flag_values=flags)
-    absl_flags.DEFINE_float("window_seconds", 6.0, "a longer video is cut into windows of this length", lower_bound=0.0,
-                            flag_values=flags)
-    absl_flags.DEFINE_integer("window_frames", 0, "the same in frames; 0: --window_seconds decides", lower_bound=0,
-                              flag_values=flags)
-    absl_flags.DEFINE_float("overlap", 0.5, "share of a window that the next one sees again", lower_bound=0.0,
-                            upper_bound=0.95, flag_values=flags)
-    absl_flags.DEFINE_float("frames_per_second", None, f"of folders, .npy files and raw frames, which don't tell "
-                            f"[{DEFAULT_RATE:g}]", lower_bound=0.01, flag_values=flags)
-    absl_flags.DEFINE_string("raw_size", "", "WIDTHxHEIGHT: standard input holds bare frames of this size, one "
-                             "after another, row by row", flag_values=flags)
+    absl_flags.DEFINE_string(
+        "out",
+        "",
+        "write the video with the regions, their attention and the prediction to this .mp4",
+        flag_values=flags,
+    )
+    absl_flags.DEFINE_string(
+        "place", "", "which graph --out shows (res3, …, final); unless given, the last", flag_values=flags
+    )
+    absl_flags.DEFINE_float(
+        "window_seconds", 6.0, "a longer video is cut into windows of this length", lower_bound=0.0, flag_values=flags
+    )
+    absl_flags.DEFINE_integer(
+        "window_frames", 0, "the same in frames; 0: --window_seconds decides", lower_bound=0, flag_values=flags
+    )
+    absl_flags.DEFINE_float(
+        "overlap",
+        0.5,
+        "share of a window that the next one sees again",
+        lower_bound=0.0,
+        upper_bound=0.95,
+        flag_values=flags,
+    )
+    absl_flags.DEFINE_float(
+        "frames_per_second",
+        None,
+        f"of folders, .npy files and raw frames, which don't tell [{DEFAULT_RATE:g}]",
+        lower_bound=0.01,
+        flag_values=flags,
+    )
+    absl_flags.DEFINE_string(
+        "raw_size",
+        "",
+        "WIDTHxHEIGHT: standard input holds bare frames of this size, one after another, row by row",
+        flag_values=flags,
+    )
     absl_flags.DEFINE_enum("raw_pixels", "rgb24", sorted(RAW_CHANNELS), "bytes of a pixel in them", flag_values=flags)
 
 
 def check_flags(flags: absl_flags.FlagValues) -> None:
     """Raises ConfigError for flags that contradict each other or need another one."""
+
     def refuse(condition: bool, message: str) -> None:
         if condition:
             raise ConfigError(message)
@@ -73,25 +98,37 @@ def check_flags(flags: absl_flags.FlagValues) -> None:
     refuse(not flags.video, "--video is missing: give a video file, a folder of frames, a .npy file, or -.")
     if flags.export_dir:
         for name in ("model_dir", "checkpoint", "precision"):
-            refuse(flags[name].value != flags[name].default,
-                   f"--{name} belongs to a run, and --export_dir names a SavedModel: give one of them.")
+            refuse(
+                flags[name].value != flags[name].default,
+                f"--{name} belongs to a run, and --export_dir names a SavedModel: give one of them.",
+            )
     refuse(flags.video == "-" and sys.stdin.isatty(), "--video=-: standard input is the terminal; send it a video.")
     refuse(bool(flags.raw_size) and flags.video != "-", "--raw_size describes standard input: it needs --video=-.")
     refuse(flags["raw_pixels"].present > 0 and not flags.raw_size, "--raw_pixels needs --raw_size=WIDTHxHEIGHT.")
-    refuse(bool(flags.raw_size) and not re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", flags.raw_size),
-           f"--raw_size={flags.raw_size}: expected WIDTHxHEIGHT in pixels, such as 320x240.")
-    refuse(flags.window_frames > 0 and flags["window_seconds"].present > 0,
-           "--window_frames and --window_seconds both set the length of a window: give one of them.")
-    refuse(flags.window_frames == 0 and flags.window_seconds == 0,
-           "--window_seconds=0: expected a positive length; longer than the video means one window.")
+    refuse(
+        bool(flags.raw_size) and not re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", flags.raw_size),
+        f"--raw_size={flags.raw_size}: expected WIDTHxHEIGHT in pixels, such as 320x240.",
+    )
+    refuse(
+        flags.window_frames > 0 and flags["window_seconds"].present > 0,
+        "--window_frames and --window_seconds both set the length of a window: give one of them.",
+    )
+    refuse(
+        flags.window_frames == 0 and flags.window_seconds == 0,
+        "--window_seconds=0: expected a positive length; longer than the video means one window.",
+    )
     refuse(bool(flags.place) and not flags.out, "--place says what --out draws: give --out=FILE.mp4 too.")
     if flags.out:
         folder = os.path.dirname(flags.out) or os.curdir
         refuse(not flags.out.endswith(".mp4"), f"--out={flags.out}: expected a name that ends in .mp4.")
-        refuse(not os.path.isdir(folder) or not os.access(folder, os.W_OK),
-               f"--out={flags.out}: {folder} is no folder that can be written to.")
-        refuse(os.path.exists(flags.video) and os.path.realpath(flags.out) == os.path.realpath(flags.video),
-               f"--out={flags.out} is the video itself: give another name.")
+        refuse(
+            not os.path.isdir(folder) or not os.access(folder, os.W_OK),
+            f"--out={flags.out}: {folder} is no folder that can be written to.",
+        )
+        refuse(
+            os.path.exists(flags.video) and os.path.realpath(flags.out) == os.path.realpath(flags.video),
+            f"--out={flags.out} is the video itself: give another name.",
+        )
 
 
 @contextlib.contextmanager
@@ -111,8 +148,9 @@ def opened_source(flags: absl_flags.FlagValues) -> Iterator[FrameSource]:
                 shutil.copyfileobj(stream, kept)
                 kept.seek(0)
                 stream = kept
-            yield raw_source(stream, height=height, width=width, channels=RAW_CHANNELS[flags.raw_pixels],
-                             name="standard input")
+            yield raw_source(
+                stream, height=height, width=width, channels=RAW_CHANNELS[flags.raw_pixels], name="standard input"
+            )
     else:
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "standard_input")
@@ -128,8 +166,10 @@ def opened_source(flags: absl_flags.FlagValues) -> Iterator[FrameSource]:
 def frame_rate(flags: absl_flags.FlagValues, source: FrameSource) -> float:
     """Frames a second: the source's own, else --frames_per_second. Raises ConfigError where both are given."""
     if source.frames_per_second and flags.frames_per_second:
-        raise ConfigError(f"--frames_per_second={flags.frames_per_second:g}: {source.name} tells its own rate, "
-                          f"{source.frames_per_second:g}.")
+        raise ConfigError(
+            f"--frames_per_second={flags.frames_per_second:g}: {source.name} tells its own rate, "
+            f"{source.frames_per_second:g}."
+        )
     return source.frames_per_second or flags.frames_per_second or DEFAULT_RATE
 
 
@@ -143,12 +183,24 @@ def as_json(prediction: Prediction, predictor: Predictor, *, source: str, top: i
     """What --json prints: the ranking of the whole video and of each window, and the facts that it rests on."""
     names, rate = predictor.class_names, prediction.frames_per_second
     return {
-        "video": source, "model": predictor.name, "frames": prediction.num_frames,
-        "height": prediction.frame_size[0], "width": prediction.frame_size[1], "frames_per_second": rate,
+        "video": source,
+        "model": predictor.name,
+        "frames": prediction.num_frames,
+        "height": prediction.frame_size[0],
+        "width": prediction.frame_size[1],
+        "frames_per_second": rate,
         "top": ranking(prediction.logits, names, top),
-        "windows": [{"first_frame": answer.start, "last_frame": answer.end - 1, "start_seconds": answer.start_seconds,
-                     "end_seconds": answer.end_seconds, "top": ranking(answer.logits, names, top)}
-                    for answer in prediction.answers]}
+        "windows": [
+            {
+                "first_frame": answer.start,
+                "last_frame": answer.end - 1,
+                "start_seconds": answer.start_seconds,
+                "end_seconds": answer.end_seconds,
+                "top": ranking(answer.logits, names, top),
+            }
+            for answer in prediction.answers
+        ],
+    }
 
 
 class Table:
@@ -181,9 +233,11 @@ class Table:
         count, (height, width) = len(prediction.answers), prediction.frame_size
         seen_height, seen_width = (round(side) for side in prediction.seen_size)
         part = f", of which the middle {seen_width}×{seen_height} were seen"
-        say(f"\n{prediction.num_frames} frames, {self._rate:.4g} a second, of {width}×{height} pixels"
+        say(
+            f"\n{prediction.num_frames} frames, {self._rate:.4g} a second, of {width}×{height} pixels"
             f"{part if (seen_height, seen_width) != (height, width) else ''}; "
-            f"{f'mean logits of {count} windows' if count > 1 else 'one window'}")
+            f"{f'mean logits of {count} windows' if count > 1 else 'one window'}"
+        )
         say("         rank  probability  class")
         for rank, row in enumerate(ranking(prediction.logits, self._names, top), start=1):
             say(f"{rank:>13}  {row['probability']:>11.3f}  {row['name']}")
@@ -218,16 +272,23 @@ def run(flags: absl_flags.FlagValues, predictor: Predictor) -> None:
         windows = windows_from_flags(flags, rate)
         _load(predictor, flags)
         table = None if flags.json else Table(predictor, source=source, frames_per_second=rate)
-        prediction = predict_windows(predictor, source, windows=windows, frames_per_second=rate,
-                                     by_time=not flags.window_frames, report=table.window if table else None)
+        prediction = predict_windows(
+            predictor,
+            source,
+            windows=windows,
+            frames_per_second=rate,
+            by_time=not flags.window_frames,
+            report=table.window if table else None,
+        )
         if table:
             table.whole(prediction, flags.top)
         found = as_json(prediction, predictor, source=source.name, top=flags.top)
         if flags.out:
             from rstg_tf.viz.annotated_video import write_annotated
 
-            silence = write_annotated(flags.out, source, prediction, class_names=predictor.class_names, top=flags.top,
-                                      place=flags.place)
+            silence = write_annotated(
+                flags.out, source, prediction, class_names=predictor.class_names, top=flags.top, place=flags.place
+            )
             found["out"] = flags.out
             if silence:
                 print(f"predict: {flags.out} has no whole sound: {silence}.", file=sys.stderr)

@@ -49,15 +49,24 @@ class Clips(NamedTuple):
 
 def define_flags(flags: absl_flags.FlagValues) -> None:
     """Adds the flags of this command, beside those of every command on a run."""
-    absl_flags.DEFINE_multi_string("video", [], "a video file, a folder of frames or a .npy file in the place of "
-                                   "records; may be given several times", flag_values=flags)
+    absl_flags.DEFINE_multi_string(
+        "video",
+        [],
+        "a video file, a folder of frames or a .npy file in the place of records; may be given several times",
+        flag_values=flags,
+    )
     absl_flags.DEFINE_enum("split", "test", ["test", "train"], "which of the run's data sets", flag_values=flags)
     absl_flags.DEFINE_string("dataset", "", "another data set's folder, with the same classes", flag_values=flags)
-    absl_flags.DEFINE_string("clips", "", "numbers of the clips to draw, from 0, such as 0,17; unless given, "
-                             "--num_clips at even distances", flag_values=flags)
+    absl_flags.DEFINE_string(
+        "clips",
+        "",
+        "numbers of the clips to draw, from 0, such as 0,17; unless given, --num_clips at even distances",
+        flag_values=flags,
+    )
     absl_flags.DEFINE_integer("num_clips", 3, "how many clips to draw", lower_bound=1, flag_values=flags)
-    absl_flags.DEFINE_integer("num_mean_clips", 64, "how many clips, at even distances, the means are over",
-                              lower_bound=1, flag_values=flags)
+    absl_flags.DEFINE_integer(
+        "num_mean_clips", 64, "how many clips, at even distances, the means are over", lower_bound=1, flag_values=flags
+    )
     absl_flags.DEFINE_string("out", "", "folder to write; unless given, MODEL_DIR/visualize", flag_values=flags)
 
 
@@ -73,8 +82,10 @@ def check_flags(flags: absl_flags.FlagValues, run: Run) -> str:
         raise ConfigError(f"--clips={flags.clips}: expected numbers from 0 with commas between, such as 0,17.")
     model = run.config.model
     if model.head != "graph" or not model.graph_places or not model.graph.space_iterations:
-        raise ConfigError(f"the run {run.path} has no attention to show: its model has no graph with a space stage "
-                          "(--head=graph, --place_graph, --num_process_iter of at least 1).")
+        raise ConfigError(
+            f"the run {run.path} has no attention to show: its model has no graph with a space stage "
+            "(--head=graph, --place_graph, --num_process_iter of at least 1)."
+        )
     out = os.path.normpath(flags.out or run.path / "visualize")
     if os.path.isdir(out) and os.listdir(out) and not os.path.exists(os.path.join(out, "scales.json")):
         raise ConfigError(f"--out={out} holds other files, and would be replaced: give a new folder or an empty one.")
@@ -100,8 +111,10 @@ def clips_of_records(run: Run, flags: absl_flags.FlagValues) -> Clips:
         from datasets.input_pipeline.reading_options import open_dataset, reading_options
         from datasets.records.manifest import DatasetError
     except ImportError as error:
-        raise ConfigError("records are read by datasets/ of the repository, which is not there: start "
-                          "python -m rstg_tf.visualize in its folder, or give --video=FILE.") from error
+        raise ConfigError(
+            "records are read by datasets/ of the repository, which is not there: start "
+            "python -m rstg_tf.visualize in its folder, or give --video=FILE."
+        ) from error
     try:
         dataset = open_dataset(run, flags.dataset, flags.split)
         options = reading_options(dataset.manifest, run.config.clip_spec)
@@ -116,9 +129,12 @@ def clips_of_records(run: Run, flags: absl_flags.FlagValues) -> Clips:
         found = clips_by_index(dataset, options, {*drawn, *averaged})
     except DatasetError as error:
         raise ConfigError(str(error)) from error
-    return Clips(videos={f"clip-{index}": clip.video for index, clip in found.items()},
-                 drawn=[f"clip-{index}" for index in drawn], averaged=[f"clip-{index}" for index in averaged],
-                 labels={f"clip-{index}": clip.label for index, clip in found.items()})
+    return Clips(
+        videos={f"clip-{index}": clip.video for index, clip in found.items()},
+        drawn=[f"clip-{index}" for index in drawn],
+        averaged=[f"clip-{index}" for index in averaged],
+        labels={f"clip-{index}": clip.label for index, clip in found.items()},
+    )
 
 
 def _some_of(available: int, wanted: int) -> list[int]:
@@ -133,11 +149,24 @@ def visualize(run: Run, clips: Clips, *, out: str, precision: str) -> dict:
     devices.set_precision(run.precision(precision))
     model, step = run.load_model()
     with whole_folder(out) as folder:
-        summary = write_graph_pictures(folder, model=model, clips=clips.videos, drawn=clips.drawn, labels=clips.labels,
-                                       averaged=clips.averaged, class_names=run.class_names())
+        summary = write_graph_pictures(
+            folder,
+            model=model,
+            clips=clips.videos,
+            drawn=clips.drawn,
+            labels=clips.labels,
+            averaged=clips.averaged,
+            class_names=run.class_names(),
+        )
         check_interrupts()
-    return {"out": out, "model_dir": str(run.path), "step": step, "drawn": list(clips.drawn),
-            "mean_over": summary["clips"], "places": list(summary["places"])}
+    return {
+        "out": out,
+        "model_dir": str(run.path),
+        "step": step,
+        "drawn": list(clips.drawn),
+        "mean_over": summary["clips"],
+        "places": list(summary["places"]),
+    }
 
 
 def main(arguments: Sequence[str]) -> int:

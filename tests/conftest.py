@@ -24,9 +24,22 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 # What depends on TensorFlow's or Keras' release, and so runs on both stacks in continuous integration (docs/stacks.md):
 # numbers, layers, exact resume, checkpoints, exports, what tensorflow-addons measures, and what is installed.
 BOTH_STACKS = (
-    "ops", "layers", "backbones", "runs", "training", "test_golden.py", "test_golden_smt.py", "test_model.py",
-    "test_recorded_run.py", "test_stacks.py", "test_train.py", "serving/test_export.py", "serving/test_signatures.py",
-    "test_package.py", "test_doctor.py")
+    "ops",
+    "layers",
+    "backbones",
+    "runs",
+    "training",
+    "test_golden.py",
+    "test_golden_smt.py",
+    "test_model.py",
+    "test_recorded_run.py",
+    "test_stacks.py",
+    "test_train.py",
+    "serving/test_export.py",
+    "serving/test_signatures.py",
+    "test_package.py",
+    "test_doctor.py",
+)
 
 # Started by a script in its background, pytest ignores Ctrl-C, and so would the programs that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -36,7 +49,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 hypothesis.settings.register_profile("project", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("project")
 tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * LOGICAL_CPUS)
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * LOGICAL_CPUS
+)
 
 
 def pytest_collection_modifyitems(items):
@@ -83,13 +97,30 @@ def write_toy_records(directory: pathlib.Path, *, split: str, num_clips: int, se
             for index in range(number, num_clips, 2):
                 label = index // 2 % 2
                 frames = generator.integers(0, 60, (4, 12, 12, 1)).astype(np.uint8)
-                frames[:, 6 * label:6 * label + 6] += 120
-                shard.write(encode_clip(frames=frames, label=label, label_name=("up", "down")[label],
-                                        media_id=f"{split}-{index}", image_format="PNG",
-                                        timestamps=range(0, 400_000, 100_000)))
+                frames[:, 6 * label : 6 * label + 6] += 120
+                shard.write(
+                    encode_clip(
+                        frames=frames,
+                        label=label,
+                        label_name=("up", "down")[label],
+                        media_id=f"{split}-{index}",
+                        image_format="PNG",
+                        timestamps=range(0, 400_000, 100_000),
+                    )
+                )
         shards.append(shard.info)
-    Manifest(name="toy", split=split, shards=tuple(shards), num_frames=4, height=12, width=12, channels=1,
-             image_format="PNG", classes=("up", "down"), made_by={"seed": seed}).write(directory)
+    Manifest(
+        name="toy",
+        split=split,
+        shards=tuple(shards),
+        num_frames=4,
+        height=12,
+        width=12,
+        channels=1,
+        image_format="PNG",
+        classes=("up", "down"),
+        made_by={"seed": seed},
+    ).write(directory)
 
 
 @pytest.fixture(scope="session")
@@ -105,17 +136,32 @@ def toy_records(tmp_path_factory) -> pathlib.Path:
 def toy_settings() -> dict:
     """Flags and values of a graph small enough for many steps a second, on clips of `toy_records`' size."""
     return {
-        "num_conv_layers": 1, "num_filters": 4, "num_scales": 2, "num_process_iter": 1, "node_feat_dim": 4,
-        "message_dims": 4, "dim_h": 12, "dim_w": 12, "video_num_frames": 4, "num_classes": 2, "batch_size": 8,
-        "pixel_scaling": "centred", "input_batch_norm": True, "loss_reduction": "mean", "optimizer": "adam",
-        "learning_rate": 1e-2, "num_steps": 60}
+        "num_conv_layers": 1,
+        "num_filters": 4,
+        "num_scales": 2,
+        "num_process_iter": 1,
+        "node_feat_dim": 4,
+        "message_dims": 4,
+        "dim_h": 12,
+        "dim_w": 12,
+        "video_num_frames": 4,
+        "num_classes": 2,
+        "batch_size": 8,
+        "pixel_scaling": "centred",
+        "input_batch_norm": True,
+        "loss_reduction": "mean",
+        "optimizer": "adam",
+        "learning_rate": 1e-2,
+        "num_steps": 60,
+    }
 
 
 @pytest.fixture
 def small_run(tmp_path, toy_records, toy_settings):
     """A run folder with one checkpoint, step 5, of random weights; returns it as the commands see it."""
-    config = flags.config_from_settings({
-        **toy_settings, "train_dataset": str(toy_records / "train"), "test_dataset": str(toy_records / "test")})
+    config = flags.config_from_settings(
+        {**toy_settings, "train_dataset": str(toy_records / "train"), "test_dataset": str(toy_records / "test")}
+    )
     folder = tmp_path / "runs" / "small"
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "config.json").write_text(config.to_json())

@@ -27,8 +27,9 @@ def flags_of(settings):
 
 
 def train(toy_settings, tmp_path, **settings):
-    return train_script.main([*flags_of({**toy_settings, **settings}), f"--flagfile={tmp_path}/f.flags",
-                              f"--model_dir={tmp_path}/run"])
+    return train_script.main(
+        [*flags_of({**toy_settings, **settings}), f"--flagfile={tmp_path}/f.flags", f"--model_dir={tmp_path}/run"]
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -36,9 +37,15 @@ def _flag_file(tmp_path):
     (tmp_path / "f.flags").write_text("# everything is said on the command line\n")
 
 
-@pytest.mark.parametrize(("classes", "told"), [
-    (("down", "up"), "class 0 is 'down' in"), (("up", "down "), "class 1 is 'down ' in"),
-    (("up", "dow\u0578"), "(character 4 is U+0578)"), (("u\u200bp", "down"), "'u\\u200bp'")])
+@pytest.mark.parametrize(
+    ("classes", "told"),
+    [
+        (("down", "up"), "class 0 is 'down' in"),
+        (("up", "down "), "class 1 is 'down ' in"),
+        (("up", "dow\u0578"), "(character 4 is U+0578)"),
+        (("u\u200bp", "down"), "'u\\u200bp'"),
+    ],
+)
 def test_train_and_test_records_of_other_classes_are_refused_before_anything_is_written(
     tmp_path, toy_records, toy_settings, capsys, classes, told
 ):
@@ -61,8 +68,9 @@ def test_a_run_is_evaluated_and_restored_on_its_own_classes_alone(
         errors = capsys.readouterr().err
         assert code == 2 and "--restore_dir" in errors and "class 0 is 'down' in" in errors
         assert "give --restore_scope=except_head" in errors
-    assert train(toy_settings, tmp_path, train_dataset=other, restore_dir=small_run.path,
-                 restore_scope="except_head") == 0
+    assert (
+        train(toy_settings, tmp_path, train_dataset=other, restore_dir=small_run.path, restore_scope="except_head") == 0
+    )
 
 
 def test_a_run_goes_on_with_its_own_classes_alone(tmp_path, toy_records, toy_settings, capsys):

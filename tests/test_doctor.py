@@ -32,13 +32,16 @@ def test_another_python_is_told_with_those_that_suit(version):
     assert row.state == doctor.MISSING and "3.9 to 3.11" in row.affects and "3.12 and 3.13" in row.affects
 
 
-@pytest.mark.parametrize(("python", "versions", "wrong"), [
-    ((3, 11), {"tensorflow": "2.15.1", "keras": "2.15.0", "numpy": "1.23.5"}, []),
-    ((3, 13), {"tensorflow": "2.21.0", "keras": "3.15.1", "numpy": "2.5.5"}, []),
-    ((3, 11), {"tensorflow": "2.15.1", "keras": "3.15.1", "numpy": "1.26.4"}, ["keras 2.15", "numpy 1.23"]),
-    ((3, 12), {"tensorflow": "2.15.1", "keras": "2.15.0"}, ["tensorflow 2.21", "keras 3.15", "numpy 2.5"]),
-    ((3, 13), {"tensorflow": "2.210.0", "keras": "3.15.1", "numpy": "2.5.5"}, ["tensorflow 2.21"]),
-])
+@pytest.mark.parametrize(
+    ("python", "versions", "wrong"),
+    [
+        ((3, 11), {"tensorflow": "2.15.1", "keras": "2.15.0", "numpy": "1.23.5"}, []),
+        ((3, 13), {"tensorflow": "2.21.0", "keras": "3.15.1", "numpy": "2.5.5"}, []),
+        ((3, 11), {"tensorflow": "2.15.1", "keras": "3.15.1", "numpy": "1.26.4"}, ["keras 2.15", "numpy 1.23"]),
+        ((3, 12), {"tensorflow": "2.15.1", "keras": "2.15.0"}, ["tensorflow 2.21", "keras 3.15", "numpy 2.5"]),
+        ((3, 13), {"tensorflow": "2.210.0", "keras": "3.15.1", "numpy": "2.5.5"}, ["tensorflow 2.21"]),
+    ],
+)
 def test_packages_that_were_not_tested_together_are_named(python, versions, wrong):
     def version_of(package: str) -> str:
         if package not in versions:
@@ -50,11 +53,14 @@ def test_packages_that_were_not_tested_together_are_named(python, versions, wron
     assert f"tested are {', '.join(wrong)} with" in row.affects or not wrong
 
 
-@pytest.mark.parametrize(("flags", "told", "state"), [
-    ("", "AVX2 yes, AVX-512 no, AVX-512 bfloat16 no, AMX bfloat16 no", doctor.LIMITED),
-    ("avx512f avx512_bf16", "AVX-512 yes, AVX-512 bfloat16 yes, AMX bfloat16 no", doctor.GOOD),
-    ("avx512f amx_tile amx_bf16", "AVX-512 yes, AVX-512 bfloat16 no, AMX bfloat16 yes", doctor.GOOD),
-])
+@pytest.mark.parametrize(
+    ("flags", "told", "state"),
+    [
+        ("", "AVX2 yes, AVX-512 no, AVX-512 bfloat16 no, AMX bfloat16 no", doctor.LIMITED),
+        ("avx512f avx512_bf16", "AVX-512 yes, AVX-512 bfloat16 yes, AMX bfloat16 no", doctor.GOOD),
+        ("avx512f amx_tile amx_bf16", "AVX-512 yes, AVX-512 bfloat16 no, AMX bfloat16 yes", doctor.GOOD),
+    ],
+)
 def test_the_cpu_says_whether_bfloat16_is_worth_while(flags, told, state):
     row = only(doctor.look_at_cpu(CPUINFO.format(flags)))
     assert row.found.startswith("Some CPU, ") and told in row.found and row.state == state
@@ -108,8 +114,11 @@ def test_a_look_that_fails_leaves_a_gap_and_no_traceback(monkeypatch):
 
 
 def test_the_page_is_narrow_and_its_last_line_sums_up():
-    rows = [doctor.Finding("one", "word " * 40), doctor.Finding("two", "nothing", doctor.MISSING, "much " * 40),
-            doctor.Finding("three", "little", doctor.LIMITED, "some")]
+    rows = [
+        doctor.Finding("one", "word " * 40),
+        doctor.Finding("two", "nothing", doctor.MISSING, "much " * 40),
+        doctor.Finding("three", "little", doctor.LIMITED, "some"),
+    ]
     page = doctor.page(rows, "1.0.0")
     assert max(map(len, page.splitlines())) <= doctor.WIDTH
     assert page.splitlines()[-1] == "missing: two; limited: three"
@@ -120,17 +129,40 @@ def test_the_command_prints_every_row_as_json_and_ends_with_0_here(capsys):
     assert doctor.main(["--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     subjects = [row["subject"] for row in told["findings"]]
-    assert subjects == ["Python", "stack", "CPU", "GPUs", "memory", "disk", "decoders", "working folder",
-                        "temporary folder", "home folder", "text"]
+    assert subjects == [
+        "Python",
+        "stack",
+        "CPU",
+        "GPUs",
+        "memory",
+        "disk",
+        "decoders",
+        "working folder",
+        "temporary folder",
+        "home folder",
+        "text",
+    ]
 
 
 def test_a_python_without_any_package_is_told_what_is_missing():
     """-S leaves all installed packages out."""
-    done = subprocess.run([sys.executable, "-S", "-m", "rstg_tf.doctor"], cwd=ROOT, capture_output=True, text=True,
-                          timeout=120, check=False)
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", "rstg_tf.doctor"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert (done.returncode, done.stderr) == (1, "")
     assert "tensorflow missing, keras missing, numpy missing" in done.stdout
     assert done.stdout.splitlines()[-1].startswith("missing: stack")
-    wrong = subprocess.run([sys.executable, "-S", "-m", "rstg_tf.doctor", "--nonsense"], cwd=ROOT, capture_output=True,
-                           text=True, timeout=120, check=False)
+    wrong = subprocess.run(
+        [sys.executable, "-S", "-m", "rstg_tf.doctor", "--nonsense"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert wrong.returncode == 2 and "--nonsense" in wrong.stderr

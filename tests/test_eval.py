@@ -34,8 +34,9 @@ assert not [name for name in sys.modules if name.split(".")[0] in ("rstg_tf", "d
 
 
 def run_script(name, *arguments, cwd=ROOT):
-    return subprocess.run([sys.executable, str(ROOT / name), *arguments], cwd=cwd, capture_output=True, text=True,
-                          timeout=240)
+    return subprocess.run(
+        [sys.executable, str(ROOT / name), *arguments], cwd=cwd, capture_output=True, text=True, timeout=240
+    )
 
 
 def as_flags(settings):
@@ -47,11 +48,29 @@ def trained(tmp_path_factory, toy_records):
     """A folder with runs/toy, trained by train.py for 30 steps with averaged weights, best and newest checkpoint."""
     folder = tmp_path_factory.mktemp("work")
     settings = {
-        "num_conv_layers": 1, "num_filters": 4, "num_scales": 2, "num_process_iter": 2, "node_feat_dim": 4,
-        "message_dims": 4, "dim_h": 12, "dim_w": 12, "video_num_frames": 4, "num_classes": 2, "batch_size": 4,
-        "pixel_scaling": "centred", "input_batch_norm": True, "loss_reduction": "mean", "optimizer": "adam",
-        "learning_rate": 1e-2, "num_steps": STEPS, "ema_momentum": 0.5, "save_every": 20, "eval_every": 10,
-        "train_dataset": toy_records / "train", "test_dataset": toy_records / "test"}
+        "num_conv_layers": 1,
+        "num_filters": 4,
+        "num_scales": 2,
+        "num_process_iter": 2,
+        "node_feat_dim": 4,
+        "message_dims": 4,
+        "dim_h": 12,
+        "dim_w": 12,
+        "video_num_frames": 4,
+        "num_classes": 2,
+        "batch_size": 4,
+        "pixel_scaling": "centred",
+        "input_batch_norm": True,
+        "loss_reduction": "mean",
+        "optimizer": "adam",
+        "learning_rate": 1e-2,
+        "num_steps": STEPS,
+        "ema_momentum": 0.5,
+        "save_every": 20,
+        "eval_every": 10,
+        "train_dataset": toy_records / "train",
+        "test_dataset": toy_records / "test",
+    }
     (folder / "toy.flags").write_text("\n".join(as_flags(settings)))
     done = run_script("train.py", "--flagfile=toy.flags", cwd=folder)
     assert done.returncode == 0, done.stderr
@@ -80,8 +99,15 @@ def test_the_newest_run_is_evaluated_and_the_result_is_the_last_line(trained, ev
     assert result.pop("export") == os.path.join("served", "1")
     assert result == json.loads((trained / "runs" / "toy" / "result.json").read_text())
     facts = {key: result[key] for key in ("dataset", "split", "clips", "views", "step", "checkpoint", "model_dir")}
-    assert facts == {"dataset": "toy", "split": "test", "clips": 7, "views": 1, "step": STEPS,
-                     "checkpoint": f"ckpt-{STEPS}", "model_dir": os.path.join("runs", "toy")}
+    assert facts == {
+        "dataset": "toy",
+        "split": "test",
+        "clips": 7,
+        "views": 1,
+        "step": STEPS,
+        "checkpoint": f"ckpt-{STEPS}",
+        "model_dir": os.path.join("runs", "toy"),
+    }
     low, high = result["top1_interval"]
     assert low < result["top1"] <= high and (result["top5"], result["precision"]) == (1.0, "float32")
     assert result["top1"] >= 6 / 7  # which half is bright: learnt in 30 steps
@@ -106,8 +132,13 @@ def test_the_export_gives_evals_logits_without_our_code(trained, evaluated, toy_
     dataset = RecordedDataset.open(toy_records / "test")
     [batch] = evaluation_clips(dataset=dataset, options=ReadingOptions(dataset.manifest.clip_spec), batch_size=7)
     np.save(tmp_path / "clips.npy", batch["video"])
-    subprocess.run([sys.executable, "-c", RELOAD, str(trained / "served" / "1"), "clips.npy", "logits.npy"], check=True,
-                   cwd=tmp_path, env={**os.environ, "PYTHONPATH": ""}, timeout=120)
+    subprocess.run(
+        [sys.executable, "-c", RELOAD, str(trained / "served" / "1"), "clips.npy", "logits.npy"],
+        check=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": ""},
+        timeout=120,
+    )
     with np.load(trained / "runs" / "toy" / "scores.npz") as scores:
         np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), scores["logits"], atol=1e-5)
 
@@ -153,10 +184,17 @@ def test_a_shard_that_was_cut_is_refused_before_tensorflow_starts(small_run, toy
     assert shard.name in refused(capsys, f"--model_dir={small_run.path}", f"--dataset={tmp_path / 'cut'}")
 
 
-@pytest.mark.parametrize("arguments, told", [
-    (["--model_dir=nowhere"], "--model_dir=nowhere: no run there (nowhere/config.json is missing)"),
-    (["--modeldir=x"], "modeldir"), (["--split=valid"], "split"), (["--batch_size=-1"], "batch_size"),
-    (["toy"], "'toy' is no flag"), (["--checkpoint=a/b"], "--checkpoint=a/b: expected a step, 'best', or a path")])
+@pytest.mark.parametrize(
+    "arguments, told",
+    [
+        (["--model_dir=nowhere"], "--model_dir=nowhere: no run there (nowhere/config.json is missing)"),
+        (["--modeldir=x"], "modeldir"),
+        (["--split=valid"], "split"),
+        (["--batch_size=-1"], "batch_size"),
+        (["toy"], "'toy' is no flag"),
+        (["--checkpoint=a/b"], "--checkpoint=a/b: expected a step, 'best', or a path"),
+    ],
+)
 def test_wrong_use_ends_with_exit_code_2_and_a_sentence(arguments, told, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert told in refused(capsys, *arguments)
@@ -184,11 +222,15 @@ def test_a_checkpoint_that_is_not_there_is_refused_with_those_that_are(small_run
 def test_data_that_is_missing_or_of_other_classes_or_sizes_is_refused(small_run, toy_records, tmp_path, capsys):
     run = f"--model_dir={small_run.path}"
     assert "dataset.json does not exist" in refused(capsys, run, f"--dataset={tmp_path / 'missing'}")
-    for number, (change, told) in enumerate([
+    for number, (change, told) in enumerate(
+        [
             ({"classes": ("up", "left")}, "Class 1 is 'left' in "),
             ({"classes": ("up", "down", "left")}, "has 3 classes, but the run"),
-            ({"num_frames": 5}, "has 5 frames per clip"), ({"height": 16}, "has 16 pixels of height"),
-            ({"channels": 3}, "has 3 channels")]):
+            ({"num_frames": 5}, "has 5 frames per clip"),
+            ({"height": 16}, "has 16 pixels of height"),
+            ({"channels": 3}, "has 3 channels"),
+        ]
+    ):
         folder = tmp_path / f"other{number}"
         shutil.copytree(toy_records / "test", folder)
         dataclasses.replace(Manifest.read(folder), **change).write(folder)
@@ -202,8 +244,12 @@ def test_wrong_use_is_told_without_waiting_for_tensorflow(tmp_path):
 
 
 def test_an_export_computes_in_float32_unless_asked_for_the_runs_precision(small_run, toy_records, tmp_path):
-    mixed = dataclasses.replace(small_run, config=dataclasses.replace(
-        small_run.config, train=dataclasses.replace(small_run.config.train, precision="mixed_bfloat16")))
+    mixed = dataclasses.replace(
+        small_run,
+        config=dataclasses.replace(
+            small_run.config, train=dataclasses.replace(small_run.config.train, precision="mixed_bfloat16")
+        ),
+    )
     dataset = RecordedDataset.open(toy_records / "test")
     [batch] = evaluation_clips(dataset=dataset, options=ReadingOptions(dataset.manifest.clip_spec), batch_size=7)
     exact = small_run.load_model()[0](batch["video"]).numpy()

@@ -33,9 +33,17 @@ VIDEO_SIZES = ((9, 20, 30), (4, 20, 33), (3, 14, 40), (1, 31, 26), (6, 20, 20))
 def video_run(tmp_path, toy_settings):
     """A run of random weights on 12×12 crops of four frames, and a data set of five videos; its folder and theirs."""
     manifest, encoded = write_videos(tmp_path / "videos", VIDEO_SIZES)
-    config = flags.config_from_settings({
-        **toy_settings, "num_chan": 3, "num_classes": len(manifest.classes), "short_side": 20,
-        "num_eval_spatial_clips": 3, "num_eval_temporal_clips": 2, "test_dataset": str(tmp_path / "videos")})
+    config = flags.config_from_settings(
+        {
+            **toy_settings,
+            "num_chan": 3,
+            "num_classes": len(manifest.classes),
+            "short_side": 20,
+            "num_eval_spatial_clips": 3,
+            "num_eval_temporal_clips": 2,
+            "test_dataset": str(tmp_path / "videos"),
+        }
+    )
     folder = tmp_path / "runs" / "video"
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "config.json").write_text(config.to_json())
@@ -61,21 +69,31 @@ def views_of(frames, *, side, samplings, crops):
         rooms = [length - side for length in frames.shape[1:3]]
         for crop in range(crops):
             top, left = (int(np.linspace(0, room, crops)[crop]) if crops > 1 else room // 2 for room in rooms)
-            views.append(frames[indices][:, top:top + side, left:left + side])
+            views.append(frames[indices][:, top : top + side, left : left + side])
     return np.stack(views)
 
 
-@pytest.mark.parametrize("arguments, view", [
-    ([], dict(side=20, samplings=2, crops=3)), (["--batch_size=4"], dict(side=20, samplings=2, crops=3)),
-    (["--num_eval_spatial_clips=1", "--num_eval_temporal_clips=1"], dict(side=12, samplings=1, crops=1)),
-    (["--num_eval_spatial_clips=5", "--num_eval_temporal_clips=1", "--eval_crop_size=16"],
-     dict(side=16, samplings=1, crops=5))])
+@pytest.mark.parametrize(
+    "arguments, view",
+    [
+        ([], dict(side=20, samplings=2, crops=3)),
+        (["--batch_size=4"], dict(side=20, samplings=2, crops=3)),
+        (["--num_eval_spatial_clips=1", "--num_eval_temporal_clips=1"], dict(side=12, samplings=1, crops=1)),
+        (
+            ["--num_eval_spatial_clips=5", "--num_eval_temporal_clips=1", "--eval_crop_size=16"],
+            dict(side=16, samplings=1, crops=5),
+        ),
+    ],
+)
 def test_the_logits_of_a_video_are_the_mean_over_its_views(video_run, capsys, arguments, view):
     run, encoded = video_run
     result, logits = evaluate_here(run, capsys, "--noreport", *arguments)
     assert (result["clips"], result["views"]) == (5, view["samplings"] * view["crops"])
     assert (result["spatial_views"], result["temporal_views"], result["crop_size"]) == (
-        view["crops"], view["samplings"], [view["side"]] * 2)
+        view["crops"],
+        view["samplings"],
+        [view["side"]] * 2,
+    )
     model, _ = run.load_model()
     for number in (0, 1, 4):  # the videos that are as large as they are wanted
         expected = np.mean(model(views_of(pillow_frames(encoded[number]), **view)), axis=0)
@@ -100,6 +118,8 @@ def test_the_report_of_a_dense_evaluation_shows_centre_views_and_names_confused_
 
 def test_views_that_cannot_differ_or_fit_are_refused(video_run, small_run, capsys):
     assert "--num_eval_spatial_clips=2: the crops would be alike" in refused(
-        capsys, f"--model_dir={small_run.path}", "--num_eval_spatial_clips=2")
+        capsys, f"--model_dir={small_run.path}", "--num_eval_spatial_clips=2"
+    )
     assert "--eval_crop_size=21: expected at most 20" in refused(
-        capsys, f"--model_dir={video_run[0].path}", "--eval_crop_size=21")
+        capsys, f"--model_dir={video_run[0].path}", "--eval_crop_size=21"
+    )

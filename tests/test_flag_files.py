@@ -15,17 +15,47 @@ ROOT = pathlib.Path(__file__).parents[1]
 PARTS = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("configs/*_common.flags"))  # only included by others
 FILES = sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.flags"), *ROOT.glob("configs/*.flags")])
 EXPERIMENTS = [file for file in FILES if file not in PARTS]
-PUBLISHED = {"configs/smt_i3d.flags": "41.6", "configs/kinetics_i3d.flags": "41.6",
-             "configs/smt_nonlocal.flags": "44.4", "smt.flags": "49.2"}  # fmt: skip
+PUBLISHED = {
+    "configs/smt_i3d.flags": "41.6",
+    "configs/kinetics_i3d.flags": "41.6",
+    "configs/smt_nonlocal.flags": "44.4",
+    "smt.flags": "49.2",
+}
 # The release's configurations: what its YAML files say, beside what they share.
 SHARED = {
-    "dataset": "smt-smt", "batch_size": 2, "learning_rate": 0.0001, "num_epochs": 100, "save_every": 5000,
-    "print_every": 50, "eval_every": 1000, "num_classes": 174, "num_chan": 3, "dim_h": 224, "dim_w": 224,
-    "video_num_frames": 32, "used_num_frames": 16, "num_filters": 512, "classification_dropout": 0.3,
-    "final_norm": "LN", "num_process_iter": 3, "num_scales": 3, "use_norm": "LN", "node_feat_dim": 512,
-    "message_dims": 512, "use_att": "dot", "scalewise_update": True, "comb_type": "plus", "dim_map": 6,
-    "use_positional_emb": False, "update_layers": 2, "multihead_att": False, "place_graph": "none",
-    "place_nonlocal": "none", "num_eval_spatial_clips": 1, "num_eval_temporal_clips": 1}
+    "dataset": "smt-smt",
+    "batch_size": 2,
+    "learning_rate": 0.0001,
+    "num_epochs": 100,
+    "save_every": 5000,
+    "print_every": 50,
+    "eval_every": 1000,
+    "num_classes": 174,
+    "num_chan": 3,
+    "dim_h": 224,
+    "dim_w": 224,
+    "video_num_frames": 32,
+    "used_num_frames": 16,
+    "num_filters": 512,
+    "classification_dropout": 0.3,
+    "final_norm": "LN",
+    "num_process_iter": 3,
+    "num_scales": 3,
+    "use_norm": "LN",
+    "node_feat_dim": 512,
+    "message_dims": 512,
+    "use_att": "dot",
+    "scalewise_update": True,
+    "comb_type": "plus",
+    "dim_map": 6,
+    "use_positional_emb": False,
+    "update_layers": 2,
+    "multihead_att": False,
+    "place_graph": "none",
+    "place_nonlocal": "none",
+    "num_eval_spatial_clips": 1,
+    "num_eval_temporal_clips": 1,
+}
 CONFIGURATIONS = {
     "configs/kinetics_c2d.flags": {"backbone_model": "c2d"},
     "configs/kinetics_i3d.flags": {"backbone_model": "i3d"},
@@ -36,12 +66,29 @@ CONFIGURATIONS = {
     "configs/smt_i3d_rstg_final.flags": {"backbone_model": "i3d", "place_graph": "final"},
     "smt.flags": {"backbone_model": "i3d", "place_graph": "res3-res4"},
     "configs/smt_dense_i3d_rstg_final.flags": {
-        "backbone_model": "i3d", "place_graph": "final", "num_eval_spatial_clips": 11, "num_eval_temporal_clips": 2},
+        "backbone_model": "i3d",
+        "place_graph": "final",
+        "num_eval_spatial_clips": 11,
+        "num_eval_temporal_clips": 2,
+    },
     "configs/release_defaults.flags": {
-        "backbone_model": "non-local", "batch_size": 32, "learning_rate": 0.001, "save_every": 10000, "eval_every": 50,
-        "num_classes": 10, "video_num_frames": 10, "used_num_frames": 5, "num_process_iter": 8, "use_norm": "None",
-        "final_norm": "None", "use_att": "simple", "scalewise_update": False, "multihead_att": True,
-        "classification_dropout": 0.0, "use_positional_emb": "none"},
+        "backbone_model": "non-local",
+        "batch_size": 32,
+        "learning_rate": 0.001,
+        "save_every": 10000,
+        "eval_every": 50,
+        "num_classes": 10,
+        "video_num_frames": 10,
+        "used_num_frames": 5,
+        "num_process_iter": 8,
+        "use_norm": "None",
+        "final_norm": "None",
+        "use_att": "simple",
+        "scalewise_update": False,
+        "multihead_att": True,
+        "classification_dropout": 0.0,
+        "use_positional_emb": "none",
+    },
 }
 
 
@@ -137,7 +184,8 @@ def test_a_flag_file_includes_and_sets_nothing_twice(file):
 def test_what_a_flag_file_includes_comes_before_what_it_changes(file):
     lines = [line for line in (ROOT / file).read_text().splitlines() if not line.startswith("#")]
     assert [line.startswith("--flagfile=") for line in lines] == [True] * len(included(file)) + [False] * (
-        len(lines) - len(included(file)))  # fmt: skip
+        len(lines) - len(included(file))
+    )
 
 
 def test_every_part_is_included_somewhere():
@@ -148,4 +196,6 @@ def test_every_part_is_included_somewhere():
 def test_the_kinetics_files_add_where_to_start_and_nothing_else(name):
     assert included(f"configs/kinetics_{name}.flags") == [f"configs/smt_{name}.flags"]
     assert own_settings(f"configs/kinetics_{name}.flags") == [
-        ("restore_dir", f"checkpoints/model_backbone_{name}_kinetics"), ("restore_scope", "backbone")]
+        ("restore_dir", f"checkpoints/model_backbone_{name}_kinetics"),
+        ("restore_scope", "backbone"),
+    ]

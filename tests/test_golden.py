@@ -42,8 +42,11 @@ def test_logits_in_bfloat16_stay_within_three_hundredths_of_the_release(name):
 @pytest.mark.parametrize("name", ["syncmnist_small", "syncmnist_full"])
 def test_variables_have_the_release_s_names_and_shapes(name):
     model, case, _ = golden_model(name)
-    listed = {variable: tuple(shape) for variable, shape, _ in case["variables"]
-              if not any(constant in variable for constant in recipe.CONSTANTS)}
+    listed = {
+        variable: tuple(shape)
+        for variable, shape, _ in case["variables"]
+        if not any(constant in variable for constant in recipe.CONSTANTS)
+    }
     assert {key: value.shape for key, value in release.release_tensors(model).items()} == listed
     trained = {variable for variable, _, is_trained in case["variables"] if is_trained}
     assert len(trained) == len(listed) - 2  # all but the two moving statistics

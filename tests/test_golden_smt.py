@@ -14,8 +14,15 @@ from golden_vectors import GOLDEN, assert_equals_golden, under_release_names
 from rstg_tf import build_model, release
 from rstg_tf.evaluation.scoring import evaluate_clips
 
-CASES = ("smt_c2d", "smt_i3d", "smt_nonlocal", "smt_c2d_rstg_final", "smt_i3d_rstg_final", "smt_i3d_rstg_res3_res4",
-         "smt_dense_i3d_rstg_final")
+CASES = (
+    "smt_c2d",
+    "smt_i3d",
+    "smt_nonlocal",
+    "smt_c2d_rstg_final",
+    "smt_i3d_rstg_final",
+    "smt_i3d_rstg_res3_res4",
+    "smt_dense_i3d_rstg_final",
+)
 
 
 class Case(NamedTuple):
@@ -55,7 +62,7 @@ def test_logits_and_nodes_equal_the_release(case):
     compared = {"logits"}
     for place, pair in described["nodes"].items():
         for nodes, key in zip(pair, (f"{place}/input_nodes", f"{place}/output_nodes")):
-            assert_equals_golden(nodes[..., ::max(1, nodes.shape[-1] // 32)], case.golden[key], key)
+            assert_equals_golden(nodes[..., :: max(1, nodes.shape[-1] // 32)], case.golden[key], key)
             compared.add(key)
     assert compared == {key for key in case.golden if key != "labels" and not key.startswith("grad_")}
 
@@ -63,17 +70,25 @@ def test_logits_and_nodes_equal_the_release(case):
 def evaluated_logits(model, video, views):
     """The means over the views by the evaluation's own code, which gets them four at a time."""
     videos = np.arange(len(video)) // views
-    clips = tf.data.Dataset.from_tensor_slices({
-        "video": video, "label": np.zeros(len(video), np.int32), "media_id": [f"video-{number}" for number in videos],
-        "index": videos}).batch(4)
+    clips = tf.data.Dataset.from_tensor_slices(
+        {
+            "video": video,
+            "label": np.zeros(len(video), np.int32),
+            "media_id": [f"video-{number}" for number in videos],
+            "index": videos,
+        }
+    ).batch(4)
     evaluation = evaluate_clips(model, clips, num_clips=len(video) // views, views=views)
     assert evaluation.views == views
     return evaluation.logits
 
 
 def test_variables_have_the_release_s_names_and_shapes(case):
-    listed = {name: tuple(shape) for name, shape, _ in case.variables
-              if not any(constant in name for constant in recipe.CONSTANTS)}
+    listed = {
+        name: tuple(shape)
+        for name, shape, _ in case.variables
+        if not any(constant in name for constant in recipe.CONSTANTS)
+    }
     trained = {name for name, _, is_trained in case.variables if is_trained}
     tensors = release.release_tensors(case.model)
     assert {name: value.shape for name, value in tensors.items()} == listed

@@ -78,13 +78,16 @@ def test_logits_are_float32_and_close_under_mixed_precision(policy):
     assert np.linalg.norm(logits - reference(VIDEO)) <= 3e-2 * np.linalg.norm(reference(VIDEO))
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"backbone": "resnet"}, "backbone_model=resnet: expected one of simple_c2d"),
-    ({"height": 6}, "6×24 pixels are too small"),
-    ({"channels": 2}, "num_chan=2"),
-    ({"graph": GraphConfig(attention="dot", attention_heads=7)}, "message_dims=512 is not divisible by the 7"),
-    ({"graph_places": ("res3",)}, "place_graph=res3: simple_c2d has one place"),
-])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"backbone": "resnet"}, "backbone_model=resnet: expected one of simple_c2d"),
+        ({"height": 6}, "6×24 pixels are too small"),
+        ({"channels": 2}, "num_chan=2"),
+        ({"graph": GraphConfig(attention="dot", attention_heads=7)}, "message_dims=512 is not divisible by the 7"),
+        ({"graph_places": ("res3",)}, "place_graph=res3: simple_c2d has one place"),
+    ],
+)
 def test_a_model_that_cannot_be_built_is_refused_by_its_flag(changes, message):
     with pytest.raises(ConfigError, match=message):
         build_model(dataclasses.replace(TINY, **changes))

@@ -57,8 +57,9 @@ def built(tmp_path_factory) -> dict[str, pathlib.Path]:
     for name in ("pyproject.toml", "README.md", "LICENSE", "train.py", "eval.py"):
         shutil.copy(ROOT / name, source / name)
     code = f"from setuptools import build_meta as it; it.build_sdist({str(folder)!r}); it.build_wheel({str(folder)!r})"
-    subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=source, check=True, capture_output=True,
-                   timeout=240)
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], cwd=source, check=True, capture_output=True, timeout=240
+    )
     return {"wheel": next(folder.glob("*.whl")), "sdist": next(folder.glob("*.tar.gz"))}
 
 
@@ -85,15 +86,32 @@ def installed(package: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
     bin_folder = folder / "bin"
     site = pathlib.Path(sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)}))
     (site / "stack.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    subprocess.run([sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(bin_folder / "python"),
-                    "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation", str(package)],
-                   check=True, capture_output=True, timeout=240)
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "--disable-pip-version-check",
+            "--python",
+            str(bin_folder / "python"),
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--no-index",
+            "--no-build-isolation",
+            str(package),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=240,
+    )
     return bin_folder
 
 
 @pytest.mark.parametrize("kind", ["wheel", "sdist"])
 def test_installed_it_serves_in_a_keras_model_exports_and_predicts_beside_other_peoples_datasets(
-        kind, built, small_run, tmp_path):
+    kind, built, small_run, tmp_path
+):
     commands = installed(built[kind], tmp_path / "environment")
     folder = tmp_path / "somebody"
     folder.mkdir()
@@ -102,8 +120,15 @@ def test_installed_it_serves_in_a_keras_model_exports_and_predicts_beside_other_
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
     def ran(*command, code: int = 0) -> subprocess.CompletedProcess:
-        done = subprocess.run(list(map(str, command)), cwd=folder, env=environment, capture_output=True, text=True,
-                              timeout=400, check=False)
+        done = subprocess.run(
+            list(map(str, command)),
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=400,
+            check=False,
+        )
         assert done.returncode == code, done.stderr[-2000:]
         return done
 
@@ -121,10 +146,14 @@ def test_installed_it_serves_in_a_keras_model_exports_and_predicts_beside_other_
 def test_the_sdist_installs_the_same_files_as_the_wheel(built, tmp_path):
     kinds = {}
     with zipfile.ZipFile(built["wheel"]) as wheel:
-        kinds["wheel"] = {name: hashlib.sha256(wheel.read(name)).hexdigest() for name in wheel.namelist()
-                          if name.endswith(".py")}
+        kinds["wheel"] = {
+            name: hashlib.sha256(wheel.read(name)).hexdigest() for name in wheel.namelist() if name.endswith(".py")
+        }
     with tarfile.open(built["sdist"]) as sdist:
-        kinds["sdist"] = {member.name.partition("/")[2]: hashlib.sha256(sdist.extractfile(member).read()).hexdigest()
-                          for member in sdist.getmembers() if member.name.endswith(".py")}
+        kinds["sdist"] = {
+            member.name.partition("/")[2]: hashlib.sha256(sdist.extractfile(member).read()).hexdigest()
+            for member in sdist.getmembers()
+            if member.name.endswith(".py")
+        }
     kinds["sdist"].pop("setup.py", None)
     assert kinds["wheel"] == kinds["sdist"]

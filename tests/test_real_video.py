@@ -34,8 +34,14 @@ EXPECTED = 0.75
 
 def run(command, cwd):
     """What a command printed last, as JSON. Packages are found from any folder, as after `pip install -e .`."""
-    done = subprocess.run([sys.executable, *map(str, command)], cwd=cwd, capture_output=True, text=True,
-                          timeout=SECONDS, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    done = subprocess.run(
+        [sys.executable, *map(str, command)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -57,8 +63,10 @@ def peak_memory(command, cwd):
 
 @pytest.mark.parametrize("num_frames", [30, 120, 132, 250])
 def test_no_frame_is_on_both_sides_and_every_section_of_a_video_is_on_each(num_frames):
-    frames = {split: [set(range(*clip)) for clip in stretches(num_frames, split, np.random.default_rng(0))]
-              for split in ("train", "validation")}
+    frames = {
+        split: [set(range(*clip)) for clip in stretches(num_frames, split, np.random.default_rng(0))]
+        for split in ("train", "validation")
+    }
     train, validation = (set().union(*clips) for clips in frames.values())
     assert not train & validation and max(train | validation) < num_frames
     assert {len(clip) for clips in frames.values() for clip in clips} <= set(LENGTHS)
@@ -107,14 +115,27 @@ def test_a_file_that_is_no_video_or_too_short_is_named(tmp_path, capsys):
 def recipe(tmp_path_factory):
     """A folder in which the commands of docs/your_videos.md have run, up to evaluating one view a clip; the result."""
     folder = tmp_path_factory.mktemp("real_video")
-    subprocess.run([sys.executable, ROOT / "examples" / "camera_moves.py", "--out_dir=data/real_video/videos"],
-                   cwd=folder, check=True, timeout=SECONDS)
-    written = run(["-m", "datasets.video_folder", "--videos=data/real_video/videos", "--out_dir=data/real_video",
-                   "--add_reversed"], folder)
+    subprocess.run(
+        [sys.executable, ROOT / "examples" / "camera_moves.py", "--out_dir=data/real_video/videos"],
+        cwd=folder,
+        check=True,
+        timeout=SECONDS,
+    )
+    written = run(
+        [
+            "-m",
+            "datasets.video_folder",
+            "--videos=data/real_video/videos",
+            "--out_dir=data/real_video",
+            "--add_reversed",
+        ],
+        folder,
+    )
     assert written["clips"] == {"train": 196, "validation": 128} and written["rejected"] == 0
     run([ROOT / "train.py", f"--flagfile={FLAG_FILE}"], folder)
-    result = run([ROOT / "eval.py", "--model_dir=runs/real_video", "--noreport",
-                  "--export_dir=runs/real_video/export"], folder)
+    result = run(
+        [ROOT / "eval.py", "--model_dir=runs/real_video", "--noreport", "--export_dir=runs/real_video/export"], folder
+    )
     return folder, result, read_scores(folder)
 
 
@@ -129,8 +150,10 @@ def served_logits(folder, result, **views):
     model = tf.saved_model.load(str(folder / result["export"]))
     options = ReadingOptions(ClipSpec(num_frames=6, height=32, width=32, channels=3, short_side=36), **views)
     clips = evaluation_clips(dataset=RecordedDataset.open(directory), options=options, batch_size=48)
-    answers = [(batch["media_id"].numpy(), model.signatures["serving_default"](video=batch["video"])["logits"].numpy())
-               for batch in clips]
+    answers = [
+        (batch["media_id"].numpy(), model.signatures["serving_default"](video=batch["video"])["logits"].numpy())
+        for batch in clips
+    ]
     ids, logits = (np.concatenate(part) for part in zip(*answers))
     return [media_id.decode() for media_id in ids], logits
 
@@ -154,8 +177,17 @@ def test_the_saved_model_answers_as_eval_py_does(recipe):
 @pytest.mark.slow
 def test_dense_evaluation_is_the_mean_of_the_saved_model_s_logits_over_the_views(recipe):
     folder, exported, _ = recipe
-    result = run([ROOT / "eval.py", "--model_dir=runs/real_video", "--num_eval_spatial_clips=3",
-                  "--num_eval_temporal_clips=2", "--eval_crop_size=32", "--noreport"], folder)
+    result = run(
+        [
+            ROOT / "eval.py",
+            "--model_dir=runs/real_video",
+            "--num_eval_spatial_clips=3",
+            "--num_eval_temporal_clips=2",
+            "--eval_crop_size=32",
+            "--noreport",
+        ],
+        folder,
+    )
     assert (result["clips"], result["views"], result["crop_size"]) == (128, 6, [32, 32])
     assert result["top1"] >= EXPECTED
     dense = read_scores(folder)
@@ -179,14 +211,32 @@ def test_the_full_network_trains_and_evaluates_densely_on_real_videos_within_24_
     run(["-m", "datasets.video_folder", f"--videos={tmp_path / 'videos'}", f"--out_dir={tmp_path}"], ROOT)
     model_dir = tmp_path / "run"
     trained = peak_memory(
-        ["train.py", "--flagfile=smt.flags", f"--train_dataset={tmp_path / 'train'}", "--num_classes=2",
-         f"--test_dataset={tmp_path / 'validation'}", "--batch_size=1", "--num_steps=1", "--num_epochs=0",
-         "--eval_every=0", f"--model_dir={model_dir}"], tmp_path)
+        [
+            "train.py",
+            "--flagfile=smt.flags",
+            f"--train_dataset={tmp_path / 'train'}",
+            "--num_classes=2",
+            f"--test_dataset={tmp_path / 'validation'}",
+            "--batch_size=1",
+            "--num_steps=1",
+            "--num_epochs=0",
+            "--eval_every=0",
+            f"--model_dir={model_dir}",
+        ],
+        tmp_path,
+    )
     last_line = (tmp_path / "log.txt").read_text(encoding="utf-8").splitlines()[-1]
     assert np.isfinite(json.loads(last_line)["loss"]) and json.loads(last_line)["step"] == 1
     evaluated = peak_memory(
-        ["eval.py", f"--model_dir={model_dir}", "--num_eval_spatial_clips=3", "--num_eval_temporal_clips=2",
-         "--noreport"], tmp_path)
+        [
+            "eval.py",
+            f"--model_dir={model_dir}",
+            "--num_eval_spatial_clips=3",
+            "--num_eval_temporal_clips=2",
+            "--noreport",
+        ],
+        tmp_path,
+    )
     result = json.loads((model_dir / "result.json").read_text(encoding="utf-8"))
     assert (result["clips"], result["views"], result["crop_size"]) == (2, 6, [256, 256])
     with np.load(model_dir / "scores.npz") as scores:

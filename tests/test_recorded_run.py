@@ -46,8 +46,9 @@ def test_it_goes_on_from_the_middle_and_ends_with_the_recorded_logits(recorded, 
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["step"] == 10
     assert eval_script.main(["--model_dir=run", "--noreport"]) == 0
     # After five more steps of Adam, as close as golden vectors are after six of Nesterov's.
-    np.testing.assert_allclose(np.load("run/scores.npz")["logits"], np.load("scores_at_step_10.npz")["logits"],
-                               rtol=0, atol=1e-4)
+    np.testing.assert_allclose(
+        np.load("run/scores.npz")["logits"], np.load("scores_at_step_10.npz")["logits"], rtol=0, atol=1e-4
+    )
 
 
 def test_its_saved_model_answers_as_recorded(recorded, capsys):
@@ -62,8 +63,10 @@ def test_its_saved_model_answers_as_recorded(recorded, capsys):
 def test_its_export_of_today_gives_the_logits_of_its_saved_model(recorded):
     path = saved_model.export_run(open_run("run"), base="again")
     video = tf.constant(_test_clip(1)[None])
-    logits = [tf.saved_model.load(folder).signatures["serving_default"](video=video)["logits"]
-              for folder in (path, "export/1")]
+    logits = [
+        tf.saved_model.load(folder).signatures["serving_default"](video=video)["logits"]
+        for folder in (path, "export/1")
+    ]
     assert_equals_golden(logits[0], logits[1].numpy(), "logits")
 
 
@@ -74,7 +77,6 @@ def _test_clip(index: int) -> np.ndarray:
     from datasets.records.dataset import RecordedDataset
 
     dataset = RecordedDataset.open("records/test")
-    batches = evaluation_clips(dataset=dataset, options=ReadingOptions(dataset.manifest.clip_spec),
-                               batch_size=7)
+    batches = evaluation_clips(dataset=dataset, options=ReadingOptions(dataset.manifest.clip_spec), batch_size=7)
     batch = next(iter(batches))
     return batch["video"].numpy()[batch["index"].numpy().tolist().index(index)]

@@ -17,9 +17,20 @@ RELEASE = RUNS | {"release"}
 SERVING = RELEASE | {"serving"}
 INFERENCE = SERVING | {"inference"}
 MAY_IMPORT = {
-    "common": set(), "ops": COMMON, "layers": COMMON | {"ops"}, "backbones": LAYERS, "video": COMMON,
-    "config": COMMON | {"video"}, "flags": COMMON | {"config", "video"}, "model": MODEL, "runs": MODEL, "release": RUNS,
-    "evaluation": COMMON | {"config"}, "training": RELEASE | {"evaluation"}, "serving": RELEASE, "inference": SERVING,
+    "common": set(),
+    "ops": COMMON,
+    "layers": COMMON | {"ops"},
+    "backbones": LAYERS,
+    "video": COMMON,
+    "config": COMMON | {"video"},
+    "flags": COMMON | {"config", "video"},
+    "model": MODEL,
+    "runs": MODEL,
+    "release": RUNS,
+    "evaluation": COMMON | {"config"},
+    "training": RELEASE | {"evaluation"},
+    "serving": RELEASE,
+    "inference": SERVING,
     "viz": INFERENCE | {"evaluation"},
 }
 # Only programs see data sets and pictures: these modules, and the scripts beside the package.
@@ -62,8 +73,9 @@ def test_a_room_imports_only_rooms_before_it(path):
 
 @pytest.mark.parametrize("path", files_of("datasets"), ids=lambda path: str(path.relative_to(ROOT)))
 def test_data_sets_see_neither_layers_nor_training_nor_serving(path):
-    wrong = {name for name in imported(path)
-             if name.startswith("rstg_tf.") and room_of(name) not in DATASETS_MAY_IMPORT}
+    wrong = {
+        name for name in imported(path) if name.startswith("rstg_tf.") and room_of(name) not in DATASETS_MAY_IMPORT
+    }
     assert not wrong, f"{path.name} imports {', '.join(sorted(wrong))}"
 
 
@@ -78,6 +90,10 @@ def test_every_room_says_what_it_is_for_and_the_top_floor_is_small():
 
 
 def test_modules_stay_short_enough_to_be_read_at_a_sitting():
-    long = {str(path.relative_to(ROOT)): lines for package in ("rstg_tf", "datasets") for path in files_of(package)
-            if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 330}
+    long = {
+        str(path.relative_to(ROOT)): lines
+        for package in ("rstg_tf", "datasets")
+        for path in files_of(package)
+        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 330
+    }
     assert not long

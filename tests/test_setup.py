@@ -49,9 +49,19 @@ class Machine:
     def setup(self, code: int = 0, **variables: str) -> str:
         """What it says, standard error last."""
         done = subprocess.run(
-            ["sh", "setup.sh"], cwd=self.folder / "checkout", capture_output=True, text=True, timeout=60, check=False,
-            env={"PATH": str(self.path), "HOME": str(self.home), "COMMANDS": str(self.folder / "commands"),
-                 **variables})
+            ["sh", "setup.sh"],
+            cwd=self.folder / "checkout",
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env={
+                "PATH": str(self.path),
+                "HOME": str(self.home),
+                "COMMANDS": str(self.folder / "commands"),
+                **variables,
+            },
+        )
         assert done.returncode == code, done.stderr
         return done.stdout + done.stderr
 
@@ -74,8 +84,10 @@ def test_the_newest_that_runs_is_taken_whatever_its_name(machine):
     assert machine.taken() == "3.12"
 
 
-@pytest.mark.parametrize("place", ["home/.pyenv/versions/3.13.0/bin/python3.13",
-                                   "home/.local/share/uv/python/cpython-3.13.0-linux/bin/python3.13"])
+@pytest.mark.parametrize(
+    "place",
+    ["home/.pyenv/versions/3.13.0/bin/python3.13", "home/.local/share/uv/python/cpython-3.13.0-linux/bin/python3.13"],
+)
 def test_those_of_pyenv_and_uv_are_found_beside_the_path(machine, place):
     machine.add("path/python3", "3.11")
     machine.add(place, "3.13")
@@ -134,8 +146,13 @@ def test_the_pinned_stack_takes_the_oldest_that_suits_it(machine):
 def test_too_old_and_too_new_get_a_sentence_and_exit_code_2(machine, version):
     machine.add("path/python3", version)
     told = machine.setup(code=2)
-    assert told.startswith("Python 3.9 to 3.13 is needed, because TensorFlow 2.15 and 2.21 run on no other; "
-                           f"python3 is Python {version}.1.") and "make setup PYTHON=" in told
+    assert (
+        told.startswith(
+            "Python 3.9 to 3.13 is needed, because TensorFlow 2.15 and 2.21 run on no other; "
+            f"python3 is Python {version}.1."
+        )
+        and "make setup PYTHON=" in told
+    )
     assert len(told.splitlines()) == 1 and not (machine.folder / "checkout" / ".venv").exists()
 
 
@@ -144,7 +161,8 @@ def test_a_machine_without_any_python_is_told_so(machine):
 
 
 @pytest.mark.parametrize(
-    ("minor", "keras"), [(9, "2.15.0"), (10, "2.15.0"), (11, "2.15.0"), (12, "3.15.1"), (13, "3.15.1")])
+    ("minor", "keras"), [(9, "2.15.0"), (10, "2.15.0"), (11, "2.15.0"), (12, "3.15.1"), (13, "3.15.1")]
+)
 def test_every_package_is_pinned_once_for_each_python(minor, keras):
     lines = [line.partition("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
     pins = {}

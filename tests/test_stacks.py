@@ -97,8 +97,16 @@ def test_training_of_the_other_stack_is_refused_and_left_as_it_was(tmp_path):
 
 def test_a_new_run_starts_from_the_weights_of_the_other_stack(tmp_path, capsys):
     config = flags.config_from_settings(
-        {**recorded_runs.SETTINGS, "num_steps": 1, "warmup_steps": 0, "learning_rate": 1e-30, "weight_decay": 0.0,
-         "optimizer": "adam", "restore_dir": str(recorded_runs.RUNS / OTHER)})
+        {
+            **recorded_runs.SETTINGS,
+            "num_steps": 1,
+            "warmup_steps": 0,
+            "learning_rate": 1e-30,
+            "weight_decay": 0.0,
+            "optimizer": "adam",
+            "restore_dir": str(recorded_runs.RUNS / OTHER),
+        }
+    )
     folder = tmp_path / "run"
     loop.train(config, str(folder), recorded_runs.Data())
     assert re.search(r"weights of the run .*loaded", capsys.readouterr().out, re.DOTALL)

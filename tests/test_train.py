@@ -29,12 +29,33 @@ SECONDS = 240  # far above what any of these runs takes; a hang fails instead of
 def flag_file(tmp_path_factory, toy_records) -> pathlib.Path:
     """A small run with everything that has state: slots, batch norm, averages, dropout, augmentation."""
     path = tmp_path_factory.mktemp("flags") / "toy.flags"
-    path.write_text("\n".join([
-        f"--train_dataset={toy_records / 'train'}", f"--test_dataset={toy_records / 'test'}", "--num_conv_layers=1",
-        "--num_filters=4", "--num_scales=2", "--num_process_iter=1", "--node_feat_dim=4", "--message_dims=4",
-        "--dim_h=12", "--dim_w=12", "--video_num_frames=4", "--num_classes=2", "--batch_size=8",
-        "--pixel_scaling=centred", "--input_batch_norm", "--optimizer=adam", "--learning_rate=1e-3",
-        "--ema_momentum=0.9", "--classification_dropout=0.2", "--brightness=0.1", "--horizontal_flip"]))
+    path.write_text(
+        "\n".join(
+            [
+                f"--train_dataset={toy_records / 'train'}",
+                f"--test_dataset={toy_records / 'test'}",
+                "--num_conv_layers=1",
+                "--num_filters=4",
+                "--num_scales=2",
+                "--num_process_iter=1",
+                "--node_feat_dim=4",
+                "--message_dims=4",
+                "--dim_h=12",
+                "--dim_w=12",
+                "--video_num_frames=4",
+                "--num_classes=2",
+                "--batch_size=8",
+                "--pixel_scaling=centred",
+                "--input_batch_norm",
+                "--optimizer=adam",
+                "--learning_rate=1e-3",
+                "--ema_momentum=0.9",
+                "--classification_dropout=0.2",
+                "--brightness=0.1",
+                "--horizontal_flip",
+            ]
+        )
+    )
     return path
 
 
@@ -66,8 +87,11 @@ def _wait_for(path: pathlib.Path, process: subprocess.Popen) -> None:
 def _tensors(run_dir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
     reader = tf.train.load_checkpoint(str(run_dir / "checkpoints" / f"ckpt-{step}"))
     # save_counter is TensorFlow's count of the files written so far, no part of the training.
-    names = [name for name in reader.get_variable_to_shape_map()
-             if name.endswith("/VARIABLE_VALUE") and not name.startswith("save_counter")]
+    names = [
+        name
+        for name in reader.get_variable_to_shape_map()
+        if name.endswith("/VARIABLE_VALUE") and not name.startswith("save_counter")
+    ]
     return {name: reader.get_tensor(name) for name in names}
 
 
@@ -83,8 +107,7 @@ def _stale(run_dir: pathlib.Path) -> list[str]:
     return [path.name for path in run_dir.rglob("*") if re.search(r"_temp|\.tmp", path.name)]
 
 
-KILLED_OPTIONS = ("--num_steps=230", "--save_every=20", "--steps_per_call=7", "--print_every=115",
-                  "--eval_every=115")
+KILLED_OPTIONS = ("--num_steps=230", "--save_every=20", "--steps_per_call=7", "--print_every=115", "--eval_every=115")
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +137,8 @@ def test_a_run_says_what_it_does_and_where_it_lies(uninterrupted):
 
 @pytest.mark.slow
 def test_a_run_killed_in_the_midst_of_an_epoch_ends_with_the_bits_of_an_uninterrupted_one(
-        flag_file, uninterrupted, tmp_path):
+    flag_file, uninterrupted, tmp_path
+):
     killed = tmp_path / "killed"
     process = _start(flag_file, killed, *KILLED_OPTIONS)
     _wait_for(killed / "checkpoints" / "ckpt-80.index", process)
@@ -132,8 +156,13 @@ def test_a_run_killed_in_the_midst_of_an_epoch_ends_with_the_bits_of_an_uninterr
 
 @pytest.mark.slow
 def test_sigterm_in_a_call_of_many_steps_saves_that_step_and_exits_with_0(flag_file, tmp_path, capsys):
-    endless = ("--num_steps=10000000", "--save_every=10000000", "--save_minutes=0", "--print_every=10000000",
-               "--steps_per_call=10000000")
+    endless = (
+        "--num_steps=10000000",
+        "--save_every=10000000",
+        "--save_minutes=0",
+        "--print_every=10000000",
+        "--steps_per_call=10000000",
+    )
     stopped, straight = tmp_path / "stopped", tmp_path / "straight"
     process = _start(flag_file, stopped, *endless)
     for line in process.stdout:
@@ -167,28 +196,38 @@ def test_two_replicas_resume_to_the_same_bits(flag_file, tmp_path):
 
 @pytest.mark.slow
 def test_a_diverging_run_ends_with_1_and_a_sentence_and_saves_nothing_that_is_not_finite(flag_file, tmp_path):
-    finished = _run(flag_file, tmp_path / "run", "--num_steps=50", "--learning_rate=1e30", "--optimizer=nesterov",
-                    "--save_every=1")
+    finished = _run(
+        flag_file, tmp_path / "run", "--num_steps=50", "--learning_rate=1e30", "--optimizer=nesterov", "--save_every=1"
+    )
     assert finished.returncode == 1
     assert re.fullmatch(r"train.py: step \d+: .* is not finite.*\n", without_greeting(finished.stderr))
     for index in (tmp_path / "run" / "checkpoints").glob("ckpt-*.index"):
-        assert all(np.isfinite(value).all() for value in _tensors(tmp_path / "run", int(index.stem[5:])).values()
-                   if value.dtype.kind == "f")
+        assert all(
+            np.isfinite(value).all()
+            for value in _tensors(tmp_path / "run", int(index.stem[5:])).values()
+            if value.dtype.kind == "f"
+        )
 
 
-@pytest.mark.parametrize(("arguments", "named"), [
-    (["--bach_size=3"], "batch_size"),
-    (["--batch_size=0"], "--batch_size=0"),
-    (["--num_steps=3", "--num_epochs=3"], "--num_epochs"),
-    (["--num_classes=46"], "give --num_classes=2"),
-    (["--video_num_frames=10"], "give --video_num_frames=4"),
-    (["--dim_h=64"], "give --dim_h=12"),
-    (["--train_dataset="], "--train_dataset"),
-    (["--restore_dir=/no/such/run"], "--restore_dir=/no/such/run"),
-    (["--flagfile=/no/such/file"], "train.py: --flagfile=/no/such/file: cannot be read (No such file or directory)"),
-    (["--eval_every=5", "--test_dataset="], "--test_dataset"),
-    (["--train_dataset=/no/such/folder"], "python -m datasets.sync_mnist --split=train --out_dir=/no/such/folder"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--bach_size=3"], "batch_size"),
+        (["--batch_size=0"], "--batch_size=0"),
+        (["--num_steps=3", "--num_epochs=3"], "--num_epochs"),
+        (["--num_classes=46"], "give --num_classes=2"),
+        (["--video_num_frames=10"], "give --video_num_frames=4"),
+        (["--dim_h=64"], "give --dim_h=12"),
+        (["--train_dataset="], "--train_dataset"),
+        (["--restore_dir=/no/such/run"], "--restore_dir=/no/such/run"),
+        (
+            ["--flagfile=/no/such/file"],
+            "train.py: --flagfile=/no/such/file: cannot be read (No such file or directory)",
+        ),
+        (["--eval_every=5", "--test_dataset="], "--test_dataset"),
+        (["--train_dataset=/no/such/folder"], "python -m datasets.sync_mnist --split=train --out_dir=/no/such/folder"),
+    ],
+)
 def test_a_wrong_command_ends_with_2_and_a_sentence_and_makes_no_folder(arguments, named, flag_file, tmp_path, capsys):
     run_dir = tmp_path / "run"
     assert train.main([f"--flagfile={flag_file}", f"--model_dir={run_dir}", *arguments]) == 2
@@ -199,16 +238,30 @@ def test_a_wrong_command_ends_with_2_and_a_sentence_and_makes_no_folder(argument
 
 
 def test_missing_rgb_records_are_told_the_tools_that_write_them(flag_file, tmp_path, capsys):
-    assert train.main([f"--flagfile={flag_file}", f"--model_dir={tmp_path / 'run'}", "--num_chan=3",
-                       "--train_dataset=/no/such/folder"]) == 2
+    assert (
+        train.main(
+            [
+                f"--flagfile={flag_file}",
+                f"--model_dir={tmp_path / 'run'}",
+                "--num_chan=3",
+                "--train_dataset=/no/such/folder",
+            ]
+        )
+        == 2
+    )
     told = capsys.readouterr().err
     assert "python -m datasets.something_something" in told and "python -m datasets.video_folder" in told
 
 
 def test_videos_need_a_short_side_for_the_models_crop(flag_file, tmp_path, capsys):
     manifest, _ = write_videos(tmp_path / "videos", [(5, 20, 30)] * 2, classes=CLASSES[:2])
-    arguments = [f"--flagfile={flag_file}", f"--model_dir={tmp_path / 'run'}", "--num_chan=3",
-                 f"--train_dataset={tmp_path / 'videos'}", "--test_dataset="]
+    arguments = [
+        f"--flagfile={flag_file}",
+        f"--model_dir={tmp_path / 'run'}",
+        "--num_chan=3",
+        f"--train_dataset={tmp_path / 'videos'}",
+        "--test_dataset=",
+    ]
     assert train.main([*arguments, "--short_side=10"]) == 2
     assert "--short_side=10: expected at least 12" in capsys.readouterr().err
     # A common height alone is no size: the widths differ.
@@ -222,8 +275,15 @@ def test_training_on_videos_of_all_sizes_resumes_to_the_same_bits(flag_file, tmp
     sizes = [(9, 20, 30), (4, 20, 33), (3, 14, 40), (1, 31, 26), (6, 20, 20)]
     for split in ("train", "test"):
         write_videos(tmp_path / split, sizes, labels=[0, 1, 0, 1, 0], classes=CLASSES[:2])
-    options = ("--num_chan=3", "--short_side=20", "--batch_size=4", "--num_eval_spatial_clips=3", "--eval_every=8",
-               f"--train_dataset={tmp_path / 'train'}", f"--test_dataset={tmp_path / 'test'}")
+    options = (
+        "--num_chan=3",
+        "--short_side=20",
+        "--batch_size=4",
+        "--num_eval_spatial_clips=3",
+        "--eval_every=8",
+        f"--train_dataset={tmp_path / 'train'}",
+        f"--test_dataset={tmp_path / 'test'}",
+    )
     whole = _run(flag_file, tmp_path / "whole", *options, "--num_steps=16")
     assert _result(whole)["step"] == 16
     assert "classes mirrored with the label of their mirror image: 2 (pushing something from left to" in whole.stdout
@@ -246,10 +306,15 @@ def test_a_shard_cut_at_a_record_boundary_is_refused_before_step_0(flag_file, to
 
 
 def test_a_refusal_comes_without_loading_tensorflow(flag_file):
-    code = ("import sys, train; code = train.main(sys.argv[1:]); assert 'tensorflow' not in sys.modules; "
-            "sys.exit(code)")
-    finished = subprocess.run([sys.executable, "-c", code, f"--flagfile={flag_file}", "--seed=-1"], cwd=ROOT,
-                              capture_output=True, text=True, timeout=SECONDS, check=False)
+    code = "import sys, train; code = train.main(sys.argv[1:]); assert 'tensorflow' not in sys.modules; sys.exit(code)"
+    finished = subprocess.run(
+        [sys.executable, "-c", code, f"--flagfile={flag_file}", "--seed=-1"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
     assert (finished.returncode, finished.stderr) == (2, "train.py: --seed=-1: expected at least 0.\n")
 
 

@@ -25,8 +25,9 @@ def mirrored_labels(classes: Sequence[str]) -> tuple[int, ...]:
     no class has that name, NO_MIRROR_IMAGE: such clips are never mirrored. Upper and lower case are alike.
     """
     labels = {name.lower(): label for label, name in enumerate(classes)}
-    return tuple(labels.get(_SIDES.sub(lambda side: _OTHER[side[1].lower()], name.lower()), NO_MIRROR_IMAGE)
-                 for name in classes)
+    return tuple(
+        labels.get(_SIDES.sub(lambda side: _OTHER[side[1].lower()], name.lower()), NO_MIRROR_IMAGE) for name in classes
+    )
 
 
 def mirrored_in_words(classes: Sequence[str]) -> str:
@@ -34,8 +35,10 @@ def mirrored_in_words(classes: Sequence[str]) -> str:
     partners = mirrored_labels(classes)
     swapped = [name for label, name in enumerate(classes) if partners[label] not in (label, NO_MIRROR_IMAGE)]
     kept = [name for label, name in enumerate(classes) if partners[label] == NO_MIRROR_IMAGE]
-    return (f"horizontal flip: classes mirrored with the label of their mirror image: {_listed(swapped)}; never "
-            f"mirrored: {_listed(kept)}; mirrored with their own label: {len(classes) - len(swapped) - len(kept)}")
+    return (
+        f"horizontal flip: classes mirrored with the label of their mirror image: {_listed(swapped)}; never "
+        f"mirrored: {_listed(kept)}; mirrored with their own label: {len(classes) - len(swapped) - len(kept)}"
+    )
 
 
 def _listed(names: Sequence[str]) -> str:

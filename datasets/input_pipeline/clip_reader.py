@@ -38,8 +38,10 @@ class ClipReader:
         self.clip = clip
         self.samples_in_time = manifest.num_frames is None or manifest.image_format == "JPEG"
         if clip.channels != manifest.channels:
-            raise DatasetError(f"clips of {clip.channels} channels are asked for, but those of {manifest.name} have "
-                               f"{manifest.channels}.")
+            raise DatasetError(
+                f"clips of {clip.channels} channels are asked for, but those of {manifest.name} have "
+                f"{manifest.channels}."
+            )
         if clip.short_side and clip.short_side < min(clip.frame_size):
             raise DatasetError(f"short_side={clip.short_side} is less than a crop of {_by(clip.frame_size)} pixels.")
         self.is_whole = not clip.short_side and (manifest.height, manifest.width) == clip.frame_size
@@ -84,8 +86,10 @@ class ClipReader:
             encoded = tf.identity(parsed["encoded"])
         num_frames = self.clip.num_frames
         if samplings > 1 or (self.samples_in_time and num_frames != self.manifest.num_frames):
-            indices = [frame_indices(tf.size(encoded), num_frames=num_frames, view=view, num_views=samplings)
-                       for view in range(samplings)]
+            indices = [
+                frame_indices(tf.size(encoded), num_frames=num_frames, view=view, num_views=samplings)
+                for view in range(samplings)
+            ]
             encoded = tf.gather(encoded, tf.concat(indices, axis=0))
         return tf.ensure_shape(encoded, [samplings * num_frames])
 
@@ -104,8 +108,13 @@ class ClipReader:
         share = tf.random.stateless_uniform([2], fold_in(seed, 0))
         return tf.minimum(tf.cast(share * tf.cast(room + 1, tf.float32), tf.int32), room)
 
-    def _crop(self, parsed: dict[str, tf.Tensor], encoded: tf.Tensor, corner: tf.Tensor,
-              size: tuple[int | tf.Tensor, int | tf.Tensor]) -> tf.Tensor:
+    def _crop(
+        self,
+        parsed: dict[str, tf.Tensor],
+        encoded: tf.Tensor,
+        corner: tf.Tensor,
+        size: tuple[int | tf.Tensor, int | tf.Tensor],
+    ) -> tf.Tensor:
         """The window of `size` at `corner` of the resized frames, uint8 [N, *size, C]."""
 
         def decode_window() -> tf.Tensor:
@@ -116,8 +125,13 @@ class ClipReader:
 
         def decode_and_resize() -> tf.Tensor:
             return resize_and_crop(
-                self._decode(parsed, encoded, window=None), short_side=self.clip.short_side, top=corner[0],
-                left=corner[1], crop_height=size[0], crop_width=size[1])
+                self._decode(parsed, encoded, window=None),
+                short_side=self.clip.short_side,
+                top=corner[0],
+                left=corner[1],
+                crop_height=size[0],
+                crop_width=size[1],
+            )
 
         # Frames that have the size need no resize, and then only the crop is decoded.
         shorter = tf.cast(tf.minimum(parsed["height"], parsed["width"]), tf.int32)
@@ -125,8 +139,9 @@ class ClipReader:
 
     def _decode(self, parsed: dict[str, tf.Tensor], encoded: tf.Tensor, window: tf.Tensor | None) -> tf.Tensor:
         """uint8 [N, H, W, C]: the frames, or a window (top, left, height, width) of them."""
-        frames = decode_each(encoded, image_format=self.manifest.image_format, channels=self.clip.channels,
-                             window=window)
+        frames = decode_each(
+            encoded, image_format=self.manifest.image_format, channels=self.clip.channels, window=window
+        )
         if window is not None:
             size = window[2:]
         elif self.is_whole:
@@ -149,10 +164,23 @@ class ClipReader:
         resized = f"with a short side of {self.clip.short_side}, " if self.clip.short_side else ""
         return [
             _clip_assertion(enough, parsed, "has", found, expected),
-            _clip_assertion((label >= 0) & (label < num_classes), parsed, "has label", label,
-                            f"but the manifest names {num_classes} classes"),
-            _clip_assertion((height >= self.clip.height) & (width >= self.clip.width), parsed, "is", height, "x", width,
-                            f"pixels large, {resized}expected at least {_by(self.clip.frame_size)}")]
+            _clip_assertion(
+                (label >= 0) & (label < num_classes),
+                parsed,
+                "has label",
+                label,
+                f"but the manifest names {num_classes} classes",
+            ),
+            _clip_assertion(
+                (height >= self.clip.height) & (width >= self.clip.width),
+                parsed,
+                "is",
+                height,
+                "x",
+                width,
+                f"pixels large, {resized}expected at least {_by(self.clip.frame_size)}",
+            ),
+        ]
 
 
 def _by(size: tuple[int, int]) -> str:
@@ -163,8 +191,16 @@ def _frames_assertion(frames: list[tf.Tensor], parsed: dict[str, tf.Tensor], sha
     shapes = tf.stack([tf.shape(frame) for frame in frames])  # [T, 3]
     as_expected = tf.reduce_all(tf.equal(shapes, shape), axis=1)  # [T]
     first_wrong = tf.argmin(tf.cast(as_expected, tf.int32), output_type=tf.int32)
-    return _clip_assertion(tf.reduce_all(as_expected), parsed, "has a frame, number", first_wrong,
-                           "of height, width, channels", tf.gather(shapes, first_wrong), "expected", shape)
+    return _clip_assertion(
+        tf.reduce_all(as_expected),
+        parsed,
+        "has a frame, number",
+        first_wrong,
+        "of height, width, channels",
+        tf.gather(shapes, first_wrong),
+        "expected",
+        shape,
+    )
 
 
 def _clip_assertion(condition: tf.Tensor, parsed: dict[str, tf.Tensor], *message: object) -> tf.Operation:

@@ -70,9 +70,11 @@ def training_clips(
         `RecordedDataset.explain_read_error` turns them into a DatasetError that names shard and record or clip.
     """
     _require(dataset.num_clips > 0, f"{dataset.folder} holds no clip.")
-    _require(batch_size > 0 and start_step >= 0 and shuffle_buffer >= 0,
-             f"batch_size={batch_size}, start_step={start_step}, shuffle_buffer={shuffle_buffer}: expected at least "
-             "1, 0 and 0.")
+    _require(
+        batch_size > 0 and start_step >= 0 and shuffle_buffer >= 0,
+        f"batch_size={batch_size}, start_step={start_step}, shuffle_buffer={shuffle_buffer}: expected at least "
+        "1, 0 and 0.",
+    )
     parallel_calls = parallel_calls or tf.data.AUTOTUNE
     reader = ClipReader(dataset.manifest, clip)
     partners = mirrored_labels(dataset.manifest.classes)
@@ -121,8 +123,10 @@ def evaluation_clips(
       `index` numbers the clips of the data set from 0 and is the same for all views of a clip.
     """
     crops, samplings = options.spatial_views, options.temporal_views
-    _require(batch_size > 0 and crops > 0 and samplings > 0,
-             f"batch_size={batch_size}, spatial_views={crops}, temporal_views={samplings}: expected at least 1 each.")
+    _require(
+        batch_size > 0 and crops > 0 and samplings > 0,
+        f"batch_size={batch_size}, spatial_views={crops}, temporal_views={samplings}: expected at least 1 each.",
+    )
     parallel_calls = parallel_calls or tf.data.AUTOTUNE
     reader = ClipReader(dataset.manifest, options.clip)
 
@@ -170,7 +174,8 @@ def _epoch_reader(
         order_seed = fold_in(_stream(seed, _ORDER), epoch)
         shards = tf.random.experimental.stateless_shuffle(tf.range(num_shards, dtype=tf.int64), order_seed)
         records = tf.data.Dataset.from_tensor_slices(shards).interleave(
-            read_shard, cycle_length=shards_together, num_parallel_calls=parallel_reads, deterministic=True)
+            read_shard, cycle_length=shards_together, num_parallel_calls=parallel_reads, deterministic=True
+        )
         if shuffle_buffer:
             records = _shuffle(records, shuffle_buffer, fold_in(order_seed, 1))
         return records.map(lambda serialized: (epoch, serialized))
@@ -190,9 +195,15 @@ def _shard_reader(dataset: RecordedDataset) -> Callable[[tf.Tensor], tf.data.Dat
     def read_shard(shard: tf.Tensor) -> tf.data.Dataset:
         path = tf.gather(paths, shard)
         num_records = tf.gather(promised, shard)
-        message = tf.strings.join([
-            DATASET_FAULT_MARK + " ", path, " should hold ", tf.strings.as_string(num_records),
-            " records, but has changed since it was written: missing or surplus is record"])
+        message = tf.strings.join(
+            [
+                DATASET_FAULT_MARK + " ",
+                path,
+                " should hold ",
+                tf.strings.as_string(num_records),
+                " records, but has changed since it was written: missing or surplus is record",
+            ]
+        )
 
         def check(number: tf.Tensor, serialized: tf.Tensor) -> tf.Tensor:
             is_end = tf.equal(tf.strings.length(serialized), 0)
@@ -210,8 +221,14 @@ def _shard_reader(dataset: RecordedDataset) -> Callable[[tf.Tensor], tf.data.Dat
 def _shuffle(records: tf.data.Dataset, buffer_size: int, seed: tf.Tensor) -> tf.data.Dataset:
     # `Dataset.shuffle` mixes the program's global seed into its own, the order would not be a function of ours alone.
     shuffled = tf.raw_ops.ShuffleDataset(
-        input_dataset=tf.data.experimental.to_variant(records), buffer_size=buffer_size, seed=seed[0], seed2=seed[1],
-        output_types=[tf.string], output_shapes=[[]], reshuffle_each_iteration=False)
+        input_dataset=tf.data.experimental.to_variant(records),
+        buffer_size=buffer_size,
+        seed=seed[0],
+        seed2=seed[1],
+        output_types=[tf.string],
+        output_shapes=[[]],
+        reshuffle_each_iteration=False,
+    )
     return tf.data.experimental.from_variant(shuffled, records.element_spec)
 
 
@@ -230,5 +247,3 @@ def _finish(batches: tf.data.Dataset) -> tf.data.Dataset:
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise DatasetError(message)
-
-

@@ -16,8 +16,13 @@ from rstg_tf.config import ModelConfig
 from rstg_tf.runs.run import Run, kept_class_names
 from rstg_tf.video.clip_spec import ClipSpec
 
-FACTS = {"num_classes": "classes", "num_chan": "channels", "video_num_frames": "frames per clip",
-         "dim_h": "pixels of height", "dim_w": "pixels of width"}
+FACTS = {
+    "num_classes": "classes",
+    "num_chan": "channels",
+    "video_num_frames": "frames per clip",
+    "dim_h": "pixels of height",
+    "dim_w": "pixels of width",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,11 +46,13 @@ def check_fit(manifest: Manifest, model: ModelConfig) -> tuple[str, int, int] | 
 
     Real video has any length and any size: those are sampled and cropped.
     """
-    facts = [("num_classes", model.num_classes, len(manifest.classes)),
-             ("num_chan", model.channels, manifest.channels)]
+    facts = [("num_classes", model.num_classes, len(manifest.classes)), ("num_chan", model.channels, manifest.channels)]
     if manifest.image_format == "PNG":
-        facts += [("video_num_frames", model.num_frames, manifest.num_frames), ("dim_h", model.height, manifest.height),
-                  ("dim_w", model.width, manifest.width)]
+        facts += [
+            ("video_num_frames", model.num_frames, manifest.num_frames),
+            ("dim_h", model.height, manifest.height),
+            ("dim_w", model.width, manifest.width),
+        ]
     return next((fact for fact in facts if fact[2] is not None and fact[1] != fact[2]), None)
 
 
@@ -57,8 +64,10 @@ def clip_spec_of_records(manifest: Manifest, clip: ClipSpec) -> ClipSpec:
     if _are_used_as_stored(manifest, clip):
         return dataclasses.replace(clip, short_side=None)
     if clip.short_side < min(clip.frame_size):
-        raise ConfigError(f"--short_side={clip.short_side}: expected at least {min(clip.frame_size)}, since the "
-                          f"model's frames, {clip.height} x {clip.width} pixels, are cut out of the resized ones.")
+        raise ConfigError(
+            f"--short_side={clip.short_side}: expected at least {min(clip.frame_size)}, since the "
+            f"model's frames, {clip.height} x {clip.width} pixels, are cut out of the resized ones."
+        )
     return clip
 
 
@@ -80,13 +89,17 @@ def reading_options(
     as_stored = _are_used_as_stored(manifest, clip)
     room = min(manifest.height, manifest.width) if as_stored else clip.short_side
     if eval_crop_size > room:
-        raise ConfigError(f"--eval_crop_size={eval_crop_size}: expected at most {room}, the short side of the frames "
-                          f"of {manifest.name} in pixels.")
+        raise ConfigError(
+            f"--eval_crop_size={eval_crop_size}: expected at most {room}, the short side of the frames "
+            f"of {manifest.name} in pixels."
+        )
     whole = eval_crop_size == 0 or manifest.height == manifest.width == eval_crop_size
     if as_stored and whole and spatial_views > 1:
-        raise ConfigError(f"--num_eval_spatial_clips={spatial_views}: the crops would be alike, as all frames of "
-                          f"{manifest.name} are {manifest.height} x {manifest.width}; give a smaller --eval_crop_size, "
-                          "or one spatial clip.")
+        raise ConfigError(
+            f"--num_eval_spatial_clips={spatial_views}: the crops would be alike, as all frames of "
+            f"{manifest.name} are {manifest.height} x {manifest.width}; give a smaller --eval_crop_size, "
+            "or one spatial clip."
+        )
     if manifest.num_frames is not None:
         _check_samplings(manifest, temporal_views, clip.num_frames)
     if eval_crop_size or (spatial_views > 1 and not as_stored):
@@ -98,9 +111,11 @@ def _check_samplings(manifest: Manifest, temporal_views: int, num_frames: int) -
     """Sampling v of V begins at frame round(v/V · D/T); see `transforms.frame_indices`."""
     starts = {round(view / temporal_views * manifest.num_frames / num_frames) for view in range(temporal_views)}
     if len(starts) < temporal_views:
-        raise ConfigError(f"--num_eval_temporal_clips={temporal_views}: some samplings would be alike, as the clips of "
-                          f"{manifest.name} have {manifest.num_frames} frames and the model takes {num_frames}; give "
-                          "fewer.")
+        raise ConfigError(
+            f"--num_eval_temporal_clips={temporal_views}: some samplings would be alike, as the clips of "
+            f"{manifest.name} have {manifest.num_frames} frames and the model takes {num_frames}; give "
+            "fewer."
+        )
 
 
 def open_dataset(run: Run, directory: str, split: str) -> RecordedDataset:

@@ -79,7 +79,8 @@ class RecordedDataset:
         if faults:
             raise DatasetError(
                 f"{self.folder}: {len(faults)} of {len(shards)} shards disagree with {MANIFEST_FILE}. Copy or write "
-                "them again; `python -m datasets.validate` tells which records are touched.\n" + "\n".join(faults))
+                "them again; `python -m datasets.validate` tells which records are touched.\n" + "\n".join(faults)
+            )
 
     def explain_read_error(self, error: Exception) -> DatasetError | None:
         """What a TensorFlow error raised while reading means for the data set; None when the data is not to blame.
@@ -92,10 +93,11 @@ class RecordedDataset:
         message = str(error)
         if DATASET_FAULT_MARK in message:
             # The assertion prints its parts as "[a] [b]", then the node of the graph.
-            parts = message[message.index(DATASET_FAULT_MARK) + len(DATASET_FAULT_MARK):].split("\n")[0]
+            parts = message[message.index(DATASET_FAULT_MARK) + len(DATASET_FAULT_MARK) :].split("\n")[0]
             return DatasetError(re.sub(r"\] \[", " ", parts).strip().rstrip("]"))
         is_about_content = isinstance(error, (tf.errors.DataLossError, tf.errors.NotFoundError)) or (
-            isinstance(error, tf.errors.OpError) and _CONTENT_OPS.search(message))
+            isinstance(error, tf.errors.OpError) and _CONTENT_OPS.search(message)
+        )
         if not is_about_content:
             return None
         # Imported here, since the reader needs the validation only when something is wrong.
@@ -121,8 +123,10 @@ def count_fault(directory: Path, shard: ShardInfo) -> str | None:
     """What is wrong with the number of records as their length fields tell it, or None."""
     offsets, end = record_offsets(directory / shard.file)
     if end != shard.bytes:
-        return (f"{shard.file}: record {len(offsets) - 1} at byte {offsets[-1]} does not end with the file "
-                f"({shard.bytes} bytes): a length field is corrupt.")
+        return (
+            f"{shard.file}: record {len(offsets) - 1} at byte {offsets[-1]} does not end with the file "
+            f"({shard.bytes} bytes): a length field is corrupt."
+        )
     if len(offsets) != shard.records:
         return f"{shard.file}: {len(offsets)} records, expected {shard.records}."
     return None

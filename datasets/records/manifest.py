@@ -77,7 +77,8 @@ class Manifest:
         except (FileNotFoundError, NotADirectoryError):
             raise DatasetError(
                 f"{path} does not exist, so {directory} is not a finished data set: its maker writes {MANIFEST_FILE} "
-                "last. Run that command (again) to the end, or name another folder.") from None
+                "last. Run that command (again) to the end, or name another folder."
+            ) from None
         except (OSError, ValueError) as error:
             raise DatasetError(f"{path} cannot be read ({error}): write the data set again.") from None
         return _manifest_from_json(values, path)
@@ -100,8 +101,10 @@ def _manifest_from_json(values: Any, path: Path) -> Manifest:
             raise DatasetError(f"{path}: {message}. Write the data set again.")
 
     require(isinstance(values, dict), "expected a JSON object")
-    require(values.get("format_version") == FORMAT_VERSION,
-            f"format_version {values.get('format_version')!r}, expected {FORMAT_VERSION}")
+    require(
+        values.get("format_version") == FORMAT_VERSION,
+        f"format_version {values.get('format_version')!r}, expected {FORMAT_VERSION}",
+    )
     expected = {field.name for field in dataclasses.fields(Manifest)} | {"format_version", "num_clips"}
     require(set(values) == expected, f"missing or unknown keys {sorted(expected ^ set(values))}")
     for key, kind, optional in _MANIFEST_TYPES:
@@ -109,30 +112,46 @@ def _manifest_from_json(values: Any, path: Path) -> Manifest:
         fits = (value is None and optional) or (isinstance(value, kind) and not isinstance(value, bool))
         require(fits, f"{key} is {value!r}, expected {kind.__name__}{' or null' if optional else ''}")
         require(kind is not int or value is None or value >= 0, f"{key} is {value}, expected no negative number")
-    require(values["image_format"] in IMAGE_FORMATS, f"image_format {values['image_format']!r}, expected one of "
-                                                     f"{', '.join(IMAGE_FORMATS)}")
+    require(
+        values["image_format"] in IMAGE_FORMATS,
+        f"image_format {values['image_format']!r}, expected one of {', '.join(IMAGE_FORMATS)}",
+    )
     require(values["channels"] in (1, 3), f"channels {values['channels']}, expected 1 (grey) or 3 (RGB)")
     require(all(isinstance(name, str) for name in values["classes"]), "classes holds something that is not a name")
     shards = tuple(_shard_from_json(shard, require) for shard in values["shards"])
     require(len({shard.file for shard in shards}) == len(shards), "shards names a file twice")
     fields = {**values, "shards": shards, "classes": tuple(values["classes"])}
     manifest = Manifest(**{field.name: fields[field.name] for field in dataclasses.fields(Manifest)})
-    require(manifest.num_clips == values["num_clips"],
-            f"num_clips is {values['num_clips']}, but its shards add up to {manifest.num_clips}")
+    require(
+        manifest.num_clips == values["num_clips"],
+        f"num_clips is {values['num_clips']}, but its shards add up to {manifest.num_clips}",
+    )
     return manifest
 
 
 _MANIFEST_TYPES = (  # key, type, may be null
-    ("name", str, False), ("split", str, False), ("shards", list, False), ("num_clips", int, False),
-    ("num_frames", int, True), ("height", int, True), ("width", int, True), ("channels", int, False),
-    ("image_format", str, False), ("classes", list, False), ("made_by", dict, False))
+    ("name", str, False),
+    ("split", str, False),
+    ("shards", list, False),
+    ("num_clips", int, False),
+    ("num_frames", int, True),
+    ("height", int, True),
+    ("width", int, True),
+    ("channels", int, False),
+    ("image_format", str, False),
+    ("classes", list, False),
+    ("made_by", dict, False),
+)
 
 
 def _shard_from_json(values: Any, require: Any) -> ShardInfo:
     kinds = {"file": str, "records": int, "bytes": int, "sha256": str}
-    require(isinstance(values, dict) and set(values) == set(kinds)
-            and all(isinstance(values[key], kind) for key, kind in kinds.items()),
-            f"shard {values!r}: expected {', '.join(kinds)}")
+    require(
+        isinstance(values, dict)
+        and set(values) == set(kinds)
+        and all(isinstance(values[key], kind) for key, kind in kinds.items()),
+        f"shard {values!r}: expected {', '.join(kinds)}",
+    )
     # A path would let a manifest from elsewhere point outside its folder.
     require(Path(values["file"]).name == values["file"], f"shard file {values['file']!r} is not a plain file name")
     require(values["records"] >= 0 and values["bytes"] >= 0, f"shard {values['file']}: negative records or bytes")

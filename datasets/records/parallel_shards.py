@@ -29,8 +29,11 @@ def is_intact(directory: Path, shard: ShardInfo) -> bool:
 
 def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Names the settings of `now` that `before` lacks or has otherwise, for a message; empty if there are none."""
-    return ", ".join(f"{key} ({before.get(key)} there, {value} now)" for key, value in now.items()
-                     if key not in before or before[key] != value)  # fmt: skip
+    return ", ".join(
+        f"{key} ({before.get(key)} there, {value} now)"
+        for key, value in now.items()
+        if key not in before or before[key] != value
+    )
 
 
 def _follow_parent() -> None:

@@ -74,8 +74,13 @@ def encode_clip(
     if len(timestamps) != len(encoded):
         raise DatasetError(f"clip {media_id}: {len(timestamps)} timestamps for {len(encoded)} frames.")
     context = {
-        LABEL_INDEX: np.asarray(label, np.int64), LABEL_STRING: label_name.encode(), MEDIA_ID: media_id.encode(),
-        HEIGHT: np.asarray(size[0], np.int64), WIDTH: np.asarray(size[1], np.int64), FORMAT: image_format.encode()}
+        LABEL_INDEX: np.asarray(label, np.int64),
+        LABEL_STRING: label_name.encode(),
+        MEDIA_ID: media_id.encode(),
+        HEIGHT: np.asarray(size[0], np.int64),
+        WIDTH: np.asarray(size[1], np.int64),
+        FORMAT: image_format.encode(),
+    }
     overwritten = sorted(set(context) & set(extra or {}))
     if overwritten:
         raise DatasetError(f"clip {media_id}: extra features {', '.join(overwritten)} belong to the schema.")
@@ -92,7 +97,8 @@ def encode_clip(
 def _compress(frames: np.ndarray, image_format: str, media_id: str) -> list[bytes]:
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] not in (1, 3) or not frames.size:
         raise DatasetError(
-            f"clip {media_id}: frames are {frames.dtype} {list(frames.shape)}, expected uint8 [T, H, W, C], C 1 or 3.")
+            f"clip {media_id}: frames are {frames.dtype} {list(frames.shape)}, expected uint8 [T, H, W, C], C 1 or 3."
+        )
     # Run lengths alone (compress_type 3) take half the time of full deflate and are as small on plain grounds.
     options = {"compress_level": 1, "compress_type": 3} if image_format == "PNG" else {"quality": 95}
     encoded = []
@@ -147,11 +153,20 @@ def parse_clip(serialized: Any) -> dict[str, Any]:
     context, lists = tf.io.parse_single_sequence_example(
         serialized,
         context_features={
-            LABEL_INDEX: tf.io.FixedLenFeature([], tf.int64), MEDIA_ID: tf.io.FixedLenFeature([], tf.string),
-            HEIGHT: tf.io.FixedLenFeature([], tf.int64), WIDTH: tf.io.FixedLenFeature([], tf.int64)},
-        sequence_features={ENCODED: tf.io.FixedLenSequenceFeature([], tf.string)})
-    return {"encoded": lists[ENCODED], "label": context[LABEL_INDEX], "media_id": context[MEDIA_ID],
-            "height": context[HEIGHT], "width": context[WIDTH]}
+            LABEL_INDEX: tf.io.FixedLenFeature([], tf.int64),
+            MEDIA_ID: tf.io.FixedLenFeature([], tf.string),
+            HEIGHT: tf.io.FixedLenFeature([], tf.int64),
+            WIDTH: tf.io.FixedLenFeature([], tf.int64),
+        },
+        sequence_features={ENCODED: tf.io.FixedLenSequenceFeature([], tf.string)},
+    )
+    return {
+        "encoded": lists[ENCODED],
+        "label": context[LABEL_INDEX],
+        "media_id": context[MEDIA_ID],
+        "height": context[HEIGHT],
+        "width": context[WIDTH],
+    }
 
 
 def decode_clip(serialized: bytes) -> dict[str, Any]:
@@ -173,20 +188,26 @@ def decode_clip(serialized: bytes) -> dict[str, Any]:
     except DecodeError as error:
         raise DatasetError(f"no SequenceExample ({error})") from None
     context = {key: _feature_values(feature) for key, feature in example.context.feature.items()}
-    lists = {key: [_feature_values(step) for step in steps.feature]
-             for key, steps in example.feature_lists.feature_list.items()}
+    lists = {
+        key: [_feature_values(step) for step in steps.feature]
+        for key, steps in example.feature_lists.feature_list.items()
+    }
     missing = [key for key in CONTEXT_KEYS if len(context.get(key, ())) != 1]
     missing += [key for key in (ENCODED, TIMESTAMP) if any(len(step) != 1 for step in lists.get(key, [()]))]
     if missing:
         raise DatasetError(f"features missing, or not one value each: {', '.join(missing)}")
     try:
         clip = {
-            "label": int(context[LABEL_INDEX][0]), "label_name": context[LABEL_STRING][0].decode(),
-            "media_id": context[MEDIA_ID][0].decode(), "image_format": context[FORMAT][0].decode(),
-            "height": int(context[HEIGHT][0]), "width": int(context[WIDTH][0]),
+            "label": int(context[LABEL_INDEX][0]),
+            "label_name": context[LABEL_STRING][0].decode(),
+            "media_id": context[MEDIA_ID][0].decode(),
+            "image_format": context[FORMAT][0].decode(),
+            "height": int(context[HEIGHT][0]),
+            "width": int(context[WIDTH][0]),
             "timestamps": np.array([step[0] for step in lists[TIMESTAMP]], np.int64),
             "encoded": [step[0] for step in lists[ENCODED]],
-            "extra": {key: values for key, values in context.items() if key not in CONTEXT_KEYS}}
+            "extra": {key: values for key, values in context.items() if key not in CONTEXT_KEYS},
+        }
     except (ValueError, AttributeError, TypeError) as error:
         raise DatasetError(f"a feature has the wrong type ({error})") from None
     return {**clip, "frames": _decompress(clip["encoded"], clip["image_format"])}

@@ -1,9 +1,9 @@
 """The folder in which several machines write one data set: a note beside each finished shard, locks, rejected.csv.
 
-    shard_notes/settings.json             what the data set is made by; a folder with other settings is refused
-    shard_notes/SHARD.json                the shard's size and SHA-256, and the videos rejected from it
-    shard_notes/worker-W-of-W.lock        while that worker writes
-    rejected.csv                          media_id, path, reason: sorted, from all notes
+shard_notes/settings.json             what the data set is made by; a folder with other settings is refused
+shard_notes/SHARD.json                the shard's size and SHA-256, and the videos rejected from it
+shard_notes/worker-W-of-W.lock        while that worker writes
+rejected.csv                          media_id, path, reason: sorted, from all notes
 """
 
 from __future__ import annotations
@@ -52,8 +52,10 @@ class NotedFolder:
         if settings_file.exists():
             changed = changed_settings(json.loads(settings_file.read_text(encoding="utf-8")), self.settings)
             if changed:
-                raise ConfigError(f"--out_dir={self.path} holds a data set of other settings: {changed}. Name another "
-                                  "folder, or delete this one.")
+                raise ConfigError(
+                    f"--out_dir={self.path} holds a data set of other settings: {changed}. Name another "
+                    "folder, or delete this one."
+                )
         elif any(self.path.glob("*.tfrecord")) or (self.path / MANIFEST_FILE).exists():
             raise ConfigError(f"--out_dir={self.path} holds shards of unknown origin: name a new folder.")
         try:
@@ -76,8 +78,10 @@ class NotedFolder:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigError(f"--out_dir={self.path}: another command is writing these shards ({file.name} is "
-                              "locked): wait for it, or give each its own --worker_index.") from None
+            raise ConfigError(
+                f"--out_dir={self.path}: another command is writing these shards ({file.name} is "
+                "locked): wait for it, or give each its own --worker_index."
+            ) from None
         except OSError:
             return  # a shared folder without locks; the shards' names still go to one machine each
 
@@ -99,13 +103,17 @@ class NotedFolder:
     def is_current(self, note: Mapping[str, Any]) -> bool:
         """Whether a shard is as it was finished, and no video rejected from it has been mended since."""
         return is_intact(self.path, ShardInfo(**note["shard"])) and all(
-            stamp(rejected["path"]) == rejected["stamp"] for rejected in note["rejected"])
+            stamp(rejected["path"]) == rejected["stamp"] for rejected in note["rejected"]
+        )
 
     def report_rejected(self, allowed: float) -> None:
         """Writes what is rejected so far to rejected.csv; raises TooManyRejectedError if it is more than `allowed`."""
         notes = self.notes(self.shard_files)
-        rows = sorted((rejected["media_id"], readable_name(rejected["path"]), rejected["reason"])
-                      for note in notes.values() for rejected in note["rejected"])  # fmt: skip
+        rows = sorted(
+            (rejected["media_id"], readable_name(rejected["path"]), rejected["reason"])
+            for note in notes.values()
+            for rejected in note["rejected"]
+        )
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([("media_id", "path", "reason"), *rows])
         write_text(self.path / REJECTED_FILE, text.getvalue())
@@ -115,7 +123,8 @@ class NotedFolder:
             raise TooManyRejectedError(
                 f"{len(rows)} of {total} videos are rejected{so_far}, and --max_bad_fraction allows {int(allowed)}: "
                 f"{rows[0][0]} ({rows[0][2].rstrip('.')}) and all others are in {self.path / REJECTED_FILE}. Mend "
-                "them, or give the command again with a larger --max_bad_fraction; finished shards are kept.")
+                "them, or give the command again with a larger --max_bad_fraction; finished shards are kept."
+            )
 
 
 def stamp(path: str) -> list[int] | None:

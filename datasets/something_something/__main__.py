@@ -39,9 +39,7 @@ _ENDINGS = {"v1": "", "v2": ".webm"}
 _LABEL_KINDS = {"v1": "csv", "v2": "json"}
 
 
-def find_videos(
-    videos: str | os.PathLike, *, version: str, labels: Mapping[str, int | None]
-) -> list[VideoSource]:
+def find_videos(videos: str | os.PathLike, *, version: str, labels: Mapping[str, int | None]) -> list[VideoSource]:
     """A source for every labelled video, there or not; videos without a label are no concern of this split.
 
     Raises:
@@ -52,16 +50,21 @@ def find_videos(
     except OSError as error:
         raise ConfigError(f"--videos={videos}: cannot be listed ({error.strerror}).") from None
     ending, example = _ENDINGS[version], next(iter(labels))
-    sources = [VideoSource(media_id, os.path.join(videos, media_id + ending), label)
-               for media_id, label in labels.items()]  # fmt: skip
+    sources = [
+        VideoSource(media_id, os.path.join(videos, media_id + ending), label) for media_id, label in labels.items()
+    ]
     if any(media_id + ending in names for media_id in labels):
         return sources
     other = "v2" if version == "v1" else "v1"
     if any(media_id + _ENDINGS[other] in names for media_id in labels):
-        raise ConfigError(f"--version={version}: --videos={videos} holds the videos of {other} "
-                          f"({example}{_ENDINGS[other]}); expected {example}{ending}.")
-    raise ConfigError(f"--videos={videos}: holds none of the {len(labels)} labelled videos; it holds {len(names)} "
-                      f"entries such as {min(names, default='none')!r}, expected such as {example + ending!r}.")
+        raise ConfigError(
+            f"--version={version}: --videos={videos} holds the videos of {other} "
+            f"({example}{_ENDINGS[other]}); expected {example}{ending}."
+        )
+    raise ConfigError(
+        f"--videos={videos}: holds none of the {len(labels)} labelled videos; it holds {len(names)} "
+        f"entries such as {min(names, default='none')!r}, expected such as {example + ending!r}."
+    )
 
 
 def write_split(
@@ -75,16 +78,25 @@ def write_split(
     labels = read_labels(label_files)
     other_kind = "json" if version == "v1" else "csv"
     if other_kind in labels.kinds:
-        raise ConfigError(f"--version={version} has {_LABEL_KINDS[version].upper()} files of labels, but --labels "
-                          f"names {label_files[labels.kinds.index(other_kind)]}, a {other_kind.upper()} file as the "
-                          "other version has.")
+        raise ConfigError(
+            f"--version={version} has {_LABEL_KINDS[version].upper()} files of labels, but --labels "
+            f"names {label_files[labels.kinds.index(other_kind)]}, a {other_kind.upper()} file as the "
+            "other version has."
+        )
     sources = find_videos(videos, version=version, labels=labels.videos)
     differences = _count_differences(version, split, len(sources), len(labels.classes))
     for difference in differences:
         print(f"{NAME}: {difference}", file=sys.stderr)
     made_by = {"command": NAME, "version": version, "labels_sha256": list(labels.sha256)}
-    written = write_videos(sources=sources, classes=labels.classes, out_dir=out_dir, name=f"something_{version}",
-                           split=split, made_by=made_by, **writing)  # fmt: skip
+    written = write_videos(
+        sources=sources,
+        classes=labels.classes,
+        out_dir=out_dir,
+        name=f"something_{version}",
+        split=split,
+        made_by=made_by,
+        **writing,
+    )
     return {**summarize(written, out_dir, name=NAME), "count_differences": differences}
 
 
@@ -103,16 +115,23 @@ def _define_flags(values: absl_flags.FlagValues) -> None:
     text = {"flag_values": values}
     absl_flags.DEFINE_enum("version", None, list(_ENDINGS), "v1: folders of JPEG frames; v2: webm", **text)
     absl_flags.DEFINE_string("videos", None, "folder with all videos", **text)
-    absl_flags.DEFINE_list("labels", None, "label files, separated by commas: the split's and that of the classes",
-                           **text)
+    absl_flags.DEFINE_list(
+        "labels", None, "label files, separated by commas: the split's and that of the classes", **text
+    )
     absl_flags.DEFINE_enum("split", None, SPLITS, "which split the labels are of", **text)
     define_writing_flags(values)
 
 
 def _run(values: absl_flags.FlagValues) -> dict[str, Any]:
     require_flags(values, "version", "videos", "labels", "split", "out_dir")
-    return write_split(version=values.version, videos=values.videos, label_files=values.labels, split=values.split,
-                       out_dir=values.out_dir, **writing_arguments(values))  # fmt: skip
+    return write_split(
+        version=values.version,
+        videos=values.videos,
+        label_files=values.labels,
+        split=values.split,
+        out_dir=values.out_dir,
+        **writing_arguments(values),
+    )
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -34,8 +34,12 @@ from rstg_tf.common.text import (
 )
 
 NUM_CLASSES = 174
-KNOWN_COUNTS = {("v1", "train"): 86_017, ("v1", "validation"): 11_522,
-                ("v2", "train"): 168_913, ("v2", "validation"): 24_777}  # fmt: skip
+KNOWN_COUNTS = {
+    ("v1", "train"): 86_017,
+    ("v1", "validation"): 11_522,
+    ("v2", "train"): 168_913,
+    ("v2", "validation"): 24_777,
+}
 
 _BEGINS_JSON = re.compile(r'\s*(\{|\[\s*([\[\]{"\d-]|(true|false|null)\b))')  # but not '[Something] falling …', a class
 _VIDEO_ROW = re.compile(r'^[ \t]*"?[0-9]+"?[ ]*(?:([;,\t])|$)', re.MULTILINE)
@@ -85,31 +89,42 @@ def read_labels(paths: Sequence[str | os.PathLike]) -> Labels:
     told = ", ".join(f"{file.path} ({_described(file)})" for file in files)
     ordering = [file for file in files if file.kind == "pickle"] or [file for file in files if file.classes]
     listing = [file for file in files if file.videos and file.kind != "pickle"] or [
-        file for file in files if file.videos]
+        file for file in files if file.videos
+    ]
     if len(listing) != 1:
         raise ConfigError(f"--labels: {len(listing)} files list videos, expected one, that of the split: {told}.")
     if len(ordering) != 1:
-        raise ConfigError(f"--labels: {len(ordering)} files give the order of the classes, expected one; add the "
-                          "official file of classes (something-something-v1-labels.csv, labels.json) or the release's "
-                          f"pickle. Found: {told}.")  # fmt: skip
+        raise ConfigError(
+            f"--labels: {len(ordering)} files give the order of the classes, expected one; add the "
+            "official file of classes (something-something-v1-labels.csv, labels.json) or the release's "
+            f"pickle. Found: {told}."
+        )
     if not any(listing[0].videos.values()):
         raise ConfigError(f"--labels: {listing[0].path} gives no video a label (a test file?).")
     for other in files:
         names = [{_key(name): name for name in file.classes or ()} for file in (other, ordering[0])]
         odd = sorted(set(names[0]) ^ set(names[1])) if names[0] else []
         if odd:
-            raise ConfigError(f"--labels: {other.path} and {ordering[0].path} name different classes, such as "
-                              f"{visible({**names[0], **names[1]}[odd[0]])}.")
+            raise ConfigError(
+                f"--labels: {other.path} and {ordering[0].path} name different classes, such as "
+                f"{visible({**names[0], **names[1]}[odd[0]])}."
+            )
     refuse_repeated(ordering[0].classes, what="class", named=f"--labels={ordering[0].path}", key=_key)
     labels = {_key(name): label for label, name in enumerate(ordering[0].classes)}
     videos = {}
     for media_id, template in listing[0].videos.items():
         if template and _key(template) not in labels:
-            raise ConfigError(f"--labels: {listing[0].path}: video {media_id} has the template {template!r}, which is "
-                              f"none of the {len(labels)} classes of {ordering[0].path}.")
+            raise ConfigError(
+                f"--labels: {listing[0].path}: video {media_id} has the template {template!r}, which is "
+                f"none of the {len(labels)} classes of {ordering[0].path}."
+            )
         videos[media_id] = labels[_key(template)] if template else None
-    return Labels(classes=ordering[0].classes, videos=videos, sha256=tuple(sorted(file.sha256 for file in files)),
-                  kinds=tuple(file.kind for file in files))  # fmt: skip
+    return Labels(
+        classes=ordering[0].classes,
+        videos=videos,
+        sha256=tuple(sorted(file.sha256 for file in files)),
+        kinds=tuple(file.kind for file in files),
+    )
 
 
 def read_label_file(path: str | os.PathLike) -> LabelFile:
@@ -128,8 +143,10 @@ def read_label_file(path: str | os.PathLike) -> LabelFile:
     if classes is not None:
         odd = next((name for name in classes if not is_clean_name(name)), None)
         if odd is not None:
-            raise ConfigError(f"{named}: the class {visible(odd)} holds a line break or another control character; "
-                              "expected a name on one line.")
+            raise ConfigError(
+                f"{named}: the class {visible(odd)} holds a line break or another control character; "
+                "expected a name on one line."
+            )
     return LabelFile(path=path, kind=kind, sha256=hashlib.sha256(content).hexdigest(), classes=classes, videos=videos)
 
 
@@ -155,9 +172,11 @@ def _read_csv(named: str, text: str) -> tuple[tuple[str, ...] | None, dict[str, 
         rows = rows[1:]
     for line, fields in rows:
         if len(fields) > 2 or not _is_id(fields[0]):
-            raise ConfigError(f"{named}: row {line} is {shown_row(fields, delimiter)}; expected 'id{delimiter}template'"
-                              " as in something-something-v1-train.csv (a template that holds the delimiter in double "
-                              "quotes), or a class in each line.")
+            raise ConfigError(
+                f"{named}: row {line} is {shown_row(fields, delimiter)}; expected 'id{delimiter}template'"
+                " as in something-something-v1-train.csv (a template that holds the delimiter in double "
+                "quotes), or a class in each line."
+            )
     refuse_repeated([fields[0] for _, fields in rows], what="video id", named=named)
     return None, {fields[0]: fields[1] or None if len(fields) == 2 else None for _, fields in rows}
 
@@ -189,15 +208,20 @@ def _read_json(named: str, text: str) -> tuple[tuple[str, ...] | None, dict[str,
         return _ordered_classes(named, values), None
     for number, entry in enumerate(values, start=1):
         if not isinstance(entry, dict) or "id" not in entry:
-            raise ConfigError(f'{named}: expected a list of {{"id", "template", …}} as in train.json, or '
-                              f"{{template: index}} as in labels.json; entry {number} is {str(entry)[:80]!r}.")
+            raise ConfigError(
+                f'{named}: expected a list of {{"id", "template", …}} as in train.json, or '
+                f"{{template: index}} as in labels.json; entry {number} is {str(entry)[:80]!r}."
+            )
         identity, template = entry["id"], entry.get("template")
         if not isinstance(identity, (str, int)) or isinstance(identity, bool):
-            raise ConfigError(f"{named}: entry {number} has the id {str(identity)[:80]!r}; expected a name or a "
-                              "whole number.")
+            raise ConfigError(
+                f"{named}: entry {number} has the id {str(identity)[:80]!r}; expected a name or a whole number."
+            )
         if not (template is None or isinstance(template, str)):
-            raise ConfigError(f"{named}: entry {number}, video {identity}, has the template {str(template)[:80]}; "
-                              'expected one text, such as "Holding [something]".')
+            raise ConfigError(
+                f"{named}: entry {number}, video {identity}, has the template {str(template)[:80]}; "
+                'expected one text, such as "Holding [something]".'
+            )
     refuse_repeated([str(entry["id"]) for entry in values], what="video id", named=named)
     return None, {str(entry["id"]): entry.get("template") or None for entry in values}
 
@@ -212,12 +236,17 @@ def _read_pickle(path: str) -> tuple[tuple[str, ...], dict[str, str | None]]:
         raise ConfigError(f"--labels={path}: holds a {type(values).__name__}; {expected}.")
     indices: dict[str, Any] = {}
     for media_id, entry in values.items():
-        if (not isinstance(entry, dict) or not {"label", "label_id"} <= set(entry)
-                or not isinstance(entry["label"], str)):  # fmt: skip
+        if (
+            not isinstance(entry, dict)
+            or not {"label", "label_id"} <= set(entry)
+            or not isinstance(entry["label"], str)
+        ):
             raise ConfigError(f"--labels={path}: video {media_id!r} has {str(entry)[:80]!r}; {expected}.")
         if indices.setdefault(entry["label"], entry["label_id"]) != entry["label_id"]:
-            raise ConfigError(f"--labels={path}: {entry['label']!r} has the indices {indices[entry['label']]} and "
-                              f"{entry['label_id']}; expected one.")
+            raise ConfigError(
+                f"--labels={path}: {entry['label']!r} has the indices {indices[entry['label']]} and "
+                f"{entry['label_id']}; expected one."
+            )
     videos = {str(media_id): entry["label"] for media_id, entry in values.items()}
     return _ordered_classes(f"--labels={path}", indices), videos
 
@@ -231,13 +260,15 @@ def _ordered_classes(named: str, indices: Mapping[str, Any]) -> tuple[str, ...]:
         except (TypeError, ValueError, OverflowError):
             number = None
         if number is None:
-            raise ConfigError(f"{named}: expected {{template: index}} as in labels.json, found "
-                              f"{str({name: index})[:80]}.")
+            raise ConfigError(
+                f"{named}: expected {{template: index}} as in labels.json, found {str({name: index})[:80]}."
+            )
         by_index[number] = name
     if sorted(by_index) != list(range(len(indices))):
         told = f"have the indices {min(by_index)} to {max(by_index)}" if by_index else "are listed"
-        raise ConfigError(f"{named}: {len(indices)} classes {told}, some missing or given twice; expected each of 0, "
-                          "1, 2, … once.")
+        raise ConfigError(
+            f"{named}: {len(indices)} classes {told}, some missing or given twice; expected each of 0, 1, 2, … once."
+        )
     if not by_index:
         raise ConfigError(f"{named}: names no class.")
     return tuple(by_index[index] for index in range(len(by_index)))

@@ -40,10 +40,10 @@ _SETTING_HELP = {
     "max_move": "largest move per frame and axis, pixels of the canvas",
     "out_of_step_share": "share of clips in which no pair moves in step",
     "twin_clips": "clips 2m and 2m+1 show the same digits under different labels, so that whoever only recognises "
-                  "digits is right at most every second time; any two digits may be the pair, not only the first two",
+    "digits is right at most every second time; any two digits may be the pair, not only the first two",
     "no_noise_parts": "number of moving parts of digits that disturb",
     "noise_parts_size": "side of such a part, pixels of the canvas",
-}  # fmt: skip
+}
 
 
 def _define_flags(values: absl_flags.FlagValues) -> None:
@@ -100,10 +100,18 @@ def main(arguments: Sequence[str]) -> int:
         return failed(NAME, error, code=2)
     except OSError as error:
         return failed(NAME, error, code=1, mending=f"{KEPT.capitalize()}.")
-    print(json.dumps({
-        "out_dir": os.fspath(chosen["out_dir"]), "split": manifest.split, "clips": manifest.num_clips,
-        "classes": len(manifest.classes), "shards": len(manifest.shards),
-        "best_guess_from_digits": round(manifest.made_by["best_guess_from_digits"], 4)}))  # fmt: skip
+    print(
+        json.dumps(
+            {
+                "out_dir": os.fspath(chosen["out_dir"]),
+                "split": manifest.split,
+                "clips": manifest.num_clips,
+                "classes": len(manifest.classes),
+                "shards": len(manifest.shards),
+                "best_guess_from_digits": round(manifest.made_by["best_guess_from_digits"], 4),
+            }
+        )
+    )
     return 0
 
 

@@ -45,7 +45,7 @@ def load_digit_images(source: str, split: str) -> tuple[np.ndarray, np.ndarray]:
     if source == "mnist":
         return _load_keras_mnist(split)
     if source.startswith("idx:") and source != "idx:":
-        return _load_idx_folder(Path(source[len("idx:"):]).expanduser(), split)
+        return _load_idx_folder(Path(source[len("idx:") :]).expanduser(), split)
     raise ConfigError(f"--digits={source}: expected sklearn, mnist, or idx:DIR with the folder of MNIST's IDX files.")
 
 
@@ -114,8 +114,10 @@ def _load_idx_folder(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
     if len(images) != len(labels):
         raise ConfigError(f"{images_path} holds {len(images)} images, but {labels_path} {len(labels)} labels.")
     if not len(labels) or labels.max() > 9:
-        raise ConfigError(f"{labels_path}: expected labels 0…9, found "
-                          + (f"a label {labels.max()}." if len(labels) else "none at all."))
+        raise ConfigError(
+            f"{labels_path}: expected labels 0…9, found "
+            + (f"a label {labels.max()}." if len(labels) else "none at all.")
+        )
     return images, labels.astype(np.int64)
 
 
@@ -159,6 +161,7 @@ def read_idx(path: str | os.PathLike, *, dimensions: int) -> np.ndarray:
     shape = struct.unpack(f">{dimensions}I", content[4:header_size])
     values = np.frombuffer(content, np.uint8, offset=header_size)
     if values.size != np.prod(shape, dtype=np.int64):
-        raise ConfigError(f"{path}: {values.size} values, but its header says {'×'.join(map(str, shape))}. "
-                          "Download it again.")
+        raise ConfigError(
+            f"{path}: {values.size} values, but its header says {'×'.join(map(str, shape))}. Download it again."
+        )
     return values.reshape(shape)

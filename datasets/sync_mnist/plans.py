@@ -43,8 +43,13 @@ class SyncMnistSettings:
     def check(self) -> SyncMnistSettings:
         """Returns itself. Raises ConfigError with the flag, the value found and what was expected."""
         _require_within("digit_classes", self.digit_classes, 2, 10)
-        _require_within("num_digits", self.num_digits, 2, self.digit_classes,
-                        "the digits of a clip are of different --digit_classes")
+        _require_within(
+            "num_digits",
+            self.num_digits,
+            2,
+            self.digit_classes,
+            "the digits of a clip are of different --digit_classes",
+        )
         _require_within("canvas", self.canvas, DIGIT_SIZE + 4, 1024, "a digit of 28 pixels must have room to move")
         _require_within("frame_size", self.frame_size, 8, 1024)
         _require_within("num_frames", self.num_frames, 2, 1000, "one frame shows no movement")
@@ -53,9 +58,14 @@ class SyncMnistSettings:
         _require_within("no_noise_parts", self.no_noise_parts, 0, 1000)
         _require_within("noise_parts_size", self.noise_parts_size, 1, DIGIT_SIZE, "they are cut from digits")
         if self.twin_clips:
-            _require_within("out_of_step_share", self.out_of_step_share, 0.5 if self.num_digits == 2 else 0, 0.5,
-                            "with --twin_clips one clip of a couple at most is out of step, and of two digits, which "
-                            "have one pair only, one must be")
+            _require_within(
+                "out_of_step_share",
+                self.out_of_step_share,
+                0.5 if self.num_digits == 2 else 0,
+                0.5,
+                "with --twin_clips one clip of a couple at most is out of step, and of two digits, which "
+                "have one pair only, one must be",
+            )
         return self
 
 
@@ -170,8 +180,10 @@ class RandomPlans:
         self._images_of_class = [np.flatnonzero(image_labels == label) for label in range(settings.digit_classes)]
         for label, images in enumerate(self._images_of_class):
             if not images.size:
-                raise ConfigError(f"--digits has no image of the digit {label}; --digit_classes="
-                                  f"{settings.digit_classes} needs every digit below {settings.digit_classes}.")
+                raise ConfigError(
+                    f"--digits has no image of the digit {label}; --digit_classes="
+                    f"{settings.digit_classes} needs every digit below {settings.digit_classes}."
+                )
 
     def clips(self, start: int, stop: int) -> ClipPlans:
         """The clips start ≤ k < stop."""
@@ -194,13 +206,22 @@ class RandomPlans:
         positions = self._draw_paths(generator, pairs)
         parts = settings.no_noise_parts
         return ClipPlans(
-            digit_indices=digit_indices, digit_labels=digit_labels, positions=positions, labels=labels,
+            digit_indices=digit_indices,
+            digit_labels=digit_labels,
+            positions=positions,
+            labels=labels,
             noise_indices=self._images[generator.integers(len(self._images), size=(CLIPS_PER_BLOCK, parts))],
             noise_positions=random_walks(
-                generator, clips=CLIPS_PER_BLOCK, steps=settings.num_frames, objects=parts, max_move=settings.max_move,
-                limit=settings.canvas - settings.noise_parts_size - 1, pairs=np.full((CLIPS_PER_BLOCK, 2), -1)),
+                generator,
+                clips=CLIPS_PER_BLOCK,
+                steps=settings.num_frames,
+                objects=parts,
+                max_move=settings.max_move,
+                limit=settings.canvas - settings.noise_parts_size - 1,
+                pairs=np.full((CLIPS_PER_BLOCK, 2), -1),
+            ),
             digits_in_front=(generator.random(CLIPS_PER_BLOCK) < 0.5) | (parts == 0),
-        )  # fmt: skip
+        )
 
     def _draw_digits(self, generator: np.random.Generator, block: int) -> np.ndarray:
         """Image indices [B,D]: the first goes through the images in order, the others are of other classes."""
@@ -240,8 +261,14 @@ class RandomPlans:
         redraw = np.arange(len(pairs))
         for _ in range(_MAX_REDRAWS):
             paths[redraw] = random_walks(
-                generator, clips=len(redraw), steps=settings.num_frames, objects=settings.num_digits,
-                limit=settings.canvas - DIGIT_SIZE - 1, max_move=settings.max_move, pairs=pairs[redraw])
+                generator,
+                clips=len(redraw),
+                steps=settings.num_frames,
+                objects=settings.num_digits,
+                limit=settings.canvas - DIGIT_SIZE - 1,
+                max_move=settings.max_move,
+                pairs=pairs[redraw],
+            )
             in_step = np.triu(pairs_in_step(paths), 1).sum(axis=(1, 2))
             redraw = np.flatnonzero(in_step != (pairs[:, 0] >= 0))
             if not redraw.size:

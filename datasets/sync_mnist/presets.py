@@ -28,7 +28,13 @@ PRESETS = {
         digits="sklearn",
         num_clips={"train": 40_000, "test": 2_000},
         settings=SyncMnistSettings(
-            num_digits=3, digit_classes=4, canvas=64, frame_size=32, max_move=18, out_of_step_share=0.25,
-            twin_clips=True),
+            num_digits=3,
+            digit_classes=4,
+            canvas=64,
+            frame_size=32,
+            max_move=18,
+            out_of_step_share=0.25,
+            twin_clips=True,
+        ),
     ),
-}  # fmt: skip
+}

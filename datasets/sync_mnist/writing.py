@@ -88,17 +88,32 @@ def write_dataset(
     num_shards = num_shards or -(-num_clips // CLIPS_PER_SHARD)
     _check_counts(num_clips, num_shards, num_workers, seed, settings)
     made_by = {
-        "generator": "datasets.sync_mnist", "generator_version": GENERATOR_VERSION, "split": split,
-        "digits": digits.partition(":")[0], "digits_sha256": digits_sha256(images, image_labels),
+        "generator": "datasets.sync_mnist",
+        "generator_version": GENERATOR_VERSION,
+        "split": split,
+        "digits": digits.partition(":")[0],
+        "digits_sha256": digits_sha256(images, image_labels),
         "paths_sha256": None if paths is None else hashlib.sha256(Path(paths).read_bytes()).hexdigest(),
-        "seed": seed, "num_clips": num_clips, "num_shards": num_shards, **dataclasses.asdict(settings)}  # fmt: skip
+        "seed": seed,
+        "num_clips": num_clips,
+        "num_shards": num_shards,
+        **dataclasses.asdict(settings),
+    }
     kept = _open_directory(Path(out_dir), made_by)
     draw = functools.partial(_draw_pieces, plans=plans, images=images, settings=settings, num_workers=num_workers)
     shards = _write_shards(Path(out_dir), made_by, kept, draw, show_progress)
     manifest = Manifest(
-        name=NAME, split=split, shards=tuple(shards), num_frames=settings.num_frames, height=settings.frame_size,
-        width=settings.frame_size, channels=1, image_format="PNG", classes=settings.class_names,
-        made_by={**made_by, "best_guess_from_digits": _best_guess(plans, num_clips)})  # fmt: skip
+        name=NAME,
+        split=split,
+        shards=tuple(shards),
+        num_frames=settings.num_frames,
+        height=settings.frame_size,
+        width=settings.frame_size,
+        channels=1,
+        image_format="PNG",
+        classes=settings.class_names,
+        made_by={**made_by, "best_guess_from_digits": _best_guess(plans, num_clips)},
+    )
     manifest.write(out_dir)
     (Path(out_dir) / UNFINISHED_FILE).unlink(missing_ok=True)
     return manifest
@@ -109,15 +124,25 @@ def draw_and_encode(
 ) -> tuple[ClipPlans, list[list[bytes]]]:
     """What a worker does with a piece of the data set: returns `plans` and for each clip its frames as PNG."""
     frames = draw_clips(
-        digit_images=digit_images, positions=plans.positions, canvas=settings.canvas, frame_size=settings.frame_size,
-        noise_images=noise_images, noise_positions=plans.noise_positions, noise_size=settings.noise_parts_size,
-        digits_in_front=plans.digits_in_front)  # fmt: skip
+        digit_images=digit_images,
+        positions=plans.positions,
+        canvas=settings.canvas,
+        frame_size=settings.frame_size,
+        noise_images=noise_images,
+        noise_positions=plans.noise_positions,
+        noise_size=settings.noise_parts_size,
+        digits_in_front=plans.digits_in_front,
+    )
     return plans, [[encode_png(frame) for frame in clip] for clip in frames]
 
 
 def _check_counts(num_clips: int, num_shards: int, num_workers: int, seed: int, settings: SyncMnistSettings) -> None:
-    for flag, value, lowest in (("num_clips", num_clips, 1), ("num_workers", num_workers, 0), ("seed", seed, 0),
-                                ("num_shards", num_shards, 1)):  # fmt: skip
+    for flag, value, lowest in (
+        ("num_clips", num_clips, 1),
+        ("num_workers", num_workers, 0),
+        ("seed", seed, 0),
+        ("num_shards", num_shards, 1),
+    ):
         if value < lowest:
             raise ConfigError(f"--{flag}={value}: expected at least {lowest}.")
     if num_shards > num_clips:
@@ -145,8 +170,10 @@ def _open_directory(directory: Path, made_by: Mapping[str, Any]) -> dict[str, Sh
         return {}
     changed = changed_settings(before, made_by)
     if changed:
-        raise ConfigError(f"--out_dir={directory} holds a data set of other settings: {changed}. Name another folder, "
-                          "or delete this one.")
+        raise ConfigError(
+            f"--out_dir={directory} holds a data set of other settings: {changed}. Name another folder, "
+            "or delete this one."
+        )
     return {shard.file: shard for shard in shards if is_intact(directory, shard)}
 
 
@@ -167,8 +194,13 @@ def _write_shards(
     _note_finished(directory, made_by, finished)
     # One stream over all shards: the workers don't wait while one shard is closed and the next opened.
     drawn = draw([piece for file in pieces for piece in pieces[file]])
-    bar = Bar(total=num_clips, initial=sum(shard.records for shard in kept.values()), unit="clip",
-              desc=f"{NAME} {split}", disable=None if show_progress else True)  # fmt: skip
+    bar = Bar(
+        total=num_clips,
+        initial=sum(shard.records for shard in kept.values()),
+        unit="clip",
+        desc=f"{NAME} {split}",
+        disable=None if show_progress else True,
+    )
     with contextlib.closing(drawn), bar:
         for file in pieces:
             with ShardWriter(directory / file) as writer:
@@ -215,14 +247,18 @@ def _records(
     for index, encoded in enumerate(frames):
         label = int(plans.labels[index])
         yield encode_clip(
-            frames=encoded, label=label, label_name=classes[label], media_id=f"{split}-{start + index:07d}",
-            image_format="PNG", timestamps=range(0, len(encoded) * MICROSECONDS_PER_FRAME, MICROSECONDS_PER_FRAME),
+            frames=encoded,
+            label=label,
+            label_name=classes[label],
+            media_id=f"{split}-{start + index:07d}",
+            image_format="PNG",
+            timestamps=range(0, len(encoded) * MICROSECONDS_PER_FRAME, MICROSECONDS_PER_FRAME),
             extra={
                 "sync_mnist/positions": plans.positions[index],
                 "sync_mnist/digit_labels": plans.digit_labels[index],
                 "sync_mnist/digit_indices": plans.digit_indices[index],
             },
-        )  # fmt: skip
+        )
 
 
 def _best_guess(plans: Plans, num_clips: int) -> float:

@@ -29,12 +29,23 @@ def define_writing_flags(values: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_integer("seed", 0, "of the order of the videos in the shards, and of random splits", **text)
     absl_flags.DEFINE_integer("videos_per_shard", VIDEOS_PER_SHARD, "videos whose clips lie in one file", **text)
     absl_flags.DEFINE_integer("num_processes", 0, "that read videos; 0: one per usable core", **text)
-    absl_flags.DEFINE_integer("num_workers", 1, "machines that share the work, all with the same other flags and the "
-                              "same --out_dir (or copy their folders into one, and give the command there)", **text)
-    absl_flags.DEFINE_integer("worker_index", 0, "which of them this is, from 0; the last to be ready completes the "
-                              "data set", **text)
-    absl_flags.DEFINE_float("max_bad_fraction", 0.001, "share of the videos that may be unreadable, truncated, empty "
-                            "or without a label before the command fails; they are listed in rejected.csv", **text)
+    absl_flags.DEFINE_integer(
+        "num_workers",
+        1,
+        "machines that share the work, all with the same other flags and the "
+        "same --out_dir (or copy their folders into one, and give the command there)",
+        **text,
+    )
+    absl_flags.DEFINE_integer(
+        "worker_index", 0, "which of them this is, from 0; the last to be ready completes the data set", **text
+    )
+    absl_flags.DEFINE_float(
+        "max_bad_fraction",
+        0.001,
+        "share of the videos that may be unreadable, truncated, empty "
+        "or without a label before the command fails; they are listed in rejected.csv",
+        **text,
+    )
     absl_flags.DEFINE_boolean("help", False, "show the flags", short_name="h", **text)
 
 
@@ -84,20 +95,38 @@ def run_command(
 def summarize(written: Written, out_dir: str, *, name: str) -> dict[str, Any]:
     """The command's last line; says on stderr if other machines have yet to finish."""
     if written.manifest is None:
-        print(f"{name}: this worker's shards are written; {written.missing_shards} of the others' are missing in "
-              f"{out_dir}. The last worker to be ready completes the data set; so does this command when it is given "
-              "again then.", file=sys.stderr)
-        return {"out_dir": out_dir, "complete": False, "missing_shards": written.missing_shards,
-                "rejected": written.num_rejected}  # fmt: skip
+        print(
+            f"{name}: this worker's shards are written; {written.missing_shards} of the others' are missing in "
+            f"{out_dir}. The last worker to be ready completes the data set; so does this command when it is given "
+            "again then.",
+            file=sys.stderr,
+        )
+        return {
+            "out_dir": out_dir,
+            "complete": False,
+            "missing_shards": written.missing_shards,
+            "rejected": written.num_rejected,
+        }
     manifest = written.manifest
     if written.num_rejected:
-        print(f"{name}: {written.num_rejected} videos cannot be used; {os.path.join(out_dir, REJECTED_FILE)} says why.",
-              file=sys.stderr)
+        print(
+            f"{name}: {written.num_rejected} videos cannot be used; {os.path.join(out_dir, REJECTED_FILE)} says why.",
+            file=sys.stderr,
+        )
     lowest = written.lowest
     if lowest is not None and lowest.value < LOW:
-        print(f"{name}: warning: of a sample of the stored frames, frame {lowest.frame} of {lowest.media_id} is like "
-              f"its source by {lowest.value:.3f} only (structural similarity; expected at least {LOW}): look at it.",
-              file=sys.stderr)
-    return {"out_dir": out_dir, "complete": True, "split": manifest.split, "clips": manifest.num_clips,
-            "rejected": written.num_rejected, "classes": len(manifest.classes),
-            "shards": len(manifest.shards), "lowest_ssim": lowest and lowest.value}  # fmt: skip
+        print(
+            f"{name}: warning: of a sample of the stored frames, frame {lowest.frame} of {lowest.media_id} is like "
+            f"its source by {lowest.value:.3f} only (structural similarity; expected at least {LOW}): look at it.",
+            file=sys.stderr,
+        )
+    return {
+        "out_dir": out_dir,
+        "complete": True,
+        "split": manifest.split,
+        "clips": manifest.num_clips,
+        "rejected": written.num_rejected,
+        "classes": len(manifest.classes),
+        "shards": len(manifest.shards),
+        "lowest_ssim": lowest and lowest.value,
+    }

@@ -20,8 +20,16 @@ from rstg_tf.video.frame_folders import frame_number, looks_like_video, picture_
 
 SPLITS = ("train", "validation", "test")
 LAYOUTS = ("auto", "classes", "splits")
-_SPLIT_NAMES = {"train": "train", "training": "train", "val": "validation", "valid": "validation",
-                "validation": "validation", "dev": "validation", "test": "test", "testing": "test"}  # fmt: skip
+_SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+}
 _DEEPEST_LOOK = 2000  # files looked at in a folder beside those of the splits, to see whether it holds videos
 
 
@@ -85,18 +93,24 @@ def _named_splits(folder: str | os.PathLike, layout: str) -> dict[str, str]:
             raise ConfigError(f"--layout=splits: --videos={folder} holds none of the folders train, val, test.")
         return {}
     others = sorted(name for name in folders if name not in named and (layout == "auto" and _has_video(folders[name])))
-    how = (f"Give --layout=splits or --layout=classes, or move the others away: as classes they would be "
-           f"{_and(sorted(map(readable_name, [*named, *others])))}.")
+    how = (
+        f"Give --layout=splits or --layout=classes, or move the others away: as classes they would be "
+        f"{_and(sorted(map(readable_name, [*named, *others])))}."
+    )
     if others:
-        raise ConfigError(f"--videos={folder}: {_and(named)} may be {_one(named, 'a split', 'splits')}, but "
-                          f"{_and(others)} beside {_one(named, 'it', 'them')} may be "
-                          f"{_one(others, 'a class', 'classes')}. {how}")
+        raise ConfigError(
+            f"--videos={folder}: {_and(named)} may be {_one(named, 'a split', 'splits')}, but "
+            f"{_and(others)} beside {_one(named, 'it', 'them')} may be "
+            f"{_one(others, 'a class', 'classes')}. {how}"
+        )
     splits: dict[str, str] = {}
     for name in named:
         split = _SPLIT_NAMES[name.lower()]
         if split in splits:
-            raise ConfigError(f"--videos={folder}: {os.path.basename(splits[split])} and {name} would both be the "
-                              f"split {split}; rename one, or give --layout=classes.")
+            raise ConfigError(
+                f"--videos={folder}: {os.path.basename(splits[split])} and {name} would both be the "
+                f"split {split}; rename one, or give --layout=classes."
+            )
         if layout == "auto" and not _holds_classes(folders[name]):
             raise ConfigError(f"--videos={folder}: {name} may be a split, but holds no folder per class. {how}")
         splits[split] = folders[name]
@@ -128,8 +142,10 @@ def _has_video(folder: str) -> bool:
 
 def _videos_of_class(root: str | os.PathLike, name: str, folder: str) -> list[str]:
     if _is_frame_folder(folder):
-        raise ConfigError(f"--videos={root}: the class {name!r} holds single frames; expected a folder for each video, "
-                          f"such as {name}/1/00001.jpg.")
+        raise ConfigError(
+            f"--videos={root}: the class {name!r} holds single frames; expected a folder for each video, "
+            f"such as {name}/1/00001.jpg."
+        )
     paths = _videos_below(folder)
     if not paths or paths == [folder]:
         raise ConfigError(f"--videos={root}: the class {name!r} holds no video.")

@@ -35,14 +35,50 @@ from rstg_tf.common.text import (
 )
 
 _COLUMNS = {
-    **dict.fromkeys(("path", "video", "videos", "video_path", "file", "filename", "file_name", "name", "clip", "id",
-                     "video_id", "frame_dir", "frames", "folder", "image_folder"), "path"),
-    **dict.fromkeys(("label", "labels", "class", "classes", "category", "action", "target", "label_id", "class_id",
-                     "class_index", "class_name"), "label"),
+    **dict.fromkeys(
+        (
+            "path",
+            "video",
+            "videos",
+            "video_path",
+            "file",
+            "filename",
+            "file_name",
+            "name",
+            "clip",
+            "id",
+            "video_id",
+            "frame_dir",
+            "frames",
+            "folder",
+            "image_folder",
+        ),
+        "path",
+    ),
+    **dict.fromkeys(
+        (
+            "label",
+            "labels",
+            "class",
+            "classes",
+            "category",
+            "action",
+            "target",
+            "label_id",
+            "class_id",
+            "class_index",
+            "class_name",
+        ),
+        "label",
+    ),
     **dict.fromkeys(("total_frames", "num_frames", "n_frames", "frame_count"), "count"),
     **dict.fromkeys(("start", "start_time", "start_frame", "begin"), "start"),
     **dict.fromkeys(("end", "end_time", "end_frame", "stop"), "end"),
-    "youtube_id": "youtube_id", "time_start": "time_start", "time_end": "time_end", "split": "split"}
+    "youtube_id": "youtube_id",
+    "time_start": "time_start",
+    "time_end": "time_end",
+    "split": "split",
+}
 _BY_COUNT = {2: ("path", "label"), 3: ("path", "count", "label"), 4: ("path", "start", "end", "label")}
 _EXPECTED = "expected 'path label', 'folder total_frames label' or 'path start end label'"
 _MOST_CLASSES = 100_000
@@ -80,8 +116,10 @@ def read_lists(
         found = [_source(entry, folder, labels[split][number]) for number, entry in enumerate(entries[split])]
         _refuse_repeated(path, entries[split], found)
         if not any(os.path.exists(source.path) for source in found):
-            raise ConfigError(f"--list={path}: not one of its {len(found)} videos is below {folder}: the first should "
-                              f"be {found[0].path}. Give the folder that its paths are below as --videos=DIR.")
+            raise ConfigError(
+                f"--list={path}: not one of its {len(found)} videos is below {folder}: the first should "
+                f"be {found[0].path}. Give the folder that its paths are below as --videos=DIR."
+            )
         sources[split] = found
     return classes, sources
 
@@ -126,13 +164,17 @@ def _entry(row: Row, columns: tuple[str | None, ...], delimiter: str, named: str
     if not columns:
         fields = _joined_path(fields) if delimiter == " " else fields
         if len(fields) not in _BY_COUNT:
-            raise ConfigError(f"{named}: row {row.line} is {shown_row(row.fields, delimiter)}, {len(row.fields)} "
-                              f"field(s); {_EXPECTED}.")
+            raise ConfigError(
+                f"{named}: row {row.line} is {shown_row(row.fields, delimiter)}, {len(row.fields)} "
+                f"field(s); {_EXPECTED}."
+            )
         values = dict(zip(_BY_COUNT[len(fields)], fields))
     else:
         if len(fields) != len(columns):
-            raise ConfigError(f"{named}: row {row.line} is {shown_row(fields, delimiter)}, {len(fields)} field(s); "
-                              f"expected {len(columns)} as in the header.")
+            raise ConfigError(
+                f"{named}: row {row.line} is {shown_row(fields, delimiter)}, {len(fields)} field(s); "
+                f"expected {len(columns)} as in the header."
+            )
         values = {column: field for column, field in zip(columns, fields) if column}
     if not values["label"]:
         raise ConfigError(f"{named}: row {row.line} is {shown_row(fields, delimiter)}, without a label; {_EXPECTED}.")
@@ -143,8 +185,10 @@ def _entry(row: Row, columns: tuple[str | None, ...], delimiter: str, named: str
     try:
         stretch = _stretch(values)
     except ValueError:
-        raise ConfigError(f"{named}: row {row.line} is {shown_row(fields, delimiter)}; expected a number of frames, or "
-                          f"a start and an end after it, between path and label ({_EXPECTED}).") from None
+        raise ConfigError(
+            f"{named}: row {row.line} is {shown_row(fields, delimiter)}; expected a number of frames, or "
+            f"a start and an end after it, between path and label ({_EXPECTED})."
+        ) from None
     return Entry(row.line, (values["path"],), values["label"], stretch)
 
 
@@ -186,8 +230,11 @@ def _kinetics_entry(line: int, values: dict[str, str]) -> Entry:
 
 def _source(entry: Entry, root: str, label: int) -> VideoSource:
     path = next((found for path in entry.paths for found in [_found(os.path.join(root, path))] if found), None)
-    name = os.path.normpath(entry.paths[0]).replace(os.sep, "/") if path is None or entry.paths[1:] == () else \
-        os.path.relpath(path, root).replace(os.sep, "/")
+    name = (
+        os.path.normpath(entry.paths[0]).replace(os.sep, "/")
+        if path is None or entry.paths[1:] == ()
+        else os.path.relpath(path, root).replace(os.sep, "/")
+    )
     path = path or os.path.join(root, entry.paths[0])
     if entry.stretch is not None and entry.stretch.count is None:
         name = f"{name}#{entry.stretch.start:g}-{entry.stretch.end:g}"
@@ -209,8 +256,10 @@ def _refuse_repeated(path: str, entries: Sequence[Entry], sources: Sequence[Vide
     for entry, source in zip(entries, sources):
         first = rows.setdefault(source.media_id, entry.line)
         if first != entry.line:
-            raise ConfigError(f"--list={path}: the video {visible(source.media_id)} comes twice, in the rows {first} "
-                              f"and {entry.line}.")
+            raise ConfigError(
+                f"--list={path}: the video {visible(source.media_id)} comes twice, in the rows {first} "
+                f"and {entry.line}."
+            )
 
 
 def _classes(
@@ -231,23 +280,28 @@ def _classes(
     elif not names and not all(numbers):
         split, entry = rows[numbers.index(sum(numbers) * 2 < len(numbers))]
         kind = "a number" if sum(numbers) * 2 < len(numbers) else "no number"
-        raise ConfigError(f"--list={files[split]}: row {entry.line} has the label {visible(entry.label)}, {kind} "
-                          "unlike others: expected numbers from 0, or names, on all rows (or --classes=FILE, which "
-                          "names them).")
+        raise ConfigError(
+            f"--list={files[split]}: row {entry.line} has the label {visible(entry.label)}, {kind} "
+            "unlike others: expected numbers from 0, or names, on all rows (or --classes=FILE, which "
+            "names them)."
+        )
     elif not names:
         names = tuple(str(label) for label in range(_highest(files, rows) + 1))
     odd = next((name for name in names if not is_clean_name(name)), None)
     if odd is not None:
         raise ConfigError(f"--list: the class {visible(odd)} is no name on one line.")
-    return names, {split: [_label(files[split], entry, keys, names) for entry in found]
-                   for split, found in entries.items()}  # fmt: skip
+    return names, {
+        split: [_label(files[split], entry, keys, names) for entry in found] for split, found in entries.items()
+    }
 
 
 def _highest(files: dict[str, str], rows: Sequence[tuple[str, Entry]]) -> int:
     split, entry = max(rows, key=lambda row: int(row[1].label) if len(row[1].label) < 12 else float("inf"))
     if len(entry.label) > 11 or int(entry.label) >= _MOST_CLASSES:
-        raise ConfigError(f"--list={files[split]}: row {entry.line} has the label {entry.label}; expected the number "
-                          f"of a class, from 0, as the last field ({_EXPECTED}).")
+        raise ConfigError(
+            f"--list={files[split]}: row {entry.line} has the label {entry.label}; expected the number "
+            f"of a class, from 0, as the last field ({_EXPECTED})."
+        )
     return int(entry.label)
 
 
@@ -256,8 +310,10 @@ def _label(path: str, entry: Entry, keys: dict[str, int], names: Sequence[str]) 
     if label is None and entry.label.isascii() and entry.label.isdecimal() and len(entry.label) < 12:
         label = int(entry.label)
     if label is None or label >= len(names):
-        raise ConfigError(f"--list={path}: row {entry.line} has the label {visible(entry.label)}, which is none of the "
-                          f"{len(names)} classes ({visible(names[0])}, …).")
+        raise ConfigError(
+            f"--list={path}: row {entry.line} has the label {visible(entry.label)}, which is none of the "
+            f"{len(names)} classes ({visible(names[0])}, …)."
+        )
     return label
 
 
@@ -282,10 +338,9 @@ def _classes_from_json(value: object, named: str) -> list[str]:
     if isinstance(value, list) and all(isinstance(name, str) for name in value):
         return list(value)
     if isinstance(value, dict):
-        pairs = sorted((int(number), name) for name, number in value.items()
-                       if str(number).isascii() and str(number).isdecimal())  # fmt: skip
+        pairs = sorted(
+            (int(number), name) for name, number in value.items() if str(number).isascii() and str(number).isdecimal()
+        )
         if [number for number, _ in pairs] == list(range(len(value))):
             return [name for _, name in pairs]
     raise ConfigError(f"{named}: expected [name, …], or {{name: number}} with each of 0, 1, 2, … once.")
-
-

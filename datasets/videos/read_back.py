@@ -49,10 +49,11 @@ def compare_with_sources(
     for record in records:
         source, clip = written[record]
         frame = (clip.stop - clip.start) // 2
-        stored = _stored_frame(shard, (*offsets, end)[record:record + 2], frame)
+        stored = _stored_frame(shard, (*offsets, end)[record : record + 2], frame)
         try:
-            original = _source_frame(source, clip.stop - 1 - frame if clip.backwards else clip.start + frame,
-                                     short_side)  # fmt: skip
+            original = _source_frame(
+                source, clip.stop - 1 - frame if clip.backwards else clip.start + frame, short_side
+            )
         except (VideoError, OSError):
             continue
         if original is not None and min(original.shape[:2]) >= _SMALLEST:

@@ -47,15 +47,18 @@ class Stretch:
         if is_folder:
             last = first_number + total - 1
             if self.start < first_number or (self.end > last and self.end != float("inf")):
-                raise VideoError(f"holds the frames {first_number} to {last}, but the list takes {self.start:g} to "
-                                 f"{self.end:g}.")
+                raise VideoError(
+                    f"holds the frames {first_number} to {last}, but the list takes {self.start:g} to {self.end:g}."
+                )
             part = slice(int(self.start) - first_number, None if self.end > last else int(self.end) - first_number + 1)
         else:
             seconds = encoded.timestamps / 1e6
             length = seconds[-1] + (seconds[-1] / (total - 1) if total > 1 else 0.0)
             if self.start >= length or (self.end > length + 1.0 and self.end != float("inf")):
-                raise VideoError(f"is {length:.1f} seconds long, but the list takes {self.start:g} to {self.end:g}; "
-                                 "expected seconds.")
+                raise VideoError(
+                    f"is {length:.1f} seconds long, but the list takes {self.start:g} to {self.end:g}; "
+                    "expected seconds."
+                )
             part = slice(*np.searchsorted(seconds, [self.start, self.end]))
         timestamps = encoded.timestamps[part]
         if not len(timestamps):
@@ -136,13 +139,26 @@ class Cutting:
             clips = [ClipRange(source.media_id, source.label, 0, num_frames)]
         else:
             # The last start comes after the last that leaves room for a clip; a shorter rest gives none.
-            clips = [ClipRange(f"{source.media_id}#{start}", source.label, start, start + self.clip_frames)
-                     for first, end in self.stretches(source.media_id, num_frames)
-                     for start in range(first, end - self.clip_frames + 1, self.clip_stride or self.clip_frames)]
+            clips = [
+                ClipRange(f"{source.media_id}#{start}", source.label, start, start + self.clip_frames)
+                for first, end in self.stretches(source.media_id, num_frames)
+                for start in range(first, end - self.clip_frames + 1, self.clip_stride or self.clip_frames)
+            ]
         if not self.add_reversed:
             return clips
-        return [clip for forward in clips for clip in (forward, dataclasses.replace(
-            forward, media_id=forward.media_id + BACKWARDS, label=forward.label + self.num_classes, backwards=True))]
+        return [
+            clip
+            for forward in clips
+            for clip in (
+                forward,
+                dataclasses.replace(
+                    forward,
+                    media_id=forward.media_id + BACKWARDS,
+                    label=forward.label + self.num_classes,
+                    backwards=True,
+                ),
+            )
+        ]
 
     def stretches(self, media_id: str, num_frames: int) -> list[tuple[int, int]]:
         """The frames first ≤ t < end that clips are cut from.
@@ -153,8 +169,10 @@ class Cutting:
         """
         shortest = self.clip_frames * (1 if self.part is None else 2)
         if num_frames < shortest:
-            raise VideoError(f"{num_frames} frames, fewer than the {shortest} that --clip_frames={self.clip_frames} "
-                             f"needs{'' if self.part is None else ' for a clip in train and one in validation'}.")
+            raise VideoError(
+                f"{num_frames} frames, fewer than the {shortest} that --clip_frames={self.clip_frames} "
+                f"needs{'' if self.part is None else ' for a clip in train and one in validation'}."
+            )
         if self.part is None:
             return [(0, num_frames)]
         length = max(round(self.validation_share * num_frames), self.clip_frames)
@@ -188,8 +206,7 @@ def encode_source(source: VideoSource, short_side: int) -> EncodedVideo | Reject
             raise VideoError("has no label.")
         if not os.path.exists(source.path):
             raise VideoError("there is no such video.")
-        encoded = (_encode_folder(source.path) if os.path.isdir(source.path)
-                   else _encode_file(source.path, short_side))  # fmt: skip
+        encoded = _encode_folder(source.path) if os.path.isdir(source.path) else _encode_file(source.path, short_side)
         if source.stretch is not None:
             is_folder = os.path.isdir(source.path)
             first = frame_number(list_frame_files(source.path)[0]) if is_folder else 0
@@ -207,8 +224,10 @@ def encode_source(source: VideoSource, short_side: int) -> EncodedVideo | Reject
 def _encode_file(path: str, short_side: int) -> EncodedVideo:
     picture = picture_format(path)
     if picture:
-        raise VideoError(f"is a single picture ({picture}), not a video; expected a video file, or a folder with the "
-                         "numbered frames of one.")
+        raise VideoError(
+            f"is a single picture ({picture}), not a video; expected a video file, or a folder with the "
+            "numbered frames of one."
+        )
     frames, timestamps = decoding.read_encoded_frames(path, _to_jpeg, short_side=short_side)
     with Image.open(io.BytesIO(frames[0])) as first:
         return EncodedVideo(frames=frames, timestamps=timestamps, height=first.height, width=first.width)

@@ -102,9 +102,17 @@ def write_videos(
       ConfigError: for settings that cannot work, or an `out_dir` that holds other data or is being written.
       TooManyRejectedError: after the shard in which that became certain.
     """
-    _check(sources, {
-        "videos_per_shard": (videos_per_shard, 1), "num_processes": (num_processes, 0), "num_workers": (num_workers, 1),
-        "worker_index": (worker_index, 0), "seed": (seed, 0), "short_side": (short_side, 16)})  # fmt: skip
+    _check(
+        sources,
+        {
+            "videos_per_shard": (videos_per_shard, 1),
+            "num_processes": (num_processes, 0),
+            "num_workers": (num_workers, 1),
+            "worker_index": (worker_index, 0),
+            "seed": (seed, 0),
+            "short_side": (short_side, 16),
+        },
+    )
     if worker_index >= num_workers:
         raise ConfigError(f"--worker_index={worker_index}: expected 0 to {num_workers - 1}, as --num_workers says.")
     if not 0 <= max_bad_fraction <= 1:
@@ -113,12 +121,21 @@ def write_videos(
     num_shards = -(-len(ordered) // videos_per_shard)
     bounds = [len(ordered) * shard // num_shards for shard in range(num_shards + 1)]
     settings = {
-        "writer_version": WRITER_VERSION, **made_by, "name": name, "split": split, "seed": seed,
-        "num_videos": len(ordered), "num_shards": num_shards, "short_side": short_side, "jpeg_quality": JPEG_QUALITY,
+        "writer_version": WRITER_VERSION,
+        **made_by,
+        "name": name,
+        "split": split,
+        "seed": seed,
+        "num_videos": len(ordered),
+        "num_shards": num_shards,
+        "short_side": short_side,
+        "jpeg_quality": JPEG_QUALITY,
         "videos_sha256": _sha256([(source.media_id, source.label) for source in ordered]),
-        "classes_sha256": _sha256(list(classes)), **dataclasses.asdict(cutting)}  # fmt: skip
+        "classes_sha256": _sha256(list(classes)),
+        **dataclasses.asdict(cutting),
+    }
     folder = NotedFolder(Path(out_dir), settings, num_shards)
-    shards = {folder.shard_files[shard]: ordered[bounds[shard]:bounds[shard + 1]] for shard in range(num_shards)}
+    shards = {folder.shard_files[shard]: ordered[bounds[shard] : bounds[shard + 1]] for shard in range(num_shards)}
     own = {file: shards[file] for file in folder.shard_files[worker_index::num_workers]}
     allowed = max_bad_fraction * len(ordered)
     with folder.opened(worker_index, num_workers):
@@ -161,11 +178,18 @@ def _write_shards(
     outcomes = in_processes(
         encode_source,
         ((source, folder.settings["short_side"]) for sources in left.values() for source in sources),
-        num_processes=num_processes, tasks_at_a_time=_VIDEOS_AT_A_TIME * num_processes)  # fmt: skip
+        num_processes=num_processes,
+        tasks_at_a_time=_VIDEOS_AT_A_TIME * num_processes,
+    )
     num_videos = sum(map(len, shards.values()))
     num_rejected = sum(len(note["rejected"]) for note in kept.values())
-    bar = Bar(total=num_videos, initial=num_videos - sum(map(len, left.values())), unit="video", desc=described,
-              disable=None if show_progress else True)  # fmt: skip
+    bar = Bar(
+        total=num_videos,
+        initial=num_videos - sum(map(len, left.values())),
+        unit="video",
+        desc=described,
+        disable=None if show_progress else True,
+    )
     with contextlib.closing(outcomes), bar:
         for file, sources in left.items():
             note = {"rejected": [], "frames": [], "heights": [], "widths": []}
@@ -176,8 +200,10 @@ def _write_shards(
                     written += [(source, clip) for clip in clips]
                     bar.update()
             note["shard"] = dataclasses.asdict(writer.info)
-            note["similarities"] = [dataclasses.asdict(found) for found in compare_with_sources(
-                folder.path / file, written, short_side=folder.settings["short_side"])]
+            note["similarities"] = [
+                dataclasses.asdict(found)
+                for found in compare_with_sources(folder.path / file, written, short_side=folder.settings["short_side"])
+            ]
             folder.write_note(file, note)
             num_rejected += len(note["rejected"])
             if num_rejected > allowed:
@@ -198,16 +224,25 @@ def _write_video(
     except VideoError as error:
         outcome = Rejection(str(error))
     if isinstance(outcome, Rejection):
-        note["rejected"].append({"media_id": source.media_id, "path": source.path, "reason": outcome.reason,
-                                 "stamp": stamp(source.path)})  # fmt: skip
+        note["rejected"].append(
+            {"media_id": source.media_id, "path": source.path, "reason": outcome.reason, "stamp": stamp(source.path)}
+        )
         return []
     for clip in clips:
-        frames, timestamps = outcome.frames[clip.start:clip.stop], outcome.timestamps[clip.start:clip.stop]
+        frames, timestamps = outcome.frames[clip.start : clip.stop], outcome.timestamps[clip.start : clip.stop]
         timestamps = timestamps - timestamps[0]
         if clip.backwards:
             frames, timestamps = frames[::-1], timestamps[-1] - timestamps[::-1]
-        writer.write(encode_clip(frames=frames, label=clip.label, label_name=classes[clip.label],
-                                 media_id=clip.media_id, image_format="JPEG", timestamps=timestamps))  # fmt: skip
+        writer.write(
+            encode_clip(
+                frames=frames,
+                label=clip.label,
+                label_name=classes[clip.label],
+                media_id=clip.media_id,
+                image_format="JPEG",
+                timestamps=timestamps,
+            )
+        )
         for key, value in (("frames", len(frames)), ("heights", outcome.height), ("widths", outcome.width)):
             # Two values are enough to know that clips differ.
             note[key] = sorted({*note[key], value})[:2]
@@ -224,8 +259,10 @@ def _finish(folder: NotedFolder, name: str, split: str, classes: Sequence[str], 
     shards = tuple(ShardInfo(**notes[file]["shard"]) for file in folder.shard_files)
     changed = [shard.file for shard in shards if not _has_size(folder.path / shard.file, shard.bytes)]
     if changed:
-        raise ConfigError(f"{folder.path}: {changed[0]} is not as it was written ({len(changed)} such shards): copy "
-                          "it again, or give the command of the machine that wrote it again.")
+        raise ConfigError(
+            f"{folder.path}: {changed[0]} is not as it was written ({len(changed)} such shards): copy "
+            "it again, or give the command of the machine that wrote it again."
+        )
     if not any(shard.records for shard in shards):
         raise TooManyRejectedError(f"{folder.path}: not one clip is left; see {folder.path / REJECTED_FILE}.")
     common = {key: {value for note in notes.values() for value in note[key]} for key in ("frames", "heights", "widths")}
@@ -235,9 +272,17 @@ def _finish(folder: NotedFolder, name: str, split: str, classes: Sequence[str], 
     lowest = min(compared, key=lambda found: (found.value, found.media_id), default=None)
     told = {} if lowest is None else {"lowest_ssim": lowest.value, "lowest_ssim_clip": lowest.media_id}
     manifest = Manifest(
-        name=name, split=split, shards=shards, num_frames=num_frames, height=height, width=width, channels=3,
-        image_format="JPEG", classes=tuple(classes),
-        made_by={**folder.settings, "num_rejected": num_rejected, **told})  # fmt: skip
+        name=name,
+        split=split,
+        shards=shards,
+        num_frames=num_frames,
+        height=height,
+        width=width,
+        channels=3,
+        image_format="JPEG",
+        classes=tuple(classes),
+        made_by={**folder.settings, "num_rejected": num_rejected, **told},
+    )
     manifest.write(folder.path)
     return Written(manifest, num_rejected, lowest=lowest)
 

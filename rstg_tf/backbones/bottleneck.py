@@ -48,5 +48,10 @@ class Bottleneck(Layer):
         return tf.nn.relu(self.expand(hidden) + kept)
 
     def get_config(self):
-        return {**super().get_config(), "inner": self.inner, "outer": self.outer,
-                "temporal_kernel": self.temporal_kernel, "stride": self.stride}
+        return {
+            **super().get_config(),
+            "inner": self.inner,
+            "outer": self.outer,
+            "temporal_kernel": self.temporal_kernel,
+            "stride": self.stride,
+        }

@@ -39,8 +39,16 @@ class FrozenNormConvolution(Layer):
     (1, 3, 3, 3, 8)
     """
 
-    def __init__(self, *, filters: int, kernel_size: tuple[int, int, int] = (1, 1, 1), stride: int = 1,
-                 use_bias: bool = False, gamma_initializer: str = "ones", **kwargs):
+    def __init__(
+        self,
+        *,
+        filters: int,
+        kernel_size: tuple[int, int, int] = (1, 1, 1),
+        stride: int = 1,
+        use_bias: bool = False,
+        gamma_initializer: str = "ones",
+        **kwargs,
+    ):
         super().__init__(**{**kwargs, "dtype": "float32", "autocast": False})
         self.filters = filters
         self.kernel_size = tuple(kernel_size)
@@ -50,15 +58,15 @@ class FrozenNormConvolution(Layer):
 
     def build(self, input_shape):
         self.input_spec = input_spec(5, input_shape[-1])
-        self.kernel = self.add_weight(name="kernel", shape=(*self.kernel_size, input_shape[-1], self.filters),
-                                      initializer="glorot_uniform")
+        self.kernel = self.add_weight(
+            name="kernel", shape=(*self.kernel_size, input_shape[-1], self.filters), initializer="glorot_uniform"
+        )
         width = (self.filters,)
         self.bias = self.add_weight(name="bias", shape=width, initializer="zeros") if self.use_bias else None
         self.gamma = self.add_weight(name="gamma", shape=width, initializer=self.gamma_initializer)
         self.beta = self.add_weight(name="beta", shape=width, initializer="zeros")
         self.moving_mean = self.add_weight(name="moving_mean", shape=width, initializer="zeros", trainable=False)
-        self.moving_variance = self.add_weight(name="moving_variance", shape=width, initializer="ones",
-                                               trainable=False)
+        self.moving_variance = self.add_weight(name="moving_variance", shape=width, initializer="ones", trainable=False)
         super().build(input_shape)
 
     def call(self, inputs):
@@ -78,5 +86,11 @@ class FrozenNormConvolution(Layer):
         return tf.nn.conv3d(inputs, kernel, strides=[1, 1, self.stride, self.stride, 1], padding="VALID")
 
     def get_config(self):
-        return {**super().get_config(), "filters": self.filters, "kernel_size": self.kernel_size,
-                "stride": self.stride, "use_bias": self.use_bias, "gamma_initializer": self.gamma_initializer}
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "kernel_size": self.kernel_size,
+            "stride": self.stride,
+            "use_bias": self.use_bias,
+            "gamma_initializer": self.gamma_initializer,
+        }

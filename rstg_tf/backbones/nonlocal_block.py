@@ -30,12 +30,15 @@ class NonLocalBlock(Layer):
     def build(self, input_shape):
         height, width, channels = input_shape[2:]
         if channels % 2 or min(height, width) < 2:
-            raise ValueError(f"{self.name}: expected a map of at least 2×2 with an even number of channels, got "
-                             f"{height}×{width}×{channels}.")
+            raise ValueError(
+                f"{self.name}: expected a map of at least 2×2 with an even number of channels, got "
+                f"{height}×{width}×{channels}."
+            )
         self.input_spec = input_spec(5, channels)
         inner = channels // 2
         self.theta, self.phi, self.g = (
-            keras.layers.Conv3D(inner, 1, name=name, dtype=self.dtype_policy) for name in ("theta", "phi", "g"))
+            keras.layers.Conv3D(inner, 1, name=name, dtype=self.dtype_policy) for name in ("theta", "phi", "g")
+        )
         self.out = FrozenNormConvolution(filters=channels, use_bias=True, gamma_initializer="zeros", name="out")
         for layer in (self.theta, self.phi, self.g):
             build_part(layer, (None, None, None, None, channels))

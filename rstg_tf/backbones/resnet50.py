@@ -78,8 +78,15 @@ class ResNet50(Layer):
     (1, 2, 14, 14, 2048)
     """
 
-    def __init__(self, *, variant: str = "i3d", graphs: dict[str, ResidualGraph] | None = None,
-                 nonlocal_places: tuple[str, ...] = (), remat: bool = False, **kwargs):
+    def __init__(
+        self,
+        *,
+        variant: str = "i3d",
+        graphs: dict[str, ResidualGraph] | None = None,
+        nonlocal_places: tuple[str, ...] = (),
+        remat: bool = False,
+        **kwargs,
+    ):
         super().__init__(**{**kwargs, "autocast": False})  # states stay float32
         require_choice("variant", variant, tuple(TEMPORAL_KERNELS))
         self.variant, self.remat = variant, remat
@@ -90,8 +97,9 @@ class ResNet50(Layer):
         both = sorted(set(self.graph_places) & set(self.nonlocal_places))
         if both:
             raise ValueError(f"{', '.join(both)}: a stage takes a graph or non-local blocks, not both.")
-        self.conv1 = FrozenNormConvolution(filters=64, kernel_size=(TEMPORAL_KERNELS[variant]["conv1"], 7, 7),
-                                           stride=2, name="conv1")
+        self.conv1 = FrozenNormConvolution(
+            filters=64, kernel_size=(TEMPORAL_KERNELS[variant]["conv1"], 7, 7), stride=2, name="conv1"
+        )
         for place, graph in graphs.items():
             setattr(self, f"graph_{place}", graph)
         for stage in STAGES:
@@ -102,8 +110,18 @@ class ResNet50(Layer):
         for index, kernel in enumerate(TEMPORAL_KERNELS[self.variant][stage.name]):
             name = f"{stage.name}_{index}"
             stride = stage.stride if index == 0 else 1
-            setattr(self, name, Bottleneck(inner=stage.inner, outer=stage.outer, temporal_kernel=kernel, stride=stride,
-                                           name=name, dtype=self.dtype_policy))
+            setattr(
+                self,
+                name,
+                Bottleneck(
+                    inner=stage.inner,
+                    outer=stage.outer,
+                    temporal_kernel=kernel,
+                    stride=stride,
+                    name=name,
+                    dtype=self.dtype_policy,
+                ),
+            )
             if stage.name in self.nonlocal_places and index % 2:
                 setattr(self, f"nonlocal_{name}", NonLocalBlock(name=f"nonlocal_{name}", dtype=self.dtype_policy))
 
@@ -154,11 +172,14 @@ class ResNet50(Layer):
     def _check_video(self, shape, streamed: bool = False):
         steps, height, width = shape[1:4]
         if None in (height, width) or min(height, width) < SMALLEST_SIDE:
-            raise ValueError(f"{self.name}: frames of {height}×{width} pixels; a ResNet-50 needs known sizes of at "
-                             f"least {SMALLEST_SIDE}.")
+            raise ValueError(
+                f"{self.name}: frames of {height}×{width} pixels; a ResNet-50 needs known sizes of at "
+                f"least {SMALLEST_SIDE}."
+            )
         if steps is not None and (steps < 2 or steps % 2) and not (streamed and steps == 1):
-            raise ValueError(f"{self.name}: clips of {steps} frames; expected an even number, as frames are pooled in "
-                             "pairs.")
+            raise ValueError(
+                f"{self.name}: clips of {steps} frames; expected an even number, as frames are pooled in pairs."
+            )
 
     def call(self, video, states=None, training=False, return_traces=False):
         if states is not None:
@@ -194,8 +215,10 @@ class ResNet50(Layer):
         """
         steps = video.shape[1]
         if steps is None:
-            raise ValueError(f"{self.name}: frames are pooled in pairs, so the length of a chunk must be known when "
-                             f"traced, got {tuple(video.shape)}.")
+            raise ValueError(
+                f"{self.name}: frames are pooled in pairs, so the length of a chunk must be known when "
+                f"traced, got {tuple(video.shape)}."
+            )
         return [video] if steps % 2 == 0 or steps == 1 else [video[:, :-1], video[:, -1:]]
 
     def arrived(self, states, steps: int):
@@ -207,10 +230,14 @@ class ResNet50(Layer):
         parts = [part for stage in STAGES for part in self.parts(stage)]
         spanning = [part.name for part in (self.conv1, *parts) if _frames_seen(part) > 1]
         nonlocal_blocks = [part.name for part in parts if isinstance(part, NonLocalBlock)]
-        reasons = [f"{self.name}: {', '.join(names)} {what}" for names, what in (
-            (spanning, "convolve over frames still to come"),
-            (nonlocal_blocks, "attend over all frames of the clip"),
-        ) if names]
+        reasons = [
+            f"{self.name}: {', '.join(names)} {what}"
+            for names, what in (
+                (spanning, "convolve over frames still to come"),
+                (nonlocal_blocks, "attend over all frames of the clip"),
+            )
+            if names
+        ]
         return reasons + [reason for graph in self.graphs.values() for reason in graph.noncausal_reasons()]
 
     def state_shapes(self, video_shape) -> dict[str, tuple[int, ...]]:
@@ -234,8 +261,11 @@ class ResNet50(Layer):
             pairs = tf.where(odd, tf.concat([last_map, features[:, :-1]], axis=1), features)
         else:
             pairs = tf.concat([last_map, features], axis=1)
-        return _max_of_pairs(pairs), arrived, {"frames": states["frames"] + float(features.shape[1]),
-                                               "last_map": tf.cast(features[:, -1], tf.float32)}
+        return (
+            _max_of_pairs(pairs),
+            arrived,
+            {"frames": states["frames"] + float(features.shape[1]), "last_map": tf.cast(features[:, -1], tf.float32)},
+        )
 
     def _pass_stages(self, stages, features, states, after, traces, training):
         """The map of the last of `stages`; what their graphs remember goes into `after`, their traces into `traces`."""
@@ -245,7 +275,8 @@ class ResNet50(Layer):
                     features = self._recomputed(_chain(list(parts)))(features)
                     continue
                 features, traces[stage.name], *graph_state = next(parts)(
-                    features, states=strip_prefix(stage.name, states), training=training, return_trace=True)
+                    features, states=strip_prefix(stage.name, states), training=training, return_trace=True
+                )
                 after.update(add_prefix(stage.name, graph_state[0]) if graph_state else {})
         return features
 
@@ -258,8 +289,13 @@ class ResNet50(Layer):
         return tf.recompute_grad(function) if self.remat else function
 
     def get_config(self):
-        return {**super().get_config(), "variant": self.variant, "nonlocal_places": self.nonlocal_places,
-                "graphs": {place: graph.get_config() for place, graph in self.graphs.items()}, "remat": self.remat}
+        return {
+            **super().get_config(),
+            "variant": self.variant,
+            "nonlocal_places": self.nonlocal_places,
+            "graphs": {place: graph.get_config() for place, graph in self.graphs.items()},
+            "remat": self.remat,
+        }
 
     @classmethod
     def from_config(cls, config):
@@ -282,4 +318,5 @@ def _chain(layers):
         for layer in layers:
             features = layer(features)
         return features
+
     return run

@@ -30,8 +30,9 @@ class SmallConvnet(Layer):
         self.filters = filters
         self.layers = layers
         self.fewer_products = fewer_products
-        self.convolutions = [keras.layers.Conv2D(filters, SIDE, name=f"conv{index}", dtype=self.dtype_policy)
-                             for index in range(layers)]
+        self.convolutions = [
+            keras.layers.Conv2D(filters, SIDE, name=f"conv{index}", dtype=self.dtype_policy) for index in range(layers)
+        ]
         for convolution in self.convolutions:
             setattr(self, convolution.name, convolution)  # Keras 3: a checkpoint does not find layers in lists
 
@@ -44,8 +45,10 @@ class SmallConvnet(Layer):
 
     def build(self, input_shape):
         if min(self.map_shape(input_shape)[2:4]) < 1:
-            raise ValueError(f"{self.name}: frames of {input_shape[2]}×{input_shape[3]} pixels are too small for "
-                             f"{self.layers} layers of 3×3 convolution and 2×2 pooling.")
+            raise ValueError(
+                f"{self.name}: frames of {input_shape[2]}×{input_shape[3]} pixels are too small for "
+                f"{self.layers} layers of 3×3 convolution and 2×2 pooling."
+            )
         self.input_spec = input_spec(5, input_shape[-1])
         channels = input_shape[-1]
         for convolution in self.convolutions:
@@ -83,5 +86,9 @@ class SmallConvnet(Layer):
         return {}
 
     def get_config(self):
-        return {**super().get_config(), "filters": self.filters, "layers": self.layers,
-                "fewer_products": self.fewer_products}
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "layers": self.layers,
+            "fewer_products": self.fewer_products,
+        }

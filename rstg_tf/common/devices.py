@@ -8,8 +8,9 @@ from tensorflow import keras
 from rstg_tf.common.errors import ConfigError
 
 
-def prepare(*, num_virtual_devices: int = 0, precision: str = "float32",
-            seed: int = 0) -> tf.distribute.MirroredStrategy:
+def prepare(
+    *, num_virtual_devices: int = 0, precision: str = "float32", seed: int = 0
+) -> tf.distribute.MirroredStrategy:
     """Sets precision and seeds of this process and returns its strategy: call it before building a model.
 
     Replicas: the GPUs if there are any, else the CPU; with `num_virtual_devices` that many parts of the CPU, for trying
@@ -42,8 +43,9 @@ def cpu_strategy(replicas: int) -> tf.distribute.MirroredStrategy:
     They exchange by plain copies: the collective operations that TensorFlow would take remember, as long as the process
     lives, how many replicas the first strategy had.
     """
-    return tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(replicas)],
-                                          cross_device_ops=tf.distribute.ReductionToOneDevice())
+    return tf.distribute.MirroredStrategy(
+        [f"CPU:{index}" for index in range(replicas)], cross_device_ops=tf.distribute.ReductionToOneDevice()
+    )
 
 
 def set_precision(precision: str) -> None:
@@ -55,16 +57,21 @@ def check_batch_divides(batch_size: int, strategy: tf.distribute.Strategy) -> No
     """Raises ConfigError if the replicas would get different shares of a batch."""
     replicas = strategy.num_replicas_in_sync
     if batch_size % replicas:
-        raise ConfigError(f"--batch_size={batch_size} (global) does not divide among {replicas} replicas: give a "
-                          f"multiple of {replicas}.")
+        raise ConfigError(
+            f"--batch_size={batch_size} (global) does not divide among {replicas} replicas: give a "
+            f"multiple of {replicas}."
+        )
 
 
 def _split_cpu(count: int) -> None:
     try:
         tf.config.set_logical_device_configuration(
-            tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * count)
+            tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * count
+        )
     except RuntimeError as error:  # TensorFlow has started: the split of an earlier call stays
         found = len(tf.config.list_logical_devices("CPU"))
         if found < count:
-            raise ConfigError(f"--num_virtual_devices={count}: TensorFlow has started with {found} part(s) of the CPU "
-                              "in this process and cannot split it again.") from error
+            raise ConfigError(
+                f"--num_virtual_devices={count}: TensorFlow has started with {found} part(s) of the CPU "
+                "in this process and cannot split it again."
+            ) from error

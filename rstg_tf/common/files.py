@@ -123,8 +123,20 @@ def remove(path: str | os.PathLike) -> None:
     else:
         Path(path).unlink(missing_ok=True)
 
-_LEFT_BY_SYSTEMS = frozenset({"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "__macosx", "@eadir",
-                              "icon\r", "$recycle.bin", "system volume information"})  # fmt: skip
+
+_LEFT_BY_SYSTEMS = frozenset(
+    {
+        "thumbs.db",
+        "ehthumbs.db",
+        "ehthumbs_vista.db",
+        "desktop.ini",
+        "__macosx",
+        "@eadir",
+        "icon\r",
+        "$recycle.bin",
+        "system volume information",
+    }
+)
 
 
 def folder_name(text: str) -> str:

@@ -67,8 +67,10 @@ class FlagValues(absl_flags.FlagValues):
                 continue
             takes_value = bool(found) and found[-1].startswith("-") and "=" not in found[-1]
             if not line.startswith("-") and not takes_value:
-                raise ConfigError(f"--flagfile={path}: line {number} is {visible(line[:80])}; expected --name=value, "
-                                  "or a comment, which begins with #.")
+                raise ConfigError(
+                    f"--flagfile={path}: line {number} is {visible(line[:80])}; expected --name=value, "
+                    "or a comment, which begins with #."
+                )
             found.append(line)
             self.__dict__["origins"][_flag_name(line)] = origin
         return found

@@ -1,8 +1,8 @@
 """Where Keras 2.15 and Keras 3 differ: each difference once, with the line that says why. Nothing else asks which runs.
 
-    stack   Python      TensorFlow  Keras
-    old     3.9 – 3.11  2.15        2.15
-    new     3.12, 3.13  2.21        3.15
+stack   Python      TensorFlow  Keras
+old     3.9 – 3.11  2.15        2.15
+new     3.12, 3.13  2.21        3.15
 """
 
 from __future__ import annotations

@@ -42,8 +42,10 @@ class Layer(keras.layers.Layer):
     def compute_mask(self, inputs, mask=None):
         """Raises ValueError where an input has a mask."""
         if any(part is not None for part in tf.nest.flatten(mask)):
-            raise ValueError(f"{self.name}: masks are not supported. Give clips of their real lengths, with their own "
-                             "call each, or as chunks of a stream (states).")
+            raise ValueError(
+                f"{self.name}: masks are not supported. Give clips of their real lengths, with their own "
+                "call each, or as chunks of a stream (states)."
+            )
         return None
 
 

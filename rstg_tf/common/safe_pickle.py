@@ -134,10 +134,18 @@ _ALLOWED = {
     ("numpy", "dtype"): _Dtype,
     ("_codecs", "encode"): _encode_latin1,
     ("collections", "OrderedDict"): dict,
-    **{(module, name): kind for module in ("builtins", "__builtin__")
-       for name, kind in (("set", set), ("frozenset", frozenset), ("bytes", bytes), ("bytearray", bytearray),
-                          ("complex", complex))},
-}  # fmt: skip
+    **{
+        (module, name): kind
+        for module in ("builtins", "__builtin__")
+        for name, kind in (
+            ("set", set),
+            ("frozenset", frozenset),
+            ("bytes", bytes),
+            ("bytearray", bytearray),
+            ("complex", complex),
+        )
+    },
+}
 
 
 class _DataUnpickler(pickle.Unpickler):

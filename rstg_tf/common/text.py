@@ -21,8 +21,13 @@ from typing import Any, NamedTuple
 from rstg_tf.common.errors import ConfigError
 
 # UTF-32's little-endian mark begins with UTF-16's, so it comes first.
-_MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"),
-          (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))  # fmt: skip
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
 _EXPECTED = "expected text in UTF-8, or in UTF-16 with a byte order mark"
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _SHOWN = 80  # characters of a row in a message
@@ -50,17 +55,20 @@ def decode_text(content: bytes, *, named: str) -> str:
     """
     mark, encoding = next(((mark, name) for mark, name in _MARKS if content.startswith(mark)), (b"", "utf-8"))
     try:
-        text = content[len(mark):].decode(encoding)
+        text = content[len(mark) :].decode(encoding)
     except UnicodeDecodeError as error:
-        before = content[len(mark):len(mark) + error.start].decode(encoding, "replace")
+        before = content[len(mark) : len(mark) + error.start].decode(encoding, "replace")
         line = len(_LINE_END.findall(before)) + 1
-        wrong = content[len(mark) + error.start:len(mark) + error.start + 1].hex()
-        raise ConfigError(f"{named}: line {line} holds the byte 0x{wrong}, which is no {encoding.upper()}; "
-                          f"{_EXPECTED}.") from None
+        wrong = content[len(mark) + error.start : len(mark) + error.start + 1].hex()
+        raise ConfigError(
+            f"{named}: line {line} holds the byte 0x{wrong}, which is no {encoding.upper()}; {_EXPECTED}."
+        ) from None
     if "\0" in text:
-        line = len(_LINE_END.findall(text[:text.index("\0")])) + 1
-        raise ConfigError(f"{named}: line {line} holds a zero byte, so this is no text in UTF-8 (UTF-16 without a "
-                          f"byte order mark?); {_EXPECTED}.")
+        line = len(_LINE_END.findall(text[: text.index("\0")])) + 1
+        raise ConfigError(
+            f"{named}: line {line} holds a zero byte, so this is no text in UTF-8 (UTF-16 without a "
+            f"byte order mark?); {_EXPECTED}."
+        )
     return _LINE_END.sub("\n", text)
 
 
@@ -75,6 +83,7 @@ def parse_json(text: str, *, named: str, unique_keys: bool = False) -> Any:
     Raises ConfigError, beginning with `named` and telling the line: no JSON, nested too deeply, with half a character
     (a lone surrogate, which no file can hold), or with `unique_keys` a key that an object has twice.
     """
+
     def pairs(found: Sequence[tuple[str, Any]]) -> dict[str, Any]:
         refuse_repeated([key for key, _ in found], what="key", named=named)
         return dict(found)
@@ -85,8 +94,9 @@ def parse_json(text: str, *, named: str, unique_keys: bool = False) -> Any:
         if re.search(r"\\u[dD][89a-fA-F]", text):
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        raise ConfigError(f"{named}: no readable JSON (a \\uD800…\\uDFFF escape stands alone, half a character).") \
-            from None
+        raise ConfigError(
+            f"{named}: no readable JSON (a \\uD800…\\uDFFF escape stands alone, half a character)."
+        ) from None
     except ConfigError:
         raise
     except RecursionError:
@@ -130,15 +140,17 @@ def parse_rows(text: str, *, delimiter: str, named: str) -> list[Row]:
                 rows.append(Row(first, tuple(field.strip() for field in fields)))
             first = reader.line_num + 1
     except csv.Error as error:
-        raise ConfigError(f"{named}: row {first} is no CSV ({error}); expected a double quote to open and to close a "
-                          "field, and to be written twice within one.") from None
+        raise ConfigError(
+            f"{named}: row {first} is no CSV ({error}); expected a double quote to open and to close a "
+            "field, and to be written twice within one."
+        ) from None
     return rows
 
 
 def shown_row(fields: Sequence[str], delimiter: str = ",") -> str:
     """A row in a message, shortened."""
     text = delimiter.join(fields)
-    return repr(text if len(text) <= _SHOWN else text[:_SHOWN - 1] + "…")
+    return repr(text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…")
 
 
 def refuse_repeated(names: Sequence[str], *, what: str, named: str, key: Callable[[str], str] = str) -> None:
@@ -169,9 +181,18 @@ def is_clean_name(name: str) -> bool:
 
 def visible(name: str) -> str:
     r"""A name in quotes with what eyes miss written out: 'e\u0301' for an e with an accent of its own, '\xa0', …"""
-    return "'" + "".join(character if character == " " or unicodedata.category(character)[0] not in "CMZ"
-                         else character.encode("ascii", "backslashreplace").decode() if ord(character) > 126
-                         else repr(character)[1:-1] for character in name) + "'"  # fmt: skip
+    return (
+        "'"
+        + "".join(
+            character
+            if character == " " or unicodedata.category(character)[0] not in "CMZ"
+            else character.encode("ascii", "backslashreplace").decode()
+            if ord(character) > 126
+            else repr(character)[1:-1]
+            for character in name
+        )
+        + "'"
+    )
 
 
 def classes_differ(found: Sequence[str], expected: Sequence[str], *, here: str, there: str) -> str | None:

@@ -92,9 +92,16 @@ class Evaluation:
         """The numbers of result.json that follow from the scores; accuracies are shares, 0…1."""
         low, high = wilson_interval(self.right_within(1), self.num_clips)
         low5, high5 = wilson_interval(self.right_within(5), self.num_clips)
-        return {"clips": self.num_clips, "views": self.views, "top1": self.top1, "top5": self.top5,
-                "top1_interval": [low, high], "top5_interval": [low5, high5],
-                "class_mean_accuracy": float(np.nanmean(self.class_accuracies())), "loss": self.loss}
+        return {
+            "clips": self.num_clips,
+            "views": self.views,
+            "top1": self.top1,
+            "top5": self.top5,
+            "top1_interval": [low, high],
+            "top5_interval": [low5, high5],
+            "class_mean_accuracy": float(np.nanmean(self.class_accuracies())),
+            "loss": self.loss,
+        }
 
 
 def wilson_interval(right: int, total: int) -> tuple[float, float]:
@@ -117,8 +124,12 @@ def attention_entropy(attention: np.ndarray) -> np.ndarray:
 def write_scores(path: str | os.PathLike, evaluation: Evaluation) -> None:
     """An .npz of `logits`, `labels` and `media_ids` (strings), for ensembles; whole or not at all."""
     with whole_file(path, "wb") as file:
-        np.savez_compressed(file, logits=evaluation.logits, labels=evaluation.labels,
-                            media_ids=np.array(evaluation.media_ids, dtype=np.str_))
+        np.savez_compressed(
+            file,
+            logits=evaluation.logits,
+            labels=evaluation.labels,
+            media_ids=np.array(evaluation.media_ids, dtype=np.str_),
+        )
 
 
 def ranking(logits: np.ndarray, class_names: Sequence[str], top: int) -> list[dict]:

@@ -35,7 +35,8 @@ class ClipScorer:
     def __call__(self, video) -> list[tf.Tensor]:
         parts = tf.split(video, self.replicas)
         spread = self._strategy.experimental_distribute_values_from_function(
-            lambda context: parts[context.replica_id_in_sync_group])
+            lambda context: parts[context.replica_id_in_sync_group]
+        )
         return list(self._strategy.experimental_local_results(self._run(spread)))
 
     @tf.function
@@ -43,8 +44,16 @@ class ClipScorer:
         return self._strategy.run(lambda part: tf.cast(self.model(part, training=False), tf.float32), args=(video,))
 
 
-def evaluate_clips(model, dataset: tf.data.Dataset, *, num_clips: int, views: int = 1, scorer: ClipScorer | None = None,
-                   progress: bool = False, stopped: Callable[[], bool] = lambda: False) -> Evaluation | None:
+def evaluate_clips(
+    model,
+    dataset: tf.data.Dataset,
+    *,
+    num_clips: int,
+    views: int = 1,
+    scorer: ClipScorer | None = None,
+    progress: bool = False,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Evaluation | None:
     """The logits of every clip of a data set, each clip exactly once; None if `stopped()` after some batch.
 
     Args:
@@ -59,8 +68,13 @@ def evaluate_clips(model, dataset: tf.data.Dataset, *, num_clips: int, views: in
       EvaluationError: naming the clip, if one came too often, not often enough, or has NaN or Inf in its logits.
     """
     totals = _Totals(num_clips=num_clips, views=views)
-    bar = Bar(total=num_clips * views, desc="evaluating", unit="clip" if views == 1 else "view", dynamic_ncols=True,
-              disable=not (progress and sys.stderr.isatty()))
+    bar = Bar(
+        total=num_clips * views,
+        desc="evaluating",
+        unit="clip" if views == 1 else "view",
+        dynamic_ncols=True,
+        disable=not (progress and sys.stderr.isatty()),
+    )
     with bar:
         for batch, logits in _scored_batches(scorer or ClipScorer(model), dataset):
             totals.add(batch, logits)
@@ -88,7 +102,7 @@ def _scored_batches(scorer: ClipScorer, dataset: tf.data.Dataset) -> Iterator[tu
 
 
 def _collect(facts: dict[str, np.ndarray], parts: Sequence[tf.Tensor]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    return facts, np.concatenate([part.numpy() for part in parts])[:len(facts["index"])]
+    return facts, np.concatenate([part.numpy() for part in parts])[: len(facts["index"])]
 
 
 class _Totals:
@@ -109,13 +123,16 @@ class _Totals:
         names = [name.decode() if isinstance(name, bytes) else str(name) for name in batch["media_id"]]
         if not np.isfinite(logits).all():
             row = int(np.argmax(~np.isfinite(logits).all(axis=1)))
-            raise EvaluationError(f"the model's logits of clip {index[row]} ({names[row]}) hold NaN or Inf: "
-                                  f"{logits[row]}.")
+            raise EvaluationError(
+                f"the model's logits of clip {index[row]} ({names[row]}) hold NaN or Inf: {logits[row]}."
+            )
         outside = (batch["label"] < 0) | (batch["label"] >= logits.shape[1])
         if outside.any():
             row = int(np.argmax(outside))
-            raise EvaluationError(f"clip {index[row]} ({names[row]}) has label {batch['label'][row]}, but the model "
-                                  f"has {logits.shape[1]} classes.")
+            raise EvaluationError(
+                f"clip {index[row]} ({names[row]}) has label {batch['label'][row]}, but the model "
+                f"has {logits.shape[1]} classes."
+            )
         if self._sums is None:
             self._sums = np.zeros((len(self._seen), logits.shape[1]))
         np.add.at(self._sums, index, logits)
@@ -127,11 +144,15 @@ class _Totals:
     def evaluation(self) -> Evaluation:
         wrong = np.flatnonzero(self._seen != self._views)
         if len(wrong):
-            raise EvaluationError(f"{len(wrong)} of {len(self._seen)} clips did not come {self._views} time(s); the "
-                                  f"first is clip {wrong[0]}, which came {self._seen[wrong[0]]} time(s).")
+            raise EvaluationError(
+                f"{len(wrong)} of {len(self._seen)} clips did not come {self._views} time(s); the "
+                f"first is clip {wrong[0]}, which came {self._seen[wrong[0]]} time(s)."
+            )
         if self._sums is None:
             raise EvaluationError("the data set holds no clip.")
-        return Evaluation(logits=(self._sums / self._views).astype(np.float32), labels=self._labels,
-                          media_ids=tuple(self._media_ids), views=self._views)
-
-
+        return Evaluation(
+            logits=(self._sums / self._views).astype(np.float32),
+            labels=self._labels,
+            media_ids=tuple(self._media_ids),
+            views=self._views,
+        )

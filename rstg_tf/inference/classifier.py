@@ -91,11 +91,13 @@ class SavedModelPredictor:
             signatures = load_signatures(self.name)
         except (OSError, tf.errors.OpError, ValueError) as error:
             raise ConfigError(
-                f"{self.name} cannot be loaded as a SavedModel ({str(error).splitlines()[0]}).") from error
+                f"{self.name} cannot be loaded as a SavedModel ({str(error).splitlines()[0]})."
+            ) from error
         if with_attention and ATTENTION_SIGNATURE not in signatures:
             reason = self._facts.get("left_out", {}).get(ATTENTION_SIGNATURE, "it was exported without")
-            raise ConfigError(f"{self.name} shows no attention, as it has no signature {ATTENTION_SIGNATURE!r}: "
-                              f"{reason}")
+            raise ConfigError(
+                f"{self.name} shows no attention, as it has no signature {ATTENTION_SIGNATURE!r}: {reason}"
+            )
         self._logits = signatures[LOGITS_SIGNATURE]
         self._attention = signatures[ATTENTION_SIGNATURE] if with_attention else None
 
@@ -114,8 +116,10 @@ def _by_place(attention: Mapping) -> dict[str, np.ndarray]:
 
 def _in_order(outputs: Mapping, places: Sequence[str]) -> dict:
     """The outputs attention_res3, …, or attention where there is one graph, by place, in the network's order."""
-    return {place: outputs.get(f"{ATTENTION_SIGNATURE}_{place}", outputs.get(ATTENTION_SIGNATURE))
-            for place in sorted(places, key=lambda place: (place == "final", place))}
+    return {
+        place: outputs.get(f"{ATTENTION_SIGNATURE}_{place}", outputs.get(ATTENTION_SIGNATURE))
+        for place in sorted(places, key=lambda place: (place == "final", place))
+    }
 
 
 def _newest_version(path: str) -> str:
@@ -123,11 +127,15 @@ def _newest_version(path: str) -> str:
         raise ConfigError(f"{path}: no such folder; give what python -m rstg_tf.export wrote.")
     if os.path.exists(os.path.join(path, "saved_model.pb")):
         return os.path.normpath(path)
-    versions = [int(name) for name in os.listdir(path)
-                if name.isdecimal() and os.path.exists(os.path.join(path, name, "saved_model.pb"))]
+    versions = [
+        int(name)
+        for name in os.listdir(path)
+        if name.isdecimal() and os.path.exists(os.path.join(path, name, "saved_model.pb"))
+    ]
     if not versions:
-        raise ConfigError(f"{path}: no SavedModel there (neither {os.path.join(path, 'saved_model.pb')} nor a version "
-                          "with one).")
+        raise ConfigError(
+            f"{path}: no SavedModel there (neither {os.path.join(path, 'saved_model.pb')} nor a version with one)."
+        )
     return os.path.join(path, str(max(versions)))
 
 
@@ -137,5 +145,6 @@ def _asset(folder: str, name: str) -> str:
         with open(path, encoding="utf-8") as file:
             return file.read()
     except FileNotFoundError:
-        raise ConfigError(f"{folder}: not written by python -m rstg_tf.export, as {path} is missing; give one that "
-                          "was.") from None
+        raise ConfigError(
+            f"{folder}: not written by python -m rstg_tf.export, as {path} is missing; give one that was."
+        ) from None

@@ -112,8 +112,15 @@ def sliding_windows(
         yield found[0][1], [frame for _, _, frame in found]
 
 
-def predict_windows(predictor: Predictor, source: FrameSource, *, windows: Windows, frames_per_second: float,
-                    by_time: bool = False, report: Callable[[WindowAnswer], None] | None = None) -> Prediction:
+def predict_windows(
+    predictor: Predictor,
+    source: FrameSource,
+    *,
+    windows: Windows,
+    frames_per_second: float,
+    by_time: bool = False,
+    report: Callable[[WindowAnswer], None] | None = None,
+) -> Prediction:
     """The network's answer to every window of a source, each handed to `report` as soon as it is known.
 
     Args:
@@ -137,28 +144,47 @@ def predict_windows(predictor: Predictor, source: FrameSource, *, windows: Windo
     # As records hold it, for what is resized once more then: a run may ask for more.
     short_side = max(STORED_SHORT_SIDE, clip.short_side or 0)
     timed = source.timed(short_side, frames_per_second=frames_per_second)
-    bar = Bar(timed, total=source.num_frames, desc="reading", unit="frame", leave=False, dynamic_ncols=True,
-              disable=not sys.stderr.isatty())
+    bar = Bar(
+        timed,
+        total=source.num_frames,
+        desc="reading",
+        unit="frame",
+        leave=False,
+        dynamic_ncols=True,
+        disable=not sys.stderr.isatty(),
+    )
     with bar:
         for start, frames in sliding_windows(noted(bar), windows, place=place if has_times else None):
             logits, attention = predictor(clip_from_frames([frame.pixels for frame in frames], clip))
             if not np.isfinite(logits).all():
-                raise VideoError(f"{source.name}: the model's logits of frames {start + 1} to {start + len(frames)} "
-                                 "hold NaN or Inf: expected numbers; did its training go wrong?")
+                raise VideoError(
+                    f"{source.name}: the model's logits of frames {start + 1} to {start + len(frames)} "
+                    "hold NaN or Inf: expected numbers; did its training go wrong?"
+                )
             last = frames[-1]
-            answers.append(WindowAnswer(
-                start=start, end=start + len(frames), start_seconds=frames[0].seconds,
-                end_seconds=last.seconds + last.duration, logits=logits,
-                attention={place: alpha[-1] for place, alpha in attention.items()}))
+            answers.append(
+                WindowAnswer(
+                    start=start,
+                    end=start + len(frames),
+                    start_seconds=frames[0].seconds,
+                    end_seconds=last.seconds + last.duration,
+                    logits=logits,
+                    attention={place: alpha[-1] for place, alpha in attention.items()},
+                )
+            )
             size = last.pixels.shape[:2]
             if report:
                 report(answers[-1])
-    return Prediction(answers=tuple(answers), frame_size=source.frame_size or size, seen=_seen(size, clip),
-                      seconds=tuple(seconds), frames_per_second=frames_per_second)
+    return Prediction(
+        answers=tuple(answers),
+        frame_size=source.frame_size or size,
+        seen=_seen(size, clip),
+        seconds=tuple(seconds),
+        frames_per_second=frames_per_second,
+    )
 
 
 def _seen(size: tuple[int, int], clip: ClipSpec) -> tuple[float, float, float, float]:
     crop = centre_crop(*size, clip)
     height, width = resized_size(*size, crop.short_side)
-    return (crop.top / height, crop.left / width, (crop.top + clip.height) / height,
-            (crop.left + clip.width) / width)
+    return (crop.top / height, crop.left / width, (crop.top + clip.height) / height, (crop.left + clip.width) / width)

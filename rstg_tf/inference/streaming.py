@@ -18,8 +18,12 @@ def packed_step(model):
     """
     model.check_streamable()
 
-    @tf.function(input_signature=[tf.TensorSpec([None, *model.video_shape[1:]], tf.uint8, name="frame"),
-                                  tf.TensorSpec([None, packed_size(model)], tf.float32, name="state")])
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, *model.video_shape[1:]], tf.uint8, name="frame"),
+            tf.TensorSpec([None, packed_size(model)], tf.float32, name="state"),
+        ]
+    )
     def step(frame, state):
         logits, state = model.step(frame, unpack_state(model, state))
         return logits, pack_state(state)
@@ -38,7 +42,8 @@ def stream_clip(model, frames: Iterable[np.ndarray], step: Callable | None = Non
     for number, frame in enumerate(frames):
         frame = np.asarray(frame)
         if frame.shape != model.video_shape[1:] or frame.dtype != np.uint8:
-            raise ValueError(f"frame {number}: expected uint8 {model.video_shape[1:]}, got {frame.dtype} "
-                             f"{frame.shape}.")
+            raise ValueError(
+                f"frame {number}: expected uint8 {model.video_shape[1:]}, got {frame.dtype} {frame.shape}."
+            )
         logits, state = step(tf.constant(frame[None]), state)
         yield logits.numpy()[0]

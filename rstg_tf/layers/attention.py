@@ -38,14 +38,24 @@ class NeighbourAttention(Layer):
      [0.73 0.27]]
     """
 
-    def __init__(self, *, width: int, query_width: int, kind: str = "simple", heads: int = 1,
-                 neighbourhood: str = "soft", normalization: str = "none", **kwargs):
+    def __init__(
+        self,
+        *,
+        width: int,
+        query_width: int,
+        kind: str = "simple",
+        heads: int = 1,
+        neighbourhood: str = "soft",
+        normalization: str = "none",
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         require_choice("kind", kind, ATTENTIONS)
         require_choice("neighbourhood", neighbourhood, NEIGHBOURHOODS)
         if heads < 1 or (kind == "dot" and (width % heads or query_width % heads)):
-            raise ValueError(f"heads={heads}: expected a divisor of the message width {width} and of the node width "
-                             f"{query_width}.")
+            raise ValueError(
+                f"heads={heads}: expected a divisor of the message width {width} and of the node width {query_width}."
+            )
         self.width, self.query_width, self.kind, self.heads = width, query_width, kind, heads
         self.neighbourhood, self.normalization = neighbourhood, normalization
         scores = 1 if kind == "simple" else query_width
@@ -67,9 +77,14 @@ class NeighbourAttention(Layer):
         if self.projects_messages:
             head_width = self.width // self.heads
             # One Glorot draw per head, like the dense layer that each head has in the release.
-            self.head_kernels = [self.add_weight(name=f"head_kernel_{head}", shape=(self.width, head_width),
-                                                 initializer=keras.initializers.GlorotUniform())
-                                 for head in range(self.heads)]
+            self.head_kernels = [
+                self.add_weight(
+                    name=f"head_kernel_{head}",
+                    shape=(self.width, head_width),
+                    initializer=keras.initializers.GlorotUniform(),
+                )
+                for head in range(self.heads)
+            ]
             for head, kernel in enumerate(self.head_kernels):
                 setattr(self, f"head_kernel_{head}", kernel)  # Keras 3: a checkpoint does not find weights in lists
             self.head_bias = self.add_weight(name="head_bias", shape=(self.width,), initializer="zeros")
@@ -77,8 +92,16 @@ class NeighbourAttention(Layer):
             self.norm.build((None, None, None, self.width))
         super().build(input_shape)
 
-    def call(self, nodes, messages, adjacency, training=False, masked: bool = False, pairs: EdgeList | None = None,
-             message_norm: Affine | None = None):
+    def call(
+        self,
+        nodes,
+        messages,
+        adjacency,
+        training=False,
+        masked: bool = False,
+        pairs: EdgeList | None = None,
+        message_norm: Affine | None = None,
+    ):
         """adjacency: float [N, N] of 0 and 1. Returns (g, α); α is float32. `masked` overrules a soft neighbourhood.
 
         `pairs`: which ones the messages [B, T, E, width] belong to; all others have α = 0. `message_norm`: m_ij is this
@@ -129,8 +152,15 @@ class NeighbourAttention(Layer):
         return tf.concat(heads, axis=-1) + tf.cast(bias, sums.dtype)
 
     def get_config(self):
-        return {**super().get_config(), "width": self.width, "query_width": self.query_width, "kind": self.kind,
-                "heads": self.heads, "neighbourhood": self.neighbourhood, "normalization": self.normalization}
+        return {
+            **super().get_config(),
+            "width": self.width,
+            "query_width": self.query_width,
+            "kind": self.kind,
+            "heads": self.heads,
+            "neighbourhood": self.neighbourhood,
+            "normalization": self.normalization,
+        }
 
 
 def _masked_softmax(scores, adjacency):

@@ -26,12 +26,15 @@ class GraphParts(Layer):
     def build(self, input_shape):
         channels = input_shape[-1]
         if len(input_shape) != 5 or None in (input_shape[2], input_shape[3], channels):
-            raise ValueError(f"{self.name}: expected features [B, T, H, W, C] with known H, W and C, got "
-                             f"{tuple(input_shape)}.")
+            raise ValueError(
+                f"{self.name}: expected features [B, T, H, W, C] with known H, W and C, got {tuple(input_shape)}."
+            )
         self.projected = channels != self.message_width if self.project_features is None else self.project_features
         if not self.projected and channels != self.message_width:
-            raise ValueError(f"{self.name}: features have {channels} channels, message_width is {self.message_width}: "
-                             "make them equal, or set project_features to True.")
+            raise ValueError(
+                f"{self.name}: features have {channels} channels, message_width is {self.message_width}: "
+                "make them equal, or set project_features to True."
+            )
         self.input_spec = input_spec(5, channels)
         size = self.adjacency_size or (math.lcm(*range(1, self.num_scales + 1)),) * 2
         self.adjacency = regions.adjacency(self.num_scales, *size)
@@ -64,10 +67,18 @@ class GraphParts(Layer):
         if self.space_iterations:
             sizes = [size * size for size in regions.grid_sizes(self.num_scales)] if self.scalewise_update else None
             self.space_stage = SpatialStage(
-                node_width=self.node_width, message_width=self.message_width, attention=self.attention,
-                attention_heads=self.attention_heads, neighbourhood=self.neighbourhood,
-                normalization=self.normalization, update_layers=self.update_layers, scale_sizes=sizes,
-                positions_width=self.positional_map_size**2, name="space", dtype=self.dtype_policy)
+                node_width=self.node_width,
+                message_width=self.message_width,
+                attention=self.attention,
+                attention_heads=self.attention_heads,
+                neighbourhood=self.neighbourhood,
+                normalization=self.normalization,
+                update_layers=self.update_layers,
+                scale_sizes=sizes,
+                positions_width=self.positional_map_size**2,
+                name="space",
+                dtype=self.dtype_policy,
+            )
             self.space_stage.build(shape)
         if not self.share_stages:
             if any(schedule.time_before(k) for k in range(self.space_iterations)):

@@ -113,8 +113,14 @@ class PoolingHead(Layer):
     (2, 3, 3, 8)
     """
 
-    def __init__(self, *, graph: RecurrentSpaceTimeGraph | None = None, final_norm: str = "LN",
-                 combination: str = "plus", **kwargs):
+    def __init__(
+        self,
+        *,
+        graph: RecurrentSpaceTimeGraph | None = None,
+        final_norm: str = "LN",
+        combination: str = "plus",
+        **kwargs,
+    ):
         super().__init__(**{**kwargs, "autocast": False})  # states stay float32
         require_choice("combination", combination, COMBINATIONS)
         self.graph = graph
@@ -131,8 +137,10 @@ class PoolingHead(Layer):
                 self.graph.build(input_shape)
             width = self.graph.vector_width(input_shape)
             if self.combination == "plus" and width != input_shape[-1]:
-                raise ValueError(f"{self.name}: the graph's vector has {width} channels, which cannot be added to the "
-                                 f"{input_shape[-1]} of the pooled map: set project_features to True.")
+                raise ValueError(
+                    f"{self.name}: the graph's vector has {width} channels, which cannot be added to the "
+                    f"{input_shape[-1]} of the pooled map: set project_features to True."
+                )
             self.norm.build((None, width))
         super().build(input_shape)
 
@@ -152,7 +160,8 @@ class PoolingHead(Layer):
             output, after = tf.cast(pooled, features.dtype), add_prefix("pooled", mean)
         if self.graph is not None:
             vector, traces["final"], *graph_state = self.graph(
-                features, states=strip_prefix("graph", states), training=training, return_trace=True)
+                features, states=strip_prefix("graph", states), training=training, return_trace=True
+            )
             vector = self.norm(vector, training=training)
             output = vector if output is None else output + vector[:, None, None, :]
             after.update(add_prefix("graph", graph_state[0]) if graph_state else {})
@@ -171,8 +180,12 @@ class PoolingHead(Layer):
         return shapes
 
     def get_config(self):
-        return {**super().get_config(), "graph": None if self.graph is None else self.graph.get_config(),
-                "final_norm": "LN" if self.norm is None else self.norm.kind, "combination": self.combination}
+        return {
+            **super().get_config(),
+            "graph": None if self.graph is None else self.graph.get_config(),
+            "final_norm": "LN" if self.norm is None else self.norm.kind,
+            "combination": self.combination,
+        }
 
     @classmethod
     def from_config(cls, config):

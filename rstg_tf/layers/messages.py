@@ -42,8 +42,9 @@ class PairwiseMessages(Layer):
     def build(self, input_shape):
         self.input_spec = input_spec(4, input_shape[-1])
         one_side = input_shape[-1] + self.positions_width
-        self.first_kernel = self.add_weight(name="first_kernel", shape=(2 * one_side, self.width),
-                                            initializer="glorot_uniform")
+        self.first_kernel = self.add_weight(
+            name="first_kernel", shape=(2 * one_side, self.width), initializer="glorot_uniform"
+        )
         self.first_bias = self.add_weight(name="first_bias", shape=(self.width,), initializer="zeros")
         self.second.build((None, self.width))
         if self.norm is not None:
@@ -75,5 +76,9 @@ class PairwiseMessages(Layer):
         return sent + dense(where, sender_place), received
 
     def get_config(self):
-        return {**super().get_config(), "width": self.width, "positions_width": self.positions_width,
-                "normalization": self.normalization}
+        return {
+            **super().get_config(),
+            "width": self.width,
+            "positions_width": self.positions_width,
+            "normalization": self.normalization,
+        }

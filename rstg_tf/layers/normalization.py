@@ -68,7 +68,7 @@ class JointLayerNorm(Layer):
         channels = inputs.shape[-1]
         gamma = tf.ones([channels]) if self.gamma is None else tf.convert_to_tensor(self.gamma)
         shape = tf.shape(inputs)
-        joint = tf.reduce_prod(shape[-self.trailing_axes:-1])  # P values of each channel share one mean
+        joint = tf.reduce_prod(shape[-self.trailing_axes : -1])  # P values of each channel share one mean
         groups = tf.reshape(inputs, [-1, joint, channels])  # [G, P, C]
         return tf.reshape(self._normalize(groups, gamma, tf.convert_to_tensor(self.beta)), shape)
 
@@ -92,8 +92,9 @@ class JointLayerNorm(Layer):
                 of_mean = tf.reduce_sum(gamma * sums, axis=2, keepdims=True)  # [G, 1, 1]
                 of_factor = tf.reduce_sum(gamma * products, axis=2, keepdims=True)
                 count = tf.cast(tf.size(centred[0]), tf.float32)
-                inputs = upstream * (gamma * factor) - (centred * (factor * factor * of_factor / count)
-                                                        + factor * of_mean / count)
+                inputs = upstream * (gamma * factor) - (
+                    centred * (factor * factor * of_factor / count) + factor * of_mean / count
+                )
                 return tf.cast(inputs, groups.dtype), tf.reduce_sum(products, [0, 1]), tf.reduce_sum(sums, [0, 1])
 
             return tf.cast(centred * (factor * gamma) + beta, groups.dtype), gradient
@@ -103,18 +104,22 @@ class JointLayerNorm(Layer):
     def _factor_and_shift(self, inputs) -> Affine:
         """Each [..., 1, ..., C], with the rank of the inputs."""
         channels, shape = inputs.shape[-1], tf.shape(inputs)
-        joint = tf.reduce_prod(shape[-self.trailing_axes:-1])
+        joint = tf.reduce_prod(shape[-self.trailing_axes : -1])
         mean, variance = _joint_statistics(tf.reshape(inputs, [-1, joint, channels]))  # [G, 1, 1]
         factor = tf.math.rsqrt(variance + self.epsilon)
         if self.gamma is not None:
             factor *= tf.convert_to_tensor(self.gamma)
         shift = tf.convert_to_tensor(self.beta) - mean * factor  # [G, 1, C]
-        kept = tf.concat([shape[:-self.trailing_axes], [1] * (self.trailing_axes - 1), [-1]], axis=0)
+        kept = tf.concat([shape[: -self.trailing_axes], [1] * (self.trailing_axes - 1), [-1]], axis=0)
         return Affine(tf.reshape(factor, kept), tf.reshape(shift, kept))
 
     def get_config(self):
-        return {**super().get_config(), "trailing_axes": self.trailing_axes, "epsilon": self.epsilon,
-                "scale": self.scale}
+        return {
+            **super().get_config(),
+            "trailing_axes": self.trailing_axes,
+            "epsilon": self.epsilon,
+            "scale": self.scale,
+        }
 
 
 @tf.custom_gradient
@@ -152,8 +157,16 @@ class BatchNorm(Layer):
     [[-1.0], [1.0]]
     """
 
-    def __init__(self, *, per_step: bool = False, unbiased: bool = True, momentum: float = 0.99, epsilon: float = 1e-3,
-                 gamma_initializer: str = "ones", **kwargs):
+    def __init__(
+        self,
+        *,
+        per_step: bool = False,
+        unbiased: bool = True,
+        momentum: float = 0.99,
+        epsilon: float = 1e-3,
+        gamma_initializer: str = "ones",
+        **kwargs,
+    ):
         super().__init__(**{**kwargs, **_FLOAT32_INSIDE})
         self.per_step = per_step
         self.unbiased = unbiased
@@ -166,10 +179,12 @@ class BatchNorm(Layer):
         shape = (input_shape[-1],)
         self.gamma = self.add_weight(name="gamma", shape=shape, initializer=self.gamma_initializer)
         self.beta = self.add_weight(name="beta", shape=shape, initializer="zeros")
-        self.moving_mean = self.add_weight(name="moving_mean", shape=shape, initializer="zeros", trainable=False,
-                                           aggregation=FIRST_REPLICA)
-        self.moving_variance = self.add_weight(name="moving_variance", shape=shape, initializer="ones",
-                                               trainable=False, aggregation=FIRST_REPLICA)
+        self.moving_mean = self.add_weight(
+            name="moving_mean", shape=shape, initializer="zeros", trainable=False, aggregation=FIRST_REPLICA
+        )
+        self.moving_variance = self.add_weight(
+            name="moving_variance", shape=shape, initializer="ones", trainable=False, aggregation=FIRST_REPLICA
+        )
         super().build(input_shape)
 
     def call(self, inputs, training=False, factored: bool = False):
@@ -204,8 +219,14 @@ class BatchNorm(Layer):
         moving.assign(kept * tf.convert_to_tensor(moving) + tf.linalg.matvec(batch, weights, transpose_a=True))
 
     def get_config(self):
-        return {**super().get_config(), "per_step": self.per_step, "unbiased": self.unbiased,
-                "momentum": self.momentum, "epsilon": self.epsilon, "gamma_initializer": self.gamma_initializer}
+        return {
+            **super().get_config(),
+            "per_step": self.per_step,
+            "unbiased": self.unbiased,
+            "momentum": self.momentum,
+            "epsilon": self.epsilon,
+            "gamma_initializer": self.gamma_initializer,
+        }
 
 
 def _sum_over_replicas(value):
@@ -244,5 +265,6 @@ def factored_norm(norm, inputs, training) -> Affine | None:
     """What `norm` does with these inputs; None where there is no norm."""
     if norm is None:
         return None
-    return norm(inputs, training=training, factored=True) if isinstance(norm, BatchNorm) else norm(
-        inputs, factored=True)
+    return (
+        norm(inputs, training=training, factored=True) if isinstance(norm, BatchNorm) else norm(inputs, factored=True)
+    )

@@ -38,8 +38,9 @@ class CountedDropout(Layer):
 
     def build(self, input_shape):
         # float32, because Keras 3 gives integer weights no distribution strategy; exact up to 2^24 calls.
-        self.calls = self.add_weight(name="calls", shape=(), dtype="float32", initializer="zeros", trainable=False,
-                                     aggregation=FIRST_REPLICA)
+        self.calls = self.add_weight(
+            name="calls", shape=(), dtype="float32", initializer="zeros", trainable=False, aggregation=FIRST_REPLICA
+        )
         super().build(input_shape)
 
     def call(self, inputs, training=False):

@@ -27,9 +27,11 @@ from rstg_tf.layers.streaming_state import (
 OUTPUTS = ("vector", "map")
 NODE_REDUCTIONS = ("sum", "mean")
 # Of the constructor, but for `output`; each is kept under its name.
-_ARGUMENTS = tuple("""num_scales space_iterations time_stages share_stages node_width message_width attention
+_ARGUMENTS = tuple(
+    """num_scales space_iterations time_stages share_stages node_width message_width attention
     attention_heads neighbourhood normalization input_batch_norm positional_map_size update_layers scalewise_update
-    project_features adjacency_size stage_norm residual_stages forget_bias node_reduction""".split())
+    project_features adjacency_size stage_norm residual_stages forget_bias node_reduction""".split()
+)
 
 
 class GraphTrace(NamedTuple):
@@ -102,21 +104,41 @@ class RecurrentSpaceTimeGraph(GraphParts):
     [1.0, 1.0]
     """
 
-    def __init__(self, *, output: str = "vector", num_scales: int = 3, space_iterations: int = 3,
-                 time_stages: str = "all", share_stages: bool = False, node_width: int = 512,
-                 message_width: int = 512, attention: str = "simple", attention_heads: int = 1,
-                 neighbourhood: str = "soft", normalization: str = "none", input_batch_norm: bool = False,
-                 positional_map_size: int = 0, update_layers: int = 2, scalewise_update: bool = False,
-                 project_features: bool | None = None, adjacency_size: tuple[int, int] | None = None,
-                 stage_norm: bool = False, residual_stages: bool = False, forget_bias: float = 0.0,
-                 node_reduction: str = "sum", **kwargs):
+    def __init__(
+        self,
+        *,
+        output: str = "vector",
+        num_scales: int = 3,
+        space_iterations: int = 3,
+        time_stages: str = "all",
+        share_stages: bool = False,
+        node_width: int = 512,
+        message_width: int = 512,
+        attention: str = "simple",
+        attention_heads: int = 1,
+        neighbourhood: str = "soft",
+        normalization: str = "none",
+        input_batch_norm: bool = False,
+        positional_map_size: int = 0,
+        update_layers: int = 2,
+        scalewise_update: bool = False,
+        project_features: bool | None = None,
+        adjacency_size: tuple[int, int] | None = None,
+        stage_norm: bool = False,
+        residual_stages: bool = False,
+        forget_bias: float = 0.0,
+        node_reduction: str = "sum",
+        **kwargs,
+    ):
         super().__init__(**{**kwargs, "autocast": False})  # states stay float32
         require_choice("output", output, OUTPUTS)
         require_choice("time_stages", time_stages, tuple(SCHEDULES))
         require_choice("node_reduction", node_reduction, NODE_REDUCTIONS)
         if space_iterations < 0 or (space_iterations == 0 and (share_stages or time_stages == "none")):
-            raise ValueError(f"space_iterations={space_iterations} with time_stages={time_stages!r} and share_stages="
-                             f"{share_stages} leaves no stage to run.")
+            raise ValueError(
+                f"space_iterations={space_iterations} with time_stages={time_stages!r} and share_stages="
+                f"{share_stages} leaves no stage to run."
+            )
         self.output_kind, self.num_scales, self.space_iterations = output, num_scales, space_iterations
         self.time_stages, self.share_stages = time_stages, share_stages
         self.node_width, self.message_width = node_width, message_width
@@ -171,10 +193,14 @@ class RecurrentSpaceTimeGraph(GraphParts):
     def noncausal_reasons(self) -> list[str]:
         """Why it cannot run in chunks of steps: a sentence for each reason, naming the part."""
         shared = self.share_stages and self.time_stages != "none"
-        return [f"{self.name}: {reason}" for applies, reason in (
-            (self.normalization == "LN", "before_norm, normalization='LN', takes its statistics over all steps"),
-            (shared, "share_stages lets every step hear all earlier ones, so its memory would grow with the clip"),
-        ) if applies]
+        return [
+            f"{self.name}: {reason}"
+            for applies, reason in (
+                (self.normalization == "LN", "before_norm, normalization='LN', takes its statistics over all steps"),
+                (shared, "share_stages lets every step hear all earlier ones, so its memory would grow with the clip"),
+            )
+            if applies
+        ]
 
     def _run(self, features, states, training) -> tuple[GraphTrace, dict]:
         """What happened, and the LSTMs' states after it; without states none."""

@@ -98,8 +98,10 @@ def positional_maps(num_scales: int, size: int) -> np.ndarray:
     h and standard deviation 2 (in those pixels) with itself; the rest is 0 (docs/release.md, 'Positional maps').
     """
     if size < num_scales:
-        raise ValueError(f"positional maps of {size}×{size} pixels cannot hold a grid of {num_scales}×{num_scales} "
-                         f"regions: expected a size of at least {num_scales}.")
+        raise ValueError(
+            f"positional maps of {size}×{size} pixels cannot hold a grid of {num_scales}×{num_scales} "
+            f"regions: expected a size of at least {num_scales}."
+        )
     maps = []
     for grid in grid_sizes(num_scales):
         side = size // grid
@@ -107,6 +109,6 @@ def positional_maps(num_scales: int, size: int) -> np.ndarray:
         for row in range(grid):
             for column in range(grid):
                 picture = np.zeros((size, size))
-                picture[row * side:(row + 1) * side, column * side:(column + 1) * side] = np.outer(window, window)
+                picture[row * side : (row + 1) * side, column * side : (column + 1) * side] = np.outer(window, window)
                 maps.append(picture.ravel())
     return np.array(maps, np.float32)

@@ -85,8 +85,10 @@ class ResidualGraph(Layer):
         if not self.graph.built:
             self.graph.build(input_shape)
         if self.graph.vector_width(input_shape) != input_shape[-1]:
-            raise ValueError(f"{self.name}: the graph returns {self.graph.vector_width(input_shape)} channels, which "
-                             f"cannot be added to a map with {input_shape[-1]}: set project_features to True.")
+            raise ValueError(
+                f"{self.name}: the graph returns {self.graph.vector_width(input_shape)} channels, which "
+                f"cannot be added to a map with {input_shape[-1]}: set project_features to True."
+            )
         self.norm.build(tuple(input_shape))
         super().build(input_shape)
 
@@ -103,8 +105,9 @@ class ResidualGraph(Layer):
         """Why it cannot run in chunks of steps; see `streaming_state`."""
         reasons = self.graph.noncausal_reasons()
         if self.norm.kind == "LN":
-            reasons.append(f"{self.name}: the norm after the graph, final_norm='LN', takes its statistics over all "
-                           "steps")
+            reasons.append(
+                f"{self.name}: the norm after the graph, final_norm='LN', takes its statistics over all steps"
+            )
         return reasons
 
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -117,5 +120,3 @@ class ResidualGraph(Layer):
     @classmethod
     def from_config(cls, config):
         return cls(**{**config, "graph": RecurrentSpaceTimeGraph.from_config(config["graph"])})
-
-

@@ -30,17 +30,28 @@ class NodeUpdate(Layer):
     (2, 3, 5, 4)
     """
 
-    def __init__(self, *, width: int, message_width: int, layers: int = 2, scale_sizes: list[int] | None = None,
-                 normalization: str = "none", **kwargs):
+    def __init__(
+        self,
+        *,
+        width: int,
+        message_width: int,
+        layers: int = 2,
+        scale_sizes: list[int] | None = None,
+        normalization: str = "none",
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         if layers < 1:
             raise ValueError(f"layers={layers}: the update needs at least 1.")
         self.width, self.message_width, self.layers, self.normalization = width, message_width, layers, normalization
         self.scale_sizes = None if scale_sizes is None else list(scale_sizes)
         self.branches = [
-            [FlatDense(width, activation="relu", name=f"layer_{layer}_scale_{scale}", dtype=self.dtype_policy)
-             for layer in range(layers)]
-            for scale in range(len(scale_sizes or [0]))]
+            [
+                FlatDense(width, activation="relu", name=f"layer_{layer}_scale_{scale}", dtype=self.dtype_policy)
+                for layer in range(layers)
+            ]
+            for scale in range(len(scale_sizes or [0]))
+        ]
         for layer in sum(self.branches, []):
             setattr(self, layer.name, layer)  # Keras 3: a checkpoint does not find layers in lists
         self.norm = normalization_layer(normalization, trailing_axes=2, per_step=True, unbiased=False, name="norm")
@@ -69,8 +80,14 @@ class NodeUpdate(Layer):
         return apply_norm(self.norm, updated, training)
 
     def get_config(self):
-        return {**super().get_config(), "width": self.width, "message_width": self.message_width,
-                "layers": self.layers, "scale_sizes": self.scale_sizes, "normalization": self.normalization}
+        return {
+            **super().get_config(),
+            "width": self.width,
+            "message_width": self.message_width,
+            "layers": self.layers,
+            "scale_sizes": self.scale_sizes,
+            "normalization": self.normalization,
+        }
 
 
 @keras.utils.register_keras_serializable("rstg")
@@ -85,22 +102,51 @@ class SpatialStage(Layer):
     ((2, 3, 5, 4), (2, 3, 5, 5))
     """
 
-    def __init__(self, *, node_width: int, message_width: int, attention: str = "simple", attention_heads: int = 1,
-                 neighbourhood: str = "soft", normalization: str = "none", update_layers: int = 2,
-                 scale_sizes: list[int] | None = None, positions_width: int = 0, **kwargs):
+    def __init__(
+        self,
+        *,
+        node_width: int,
+        message_width: int,
+        attention: str = "simple",
+        attention_heads: int = 1,
+        neighbourhood: str = "soft",
+        normalization: str = "none",
+        update_layers: int = 2,
+        scale_sizes: list[int] | None = None,
+        positions_width: int = 0,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.node_width, self.message_width = node_width, message_width
         self.attention_kind, self.attention_heads, self.neighbourhood = attention, attention_heads, neighbourhood
         self.normalization, self.update_layers, self.scale_sizes = normalization, update_layers, scale_sizes
         self.positions_width = positions_width
-        self.messages = PairwiseMessages(width=message_width, positions_width=positions_width,
-                                         normalization=normalization, name="messages", dtype=self.dtype_policy)
-        self.attention = NeighbourAttention(width=message_width, query_width=node_width, kind=attention,
-                                            heads=attention_heads, neighbourhood=neighbourhood,
-                                            normalization=normalization, name="attention", dtype=self.dtype_policy)
-        self.update = NodeUpdate(width=node_width, message_width=message_width, layers=update_layers,
-                                 scale_sizes=scale_sizes, normalization=normalization, name="update",
-                                 dtype=self.dtype_policy)
+        self.messages = PairwiseMessages(
+            width=message_width,
+            positions_width=positions_width,
+            normalization=normalization,
+            name="messages",
+            dtype=self.dtype_policy,
+        )
+        self.attention = NeighbourAttention(
+            width=message_width,
+            query_width=node_width,
+            kind=attention,
+            heads=attention_heads,
+            neighbourhood=neighbourhood,
+            normalization=normalization,
+            name="attention",
+            dtype=self.dtype_policy,
+        )
+        self.update = NodeUpdate(
+            width=node_width,
+            message_width=message_width,
+            layers=update_layers,
+            scale_sizes=scale_sizes,
+            normalization=normalization,
+            name="update",
+            dtype=self.dtype_policy,
+        )
 
     def build(self, input_shape):
         self.input_spec = input_spec(4, input_shape[-1])
@@ -118,13 +164,27 @@ class SpatialStage(Layer):
         if self.neighbourhood == "masked" and self.messages.norm is None and not over_time:
             pairs = EdgeList.of_neighbours(adjacency)
         messages = self.messages(nodes, positions, pairs=pairs)
-        aggregated, weights = self.attention(nodes, messages, adjacency, training=training, masked=over_time,
-                                             pairs=pairs, message_norm=self.messages.norm_of(messages, training))
+        aggregated, weights = self.attention(
+            nodes,
+            messages,
+            adjacency,
+            training=training,
+            masked=over_time,
+            pairs=pairs,
+            message_norm=self.messages.norm_of(messages, training),
+        )
         return self.update(nodes, aggregated, training=training, region_axis=1 if over_time else 2), weights
 
     def get_config(self):
-        return {**super().get_config(), "node_width": self.node_width, "message_width": self.message_width,
-                "attention": self.attention_kind, "attention_heads": self.attention_heads,
-                "neighbourhood": self.neighbourhood, "normalization": self.normalization,
-                "update_layers": self.update_layers, "scale_sizes": self.scale_sizes,
-                "positions_width": self.positions_width}
+        return {
+            **super().get_config(),
+            "node_width": self.node_width,
+            "message_width": self.message_width,
+            "attention": self.attention_kind,
+            "attention_heads": self.attention_heads,
+            "neighbourhood": self.neighbourhood,
+            "normalization": self.normalization,
+            "update_layers": self.update_layers,
+            "scale_sizes": self.scale_sizes,
+            "positions_width": self.positions_width,
+        }

@@ -34,8 +34,9 @@ def check_streamable(part) -> None:
     if reasons:
         raise ConfigError(f"{part.name} cannot run frame by frame. {'. '.join(reasons)}.")
     if not part.built:
-        raise ValueError(f"{part.name} has no weights yet: call it on a whole clip once, or build it with the shape of "
-                         "one.")
+        raise ValueError(
+            f"{part.name} has no weights yet: call it on a whole clip once, or build it with the shape of one."
+        )
 
 
 def call_part(part, inputs, states: Mapping[str, tf.Tensor] | None, **how) -> tuple:
@@ -56,8 +57,10 @@ def check_state(state: Mapping[str, tf.Tensor], shapes: Mapping[str, tuple[int, 
         expected = [None, *shapes[name]] if name in shapes else "no such entry"
         found = list(state[name].shape) if name in state else "none"
         if name not in state or name not in shapes or not tf.TensorShape(expected).is_compatible_with(found):
-            raise ValueError(f"state[{name!r}]: expected {expected}, got {found}; begin with initial_state(batch), and "
-                             "hand on what step returned.")
+            raise ValueError(
+                f"state[{name!r}]: expected {expected}, got {found}; begin with initial_state(batch), and "
+                "hand on what step returned."
+            )
 
 
 def add_prefix(name: str, values: Mapping) -> dict:
@@ -69,7 +72,7 @@ def strip_prefix(name: str, values: Mapping | None) -> dict | None:
     """Inverse of `add_prefix`: the part's own entries out of the whole; None of None."""
     if values is None:
         return None
-    return {key[len(name) + 1:]: value for key, value in values.items() if key.startswith(f"{name}/")}
+    return {key[len(name) + 1 :]: value for key, value in values.items() if key.startswith(f"{name}/")}
 
 
 def running_mean(values, states: Mapping[str, tf.Tensor] | None) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
@@ -118,8 +121,13 @@ def update_where(arrived, update: Callable, states: Mapping[str, tf.Tensor] | No
 
 def pack_state(state: Mapping[str, tf.Tensor]) -> tf.Tensor:
     """All entries side by side, in the order of their names: float32 [B, D]. A packed new clip is a row of zeros."""
-    return tf.concat([tf.reshape(state[name], [tf.shape(state[name])[0], math.prod(state[name].shape[1:])])
-                      for name in sorted(state)], axis=1)
+    return tf.concat(
+        [
+            tf.reshape(state[name], [tf.shape(state[name])[0], math.prod(state[name].shape[1:])])
+            for name in sorted(state)
+        ],
+        axis=1,
+    )
 
 
 def packed_size(model) -> int:
@@ -135,5 +143,3 @@ def unpack_state(model, packed) -> dict[str, tf.Tensor]:
     shapes = dict(sorted(model.state_shapes().items()))
     parts = tf.split(packed, [math.prod(shape) for shape in shapes.values()], axis=1)
     return {name: tf.reshape(part, [-1, *shape]) for (name, shape), part in zip(shapes.items(), parts)}
-
-

@@ -44,8 +44,14 @@ class ForgetGateBias(keras.initializers.Initializer):
 
     def __call__(self, shape, dtype=None, **kwargs):
         units = shape[0] // 4
-        return tf.concat([tf.zeros([units], dtype), tf.fill([units], tf.cast(self.value, dtype or tf.float32)),
-                          tf.zeros([2 * units], dtype)], axis=0)
+        return tf.concat(
+            [
+                tf.zeros([units], dtype),
+                tf.fill([units], tf.cast(self.value, dtype or tf.float32)),
+                tf.zeros([2 * units], dtype),
+            ],
+            axis=0,
+        )
 
     def get_config(self):
         return {"value": self.value}
@@ -81,8 +87,13 @@ class TemporalStage(Layer):
         self.forget_bias = forget_bias
         self.fused = fused
         self.lstm = keras.layers.LSTM(
-            units, return_sequences=True, return_state=True, unit_forget_bias=False, name="lstm",
-            dtype=self.dtype_policy)
+            units,
+            return_sequences=True,
+            return_state=True,
+            unit_forget_bias=False,
+            name="lstm",
+            dtype=self.dtype_policy,
+        )
 
     def build(self, input_shape):
         self.input_spec = input_spec(4, input_shape[-1])

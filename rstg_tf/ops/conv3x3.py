@@ -37,8 +37,11 @@ def convolve(frames, kernel, bias, *, fewer_products: bool = True):
 
 
 def _winograd_pays(frames, kernel) -> bool:
-    return (frames.dtype == tf.float32 and _products_pay(kernel)
-            and winograd.share_of_products(frames.shape[1]) <= WORTHWHILE)  # fmt: skip
+    return (
+        frames.dtype == tf.float32
+        and _products_pay(kernel)
+        and winograd.share_of_products(frames.shape[1]) <= WORTHWHILE
+    )
 
 
 def _products_pay(kernel) -> bool:
@@ -48,11 +51,13 @@ def _products_pay(kernel) -> bool:
 @tf.custom_gradient
 def _convolve(frames, kernel):
     """[F, H, W, C] × [y, x, C, D] -> [F, H-y+1, W-x+1, D]."""
+
     def gradient(upstream):
         of_frames = tf.nn.conv2d_transpose(upstream, kernel, tf.shape(frames), 1, padding="VALID")
         if not _products_pay(kernel):
             return of_frames, tf.raw_ops.Conv2DBackpropFilter(
-                input=frames, filter_sizes=tf.shape(kernel), out_backprop=upstream, strides=[1] * 4, padding="VALID")
+                input=frames, filter_sizes=tf.shape(kernel), out_backprop=upstream, strides=[1] * 4, padding="VALID"
+            )
         with tf.control_dependencies([of_frames]):  # both use all cores, and take longer side by side
             return of_frames, _kernel_gradient_by_products(frames, upstream, kernel.shape)
 
@@ -71,7 +76,7 @@ def _kernel_gradient_by_products(frames, upstream, shape):
     for y in range(shape[0]):
         for x in range(shape[1]):
             with tf.control_dependencies(products[-2:-1]):  # no more than two shifted copies at a time
-                shifted = tf.reshape(frames[:, y:y + height, x:x + width], [-1, frames.shape[-1]])
+                shifted = tf.reshape(frames[:, y : y + height, x : x + width], [-1, frames.shape[-1]])
             products.append(tf.matmul(shifted, rows, transpose_a=True))  # [C, D]
     return tf.reshape(tf.stack(products), shape)
 
@@ -79,6 +84,7 @@ def _kernel_gradient_by_products(frames, upstream, shape):
 @tf.custom_gradient
 def _convolve_pictures(frames, kernel, bias):
     """`_convolve`, plus a bias whose gradient is a by-product of the kernel's."""
+
     def gradient(upstream):
         of_frames = tf.nn.conv2d_transpose(upstream, kernel, tf.shape(frames), 1, padding="VALID")
         return of_frames, *_picture_gradients(frames, upstream)
@@ -94,8 +100,12 @@ def _picture_gradients(frames, upstream):
     """
     height, width, filters = upstream.shape[1:]
     channels = tf.unstack(frames, axis=-1)  # C × [F, H, W]
-    shifted = [tf.reshape(channel[:, y:y + height, x:x + width], [-1])
-               for y in range(SIDE) for x in range(SIDE) for channel in channels]
+    shifted = [
+        tf.reshape(channel[:, y : y + height, x : x + width], [-1])
+        for y in range(SIDE)
+        for x in range(SIDE)
+        for channel in channels
+    ]
     rows = tf.stack([*shifted, tf.ones_like(shifted[0])])  # [9·C + 1, F·H'·W']
     sums = tf.matmul(rows, tf.reshape(upstream, [-1, filters]))  # [9·C + 1, D]
     return tf.reshape(sums[:-1], [SIDE, SIDE, len(channels), filters]), sums[-1]

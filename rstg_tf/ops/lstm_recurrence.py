@@ -81,9 +81,17 @@ def _gradients(upstream, of_last_cell, kernel, gates, cells, cell_tanh):
     earlier = tf.stack([tf.zeros_like(cells[1]) if cells[0] is None else cells[0], *cells[1:-1]])
     cell_tanh = tf.stack(cell_tanh)
     # i, f and j act through c, o through h.
-    factors = tf.unstack(tf.concat([
-        candidate * input_gate * (1.0 - input_gate), earlier * forget_gate * (1.0 - forget_gate),
-        input_gate * (1.0 - candidate * candidate), cell_tanh * output_gate * (1.0 - output_gate)], axis=-1))
+    factors = tf.unstack(
+        tf.concat(
+            [
+                candidate * input_gate * (1.0 - input_gate),
+                earlier * forget_gate * (1.0 - forget_gate),
+                input_gate * (1.0 - candidate * candidate),
+                cell_tanh * output_gate * (1.0 - output_gate),
+            ],
+            axis=-1,
+        )
+    )
     cell_per_hidden = tf.unstack(output_gate * (1.0 - cell_tanh * cell_tanh))
     backwards = kernel.dtype != tf.float32
     transposed = kernel if backwards else _transposed(kernel)

@@ -62,10 +62,9 @@ def matrices(height: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     into, out = np.zeros([PARTS, tiles, rows_in]), np.zeros([rows_out, PARTS, tiles])
     for tile in range(tiles):
         begin = tile * OUTPUTS
-        into[:, tile, begin:begin + PARTS] = to_products / scale
-        out[begin:begin + OUTPUTS, :, tile] = to_outputs.T
-    return (into.reshape(-1, rows_in)[:, :height], scale * to_kernel,
-            out.reshape(rows_out, -1)[:height - 2])  # fmt: skip
+        into[:, tile, begin : begin + PARTS] = to_products / scale
+        out[begin : begin + OUTPUTS, :, tile] = to_outputs.T
+    return (into.reshape(-1, rows_in)[:, :height], scale * to_kernel, out.reshape(rows_out, -1)[: height - 2])
 
 
 def _powers(terms: int) -> np.ndarray:

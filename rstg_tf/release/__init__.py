@@ -26,6 +26,15 @@ from rstg_tf.release.weights import (
 )
 
 __all__ = [
-    "assign_entries", "assign_weights", "config_from_release", "entry_tensors", "load_checkpoint",
-    "lstm_from_opaque_kernel", "opaque_kernel_from_lstm", "opaque_kernels", "opaque_name", "release_tensors",
-    "with_unpacked_lstms"]
+    "assign_entries",
+    "assign_weights",
+    "config_from_release",
+    "entry_tensors",
+    "load_checkpoint",
+    "lstm_from_opaque_kernel",
+    "opaque_kernel_from_lstm",
+    "opaque_kernels",
+    "opaque_name",
+    "release_tensors",
+    "with_unpacked_lstms",
+]

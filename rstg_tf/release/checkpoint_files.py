@@ -82,8 +82,10 @@ def checkpoint_prefix(path: str) -> str:
         prefix = _FILE_ENDING.sub("", path)
         if Path(f"{prefix}.index").is_file():
             return prefix
-        raise ConfigError(f"{path}: no checkpoint there; expected the folder of a run, a checkpoint in one, a prefix "
-                          "PREFIX with PREFIX.index beside it, or a folder with such a checkpoint.")
+        raise ConfigError(
+            f"{path}: no checkpoint there; expected the folder of a run, a checkpoint in one, a prefix "
+            "PREFIX with PREFIX.index beside it, or a folder with such a checkpoint."
+        )
     present = sorted(index.name.removesuffix(".index") for index in folder.glob("*.index"))
     named = _named_by_state_file(folder)
     if named is not None and named.name in present:
@@ -94,8 +96,10 @@ def checkpoint_prefix(path: str) -> str:
         return str(folder / present[0])
     shown = f"{', '.join(present[:5])}{' …' if len(present) > 5 else ''}" or "none"
     why = f"its file `{_STATE_FILE}` names {named}, which is not there" if named else f"it has no file `{_STATE_FILE}`"
-    raise ConfigError(f"{path}: no checkpoint there; it is no run (no {CONFIG_FILE}), and {why}; checkpoints in it: "
-                      f"{shown}. Give the prefix of one.")
+    raise ConfigError(
+        f"{path}: no checkpoint there; it is no run (no {CONFIG_FILE}), and {why}; checkpoints in it: "
+        f"{shown}. Give the prefix of one."
+    )
 
 
 def _named_by_state_file(folder: Path) -> Path | None:
@@ -134,8 +138,10 @@ def _open(prefix: str):
     except _read_errors() as error:
         raise _unreadable(prefix, error) from error
     if _OBJECT_GRAPH in shapes:
-        raise ConfigError(f"{prefix} was written by tf.train.Checkpoint, and no {CONFIG_FILE} says which model; "
-                          "give the folder of the run that it belongs to.")
+        raise ConfigError(
+            f"{prefix} was written by tf.train.Checkpoint, and no {CONFIG_FILE} says which model; "
+            "give the folder of the run that it belongs to."
+        )
     return shapes, dtypes, reader
 
 

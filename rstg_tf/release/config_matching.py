@@ -61,19 +61,30 @@ def settings_from_weights(shapes: Shapes) -> dict[str, tuple]:
     else does. A flag that is absent may have any value.
     """
     weights = {name: shape for name, shape in shapes.items() if kind_of(name) != "optimiser slots"}
-    backbone = next((kind for kind, name in (("simple_c2d", "tower/conv0/conv2d/kernel"),
-                                             ("c2d", "tower/resnet_c2d/backbone/conv1/kernel"),
-                                             ("i3d", "tower/resnet_i3d/backbone/conv1/kernel")) if name in weights), "")
+    backbone = next(
+        (
+            kind
+            for kind, name in (
+                ("simple_c2d", "tower/conv0/conv2d/kernel"),
+                ("c2d", "tower/resnet_c2d/backbone/conv1/kernel"),
+                ("i3d", "tower/resnet_i3d/backbone/conv1/kernel"),
+            )
+            if name in weights
+        ),
+        "",
+    )
     if not backbone:
         return {}
     pred = next((shape for name, shape in weights.items() if name.endswith("/pred/kernel")), None)
     settings = {"num_classes": (pred[-1],)} if pred else {}
     settings |= _small_convnet(weights) if backbone == "simple_c2d" else _resnet(weights, backbone)
-    scopes = sorted({match.group(0) for match in (re.match(r".*whole_graph_model_\w+?/", name) for name in weights)
-                     if match})
+    scopes = sorted(
+        {match.group(0) for match in (re.match(r".*whole_graph_model_\w+?/", name) for name in weights) if match}
+    )
     if scopes:
-        settings |= _graph({name[len(scopes[0]):]: shape for name, shape in weights.items()
-                            if name.startswith(scopes[0])})
+        settings |= _graph(
+            {name[len(scopes[0]) :]: shape for name, shape in weights.items() if name.startswith(scopes[0])}
+        )
         settings |= _num_scales(weights)
     return settings
 
@@ -81,8 +92,13 @@ def settings_from_weights(shapes: Shapes) -> dict[str, tuple]:
 def _small_convnet(weights: Shapes) -> dict[str, tuple]:
     layers = [name for name in weights if re.fullmatch(r"tower/conv\d+/conv2d/kernel", name)]
     first = weights["tower/conv0/conv2d/kernel"]
-    settings = {"backbone_model": ("simple_c2d",), "num_conv_layers": (len(layers),), "num_filters": (first[-1],),
-                "num_chan": (first[-2],), "comb_type": ("serial",)}
+    settings = {
+        "backbone_model": ("simple_c2d",),
+        "num_conv_layers": (len(layers),),
+        "num_filters": (first[-1],),
+        "num_chan": (first[-2],),
+        "comb_type": ("serial",),
+    }
     for head in ("mean_lstm", "conv_lstm"):
         bias = weights.get(f"tower/{head}/{LSTM_CELL}/bias")
         if bias:
@@ -95,8 +111,12 @@ def _resnet(weights: Shapes, variant: str) -> dict[str, tuple]:
     graphs = tuple(place for place in (*RESNET_STAGES, "final") if f"/whole_graph_model_{place}/" in text)
     blocks = tuple(stage for stage in RESNET_STAGES if f"/nonlocal_conv{stage[-1]}_" in text)
     backbone = ("non-local", "i3d") if variant == "i3d" and blocks else (variant,)
-    settings = {"backbone_model": backbone, "num_chan": (weights[f"tower/resnet_{variant}/backbone/conv1/kernel"][3],),
-                "place_graph": (graphs,), "place_nonlocal": (blocks,)}
+    settings = {
+        "backbone_model": backbone,
+        "num_chan": (weights[f"tower/resnet_{variant}/backbone/conv1/kernel"][3],),
+        "place_graph": (graphs,),
+        "place_nonlocal": (blocks,),
+    }
     if graphs:
         norms = [norm for norm, name in (("LN", "after_graph_ln"), ("BN", "after_graph_bn")) if name in text]
         settings["final_norm"] = (norms[0] if norms else "none",)
@@ -113,7 +133,8 @@ def _graph(weights: Shapes) -> dict[str, tuple]:
         "time_stages": _time_stages(has, has_space=messages is not None),
         "input_batch_norm": ("batch_normalization" in has,),
         "use_norm": (next((norm for norm in ("LN", "BN") if f"before_graf_{norm.lower()}" in has), "none"),),
-        "stage_norm": (any(scope.endswith("_stage_norm") for scope in has),)}
+        "stage_norm": (any(scope.endswith("_stage_norm") for scope in has),),
+    }
     if node_width:
         settings["node_feat_dim"] = (node_width,)
     if messages is None:
@@ -148,8 +169,9 @@ def _node_width(weights: Shapes) -> int | None:
 
 def _num_scales(weights: Shapes) -> dict[str, tuple]:
     text = "\n".join(weights)
-    found = re.findall(r"update_conv\d+_type(\d+)/", text) or re.findall(r"resize_filters__\d+_\d+_(\d+)x\1$", text,
-                                                                         re.MULTILINE)
+    found = re.findall(r"update_conv\d+_type(\d+)/", text) or re.findall(
+        r"resize_filters__\d+_\d+_(\d+)x\1$", text, re.MULTILINE
+    )
     return {"num_scales": (max(map(int, found)),)} if found else {}
 
 
@@ -166,8 +188,11 @@ def unknown_settings(settings: Mapping[str, tuple]) -> list[str]:
     """Flags of the model that may have any value, of those that its backbone and its graph, if it has one, use."""
     has_graph = settings.get("head", ("graph",)) == ("graph",) and settings.get("place_graph") != ((),)
     unused = _RESNET_ONLY if settings.get("backbone_model") == ("simple_c2d",) else _CONVNET_ONLY
-    return [field.flag for field in _MODEL_FLAGS
-            if field.flag not in (*settings, *unused) and (has_graph or field.section == "model")]
+    return [
+        field.flag
+        for field in _MODEL_FLAGS
+        if field.flag not in (*settings, *unused) and (has_graph or field.section == "model")
+    ]
 
 
 def read_flag_files() -> tuple[dict[str, ExperimentConfig], dict[str, str]]:
@@ -235,6 +260,9 @@ def _differences(config: ModelConfig, shapes: Shapes, built: dict[ModelConfig, d
     ours = built[config]
     found = [f"{name} {list(ours[name])} is missing" for name in ours if name not in shapes]
     found += [f"{name} {list(shape)} fits no weight of the model" for name, shape in shapes.items() if name not in ours]
-    found += [f"{name} has shape {list(shapes[name])}, the model {list(shape)}" for name, shape in ours.items()
-              if name in shapes and tuple(shapes[name]) != shape]
+    found += [
+        f"{name} has shape {list(shapes[name])}, the model {list(shape)}"
+        for name, shape in ours.items()
+        if name in shapes and tuple(shapes[name]) != shape
+    ]
     return tuple(found)

@@ -13,13 +13,15 @@ from rstg_tf.common.text import parse_yaml, read_text_file
 from rstg_tf.config import DataConfig, ExperimentConfig, GraphConfig, ModelConfig, TrainConfig
 
 # Keys that change nothing here: no code of the release reads them, or they are about its bookkeeping.
-_IGNORED = frozenset("""
+_IGNORED = frozenset(
+    """
     adj_matrix backbone_dims combine_time compress_time conv_reduce_mean dropout_place dropout_rate edge_feat_dim
     final_norm_init freeze_conv gate_agregate gateing graph_scale graphs_no gt_test_file gt_train_file i3d_norm
     ind_space ind_time interleaved_time_proc iter_type just_backbone len_eval_test len_eval_train lstm_hid_units
     message_type mode model_dir model_type multiple_events no_graph num_eval_clips online_eval optimizer
     process_context_node project_i3d project_i3d_back rand_no restore temp_stride time_rnn_type
-    type_positional_agreg use_batch_norm use_layer_norm use_non_local use_space_residual weight_decay""".split())
+    type_positional_agreg use_batch_norm use_layer_norm use_non_local use_space_residual weight_decay""".split()
+)
 
 
 def config_from_release(source: Mapping[str, Any] | str | os.PathLike) -> ExperimentConfig:
@@ -35,8 +37,10 @@ def config_from_release(source: Mapping[str, Any] | str | os.PathLike) -> Experi
     values = dict(source) if isinstance(source, Mapping) else _read_yaml(os.fspath(source))
     unknown = sorted(map(str, set(values) - _PLAIN_KEYS - _SPECIAL_KEYS - _IGNORED))
     if unknown:
-        raise ConfigError(f"unknown key {', '.join(unknown)} in a configuration of the release; its code reads "
-                          f"{', '.join(sorted(_PLAIN_KEYS | _SPECIAL_KEYS))}.")
+        raise ConfigError(
+            f"unknown key {', '.join(unknown)} in a configuration of the release; its code reads "
+            f"{', '.join(sorted(_PLAIN_KEYS | _SPECIAL_KEYS))}."
+        )
     plain = _plain_settings(values)
     graph = GraphConfig(**plain["graph"], **_special_graph_settings(values))
     model = ModelConfig(**plain["model"], **_special_model_settings(values), graph=graph)
@@ -46,13 +50,22 @@ def config_from_release(source: Mapping[str, Any] | str | os.PathLike) -> Experi
 
 
 # Keys that mean what the flag of that name means.
-_PLAIN_KEYS = frozenset("""
+_PLAIN_KEYS = frozenset(
+    """
     backbone_model num_filters video_num_frames used_num_frames dim_h dim_w num_chan num_classes comb_type
     classification_dropout num_scales num_process_iter node_feat_dim message_dims use_att use_norm update_layers
     scalewise_update train_dataset test_dataset num_eval_spatial_clips num_eval_temporal_clips batch_size learning_rate
-    num_epochs print_every save_every eval_every restore_dir""".split())
-_SPECIAL_KEYS = {"dataset", "multihead_att", "use_positional_emb", "dim_map", "place_graph", "place_nonlocal",
-                 "final_norm"}
+    num_epochs print_every save_every eval_every restore_dir""".split()
+)
+_SPECIAL_KEYS = {
+    "dataset",
+    "multihead_att",
+    "use_positional_emb",
+    "dim_map",
+    "place_graph",
+    "place_nonlocal",
+    "final_norm",
+}
 
 
 def _read_yaml(path: str) -> dict[str, Any]:
@@ -109,16 +122,21 @@ def _special_graph_settings(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _special_model_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     backbone = values.get("backbone_model", "simple_c2d")
-    graph_places, nonlocal_places = (_places(key, values.get(key, default)) for key, default in
-                                     (("place_graph", "final"), ("place_nonlocal", "none")))
+    graph_places, nonlocal_places = (
+        _places(key, values.get(key, default))
+        for key, default in (("place_graph", "final"), ("place_nonlocal", "none"))
+    )
     if backbone == "non-local" and not graph_places:
         nonlocal_places = tuple(place for place in RESNET_STAGES if place in ("res3", "res4", *nonlocal_places))
     elif backbone == "c2d":
         nonlocal_places = ()
     norm = values.get("use_norm" if backbone == "c2d" else "final_norm", "LN")
-    settings = {"graph_places": graph_places, "nonlocal_places": nonlocal_places,
-                "pixel_scaling": "none" if values.get("dataset", "mnist") == "mnist" else "centred",
-                "final_norm": "none" if norm in ("None", "none") else norm}
+    settings = {
+        "graph_places": graph_places,
+        "nonlocal_places": nonlocal_places,
+        "pixel_scaling": "none" if values.get("dataset", "mnist") == "mnist" else "centred",
+        "final_norm": "none" if norm in ("None", "none") else norm,
+    }
     return settings
 
 

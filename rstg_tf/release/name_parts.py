@@ -45,8 +45,10 @@ def parts_of(names: Iterable[str]) -> dict[str, str]:
     names = list(names)
     inside = re.search(r"/backbone/whole_graph_model_(\w+?)/", "\n".join(names))
     # The release's C2D leaves the place out of the name behind a graph.
-    short = ((r"/backbone/after_graph_", f"graph {inside.group(1) if inside else 'inside'}"),
-             (r"/after_graph_", "graph final"))
+    short = (
+        (r"/backbone/after_graph_", f"graph {inside.group(1) if inside else 'inside'}"),
+        (r"/after_graph_", "graph final"),
+    )
     found = {}
     for name in names:
         matches = ((re.search(pattern, name), part) for pattern, part in (*_PARTS, *short))

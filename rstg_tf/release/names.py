@@ -66,9 +66,15 @@ def _lstm(prefix: str, stage) -> Iterator[Entry]:
     inputs = cell.kernel.shape[0]
     gate = np.arange(4 * units).reshape(4, units)
     order = gate[[0, 2, 1, 3]].ravel()  # release columns i, c, f, o in Keras' order i, f, c, o
-    yield Entry(f"{prefix}{LSTM_CELL}/kernel", (inputs + units, 4 * units), 0, (
-        Target(cell.kernel, rows=slice(0, inputs), order=order),
-        Target(cell.recurrent_kernel, rows=slice(inputs, None), order=order)))
+    yield Entry(
+        f"{prefix}{LSTM_CELL}/kernel",
+        (inputs + units, 4 * units),
+        0,
+        (
+            Target(cell.kernel, rows=slice(0, inputs), order=order),
+            Target(cell.recurrent_kernel, rows=slice(inputs, None), order=order),
+        ),
+    )
     yield Entry(f"{prefix}{LSTM_CELL}/bias", (4 * units,), 0, (Target(cell.bias, order=order),))
 
 

@@ -65,9 +65,17 @@ def examine(source: WeightFile) -> dict:
     from rstg_tf.release.name_parts import kind_of
 
     shapes, step = _shapes(source)
-    variables = [{"name": name, "kind": kind_of(name), "shape": list(shape), "dtype": dtype.name,
-                  "values": math.prod(shape), "bytes": math.prod(shape) * dtype.itemsize}
-                 for name, (shape, dtype) in shapes.items()]
+    variables = [
+        {
+            "name": name,
+            "kind": kind_of(name),
+            "shape": list(shape),
+            "dtype": dtype.name,
+            "values": math.prod(shape),
+            "bytes": math.prod(shape) * dtype.itemsize,
+        }
+        for name, (shape, dtype) in shapes.items()
+    ]
     plain = {name: shape for name, (shape, _) in shapes.items()}
     if source.run is not None:
         settings = config_matching.settings_from_config(source.run.config)
@@ -76,12 +84,24 @@ def examine(source: WeightFile) -> dict:
     files, faulty = config_matching.read_flag_files() if settings else ({}, {})
     fits = config_matching.compare(settings, _weights_alone(plain), files) if settings else []
     return {
-        "path": source.path, "what": source.describe(), "step": step, "variables": variables,
+        "path": source.path,
+        "what": source.describe(),
+        "step": step,
+        "variables": variables,
         "settings": {flag: list(values) for flag, values in settings.items()},
-        "unknown": config_matching.unknown_settings(settings), "flag_files": list(files),
+        "unknown": config_matching.unknown_settings(settings),
+        "flag_files": list(files),
         "unreadable_flag_files": faulty,
-        "fits": [{"file": fit.file, "changes": dict(fit.changes), "flags": fit.changes_as_flags(),
-                  "differences": list(fit.differences)} for fit in fits]}
+        "fits": [
+            {
+                "file": fit.file,
+                "changes": dict(fit.changes),
+                "flags": fit.changes_as_flags(),
+                "differences": list(fit.differences),
+            }
+            for fit in fits
+        ],
+    }
 
 
 def _shapes(source: WeightFile) -> tuple[dict[str, tuple[tuple[int, ...], np.dtype]], int]:
@@ -116,8 +136,10 @@ def _print(found: dict) -> None:
         kinds.setdefault(variable["kind"], []).append(variable)
     for kind in sorted(kinds, key=lambda kind: kind != "weights"):
         members = kinds[kind]
-        print(f"{kind}: {len(members)}, {sum(row['values'] for row in members):,} values, "
-              f"{sum(row['bytes'] for row in members) / 2**20:.2f} MiB")
+        print(
+            f"{kind}: {len(members)}, {sum(row['values'] for row in members):,} values, "
+            f"{sum(row['bytes'] for row in members) / 2**20:.2f} MiB"
+        )
         if kind == "optimiser slots":
             continue  # a weight's name and /Momentum each
         width = max(len(row["name"]) for row in members)
@@ -132,10 +154,16 @@ def _verdict(found: dict) -> list[str]:
 
     if not found["settings"]:
         return ["configuration: none of the release's backbones is in it"]
-    shown = {flag: tuple(values[0]) if isinstance(values[0], list) else values[0]
-             for flag, values in found["settings"].items()}
-    lines = ["configuration: " + " ".join(
-        "|".join([as_flag(flag, value), *map(str, found["settings"][flag][1:])]) for flag, value in shown.items())]
+    shown = {
+        flag: tuple(values[0]) if isinstance(values[0], list) else values[0]
+        for flag, values in found["settings"].items()
+    }
+    lines = [
+        "configuration: "
+        + " ".join(
+            "|".join([as_flag(flag, value), *map(str, found["settings"][flag][1:])]) for flag, value in shown.items()
+        )
+    ]
     if found["unknown"]:
         lines.append(f"not told by weights: {', '.join(found['unknown'])}")
     lines += [f"not compared: {fault}" for fault in found["unreadable_flag_files"].values()]
@@ -170,14 +198,27 @@ def export_tf1(arguments: Sequence[str]) -> int:
 
     model, step = run.load_model()
     written = write_checkpoint(model, flags.out, step=step)
-    print(f"{written.prefix}: {written.weights} weights ({written.values:,} values), global_step {step}, "
-          f"{written.constants} constants, {written.cudnn_buffers} cuDNN buffers; no optimiser slots")
+    print(
+        f"{written.prefix}: {written.weights} weights ({written.values:,} values), global_step {step}, "
+        f"{written.constants} constants, {written.cudnn_buffers} cuDNN buffers; no optimiser slots"
+    )
     ours = unlike_the_release(run.config.model)
     if ours:
         print(f"the release computes something else with these weights: it has no {', '.join(ours)}")
-    print(json.dumps({"checkpoint": written.prefix, "model_dir": str(run.path), "step": step,
-                      "weights": written.weights, "values": written.values, "constants": written.constants,
-                      "cudnn_buffers": written.cudnn_buffers, "unlike_the_release": ours}))
+    print(
+        json.dumps(
+            {
+                "checkpoint": written.prefix,
+                "model_dir": str(run.path),
+                "step": step,
+                "weights": written.weights,
+                "values": written.values,
+                "constants": written.constants,
+                "cudnn_buffers": written.cudnn_buffers,
+                "unlike_the_release": ours,
+            }
+        )
+    )
     return 0
 
 

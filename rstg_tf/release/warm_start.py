@@ -79,8 +79,10 @@ def restore_weights(model, path: str, *, scope: str = "all", say: Callable[[str]
     entries = weight_entries(model)
     plan = make_plan(entries, tensors, scope)
     if plan.faults:
-        raise ConfigError(f"--restore_dir={path} does not fit the model under --restore_scope={scope}: "
-                          f"{'; '.join(plan.faults)}.{_other_scopes(entries, tensors, scope)}")
+        raise ConfigError(
+            f"--restore_dir={path} does not fit the model under --restore_scope={scope}: "
+            f"{'; '.join(plan.faults)}.{_other_scopes(entries, tensors, scope)}"
+        )
     found = release.with_unpacked_lstms(list(plan.loaded), tensors)
     release.assign_entries(list(plan.loaded), {entry.name: found[entry.name] for entry in plan.loaded})
     when = f"step {step}" if step >= 0 else "no step"
@@ -110,12 +112,15 @@ def make_plan(entries: Iterable[Entry], tensors: Mapping[str, np.ndarray], scope
     shapes, faults = _shapes_found(wanted, tensors)
     absent = [entry.name for entry in wanted if entry.name not in shapes]
     present_parts = {parts[entry.name] for entry in wanted if entry.name in shapes}
-    not_found = [name for name in absent
-                 if parts[name] not in present_parts and re.fullmatch(rules.may_lack, parts[name])]
+    not_found = [
+        name for name in absent if parts[name] not in present_parts and re.fullmatch(rules.may_lack, parts[name])
+    ]
     faults += _missing([name for name in absent if name not in not_found], wanted, present_parts, tensors)
     wrong = [entry for entry in wanted if entry.name in shapes and shapes[entry.name] != tuple(entry.shape)]
-    faults += [f"{entry.name} has shape {list(shapes[entry.name])}, expected {list(entry.shape)}"
-               for entry in wrong[:SHAPES_SHOWN]]
+    faults += [
+        f"{entry.name} has shape {list(shapes[entry.name])}, expected {list(entry.shape)}"
+        for entry in wrong[:SHAPES_SHOWN]
+    ]
     if len(wrong) > SHAPES_SHOWN:
         faults.append(f"{len(wrong) - SHAPES_SHOWN} more of another shape")
     used = {entry.name for entry in wanted}
@@ -123,9 +128,14 @@ def make_plan(entries: Iterable[Entry], tensors: Mapping[str, np.ndarray], scope
     if left and not rules.leaves_rest:
         faults.append(f"not used of it: {grouped(left)}")
     kinds = Counter(kind_of(name) for name in tensors)
-    return Plan(loaded=tuple(entry for entry in wanted if entry.name in shapes), not_found=tuple(not_found),
-                kept=tuple(entry.name for entry in entries if entry.name not in used), left=tuple(left),
-                beside={kind: kinds[kind] for kind in BESIDE if kinds[kind]}, faults=tuple(faults))
+    return Plan(
+        loaded=tuple(entry for entry in wanted if entry.name in shapes),
+        not_found=tuple(not_found),
+        kept=tuple(entry.name for entry in entries if entry.name not in used),
+        left=tuple(left),
+        beside={kind: kinds[kind] for kind in BESIDE if kinds[kind]},
+        faults=tuple(faults),
+    )
 
 
 def _shapes_found(entries: list[Entry], tensors: Mapping[str, np.ndarray]) -> tuple[dict[str, tuple], list[str]]:
@@ -142,8 +152,10 @@ def _missing(names: list[str], wanted: list[Entry], present_parts: set[str], ten
         return []
     if not present_parts:
         prefixes = [_prefix(found) for found in ((entry.name for entry in wanted), _weights(tensors))]
-        return [f"none of the {len(wanted)} weights to be loaded is in it (it holds {prefixes[1]}, the model has "
-                f"{prefixes[0]})"]
+        return [
+            f"none of the {len(wanted)} weights to be loaded is in it (it holds {prefixes[1]}, the model has "
+            f"{prefixes[0]})"
+        ]
     return [f"missing in it: {grouped(names)}"]
 
 
@@ -159,8 +171,11 @@ def _prefix(names: Iterable[str]) -> str:
 
 def _other_scopes(entries: list[Entry], tensors, refused: str) -> str:
     plans = {scope: make_plan(entries, tensors, scope) for scope in SCOPES if scope != refused}
-    hints = [f" --restore_scope={scope} would load {len(plan.loaded)} of the model's {len(entries)} weights."
-             for scope, plan in plans.items() if not plan.faults]
+    hints = [
+        f" --restore_scope={scope} would load {len(plan.loaded)} of the model's {len(entries)} weights."
+        for scope, plan in plans.items()
+        if not plan.faults
+    ]
     return "".join(hints)
 
 
@@ -173,10 +188,13 @@ def describe(plan: Plan) -> list[str]:
         f"  loaded     {len(plan.loaded)} weights, {values:,} values: {loaded}",
         f"  left       {len(plan.left)} weights of the checkpoint{_listed(plan.left)}",
         f"  not found  {len(plan.not_found)} weights of the model"
-        f"{_listed(plan.not_found)}{', which keep their initial values' if plan.not_found else ''}"]
+        f"{_listed(plan.not_found)}{', which keep their initial values' if plan.not_found else ''}",
+    ]
     if plan.kept:
-        lines.append(f"  kept       {len(plan.kept)} weights of the model outside the scope, with their initial values"
-                     f"{_listed(plan.kept)}")
+        lines.append(
+            f"  kept       {len(plan.kept)} weights of the model outside the scope, with their initial values"
+            f"{_listed(plan.kept)}"
+        )
     return lines + ([f"  beside     {beside}"] if beside else [])
 
 

@@ -36,8 +36,11 @@ def assign_entries(entries: list[Entry], tensors: Mapping[str, np.ndarray]) -> N
     given = with_unpacked_lstms(entries, given)
     faults = [_fault(entry, given) for entry in entries]
     needed = {entry.name for entry in entries}
-    faults += [f"{name} fits no weight of this model" for name in sorted(given)
-               if name not in needed and kind_of(name) == "weights"]
+    faults += [
+        f"{name} fits no weight of this model"
+        for name in sorted(given)
+        if name not in needed and kind_of(name) == "weights"
+    ]
     faults = [fault for fault in faults if fault]
     if faults:
         shown = "\n  ".join(faults[:20])
@@ -46,8 +49,9 @@ def assign_entries(entries: list[Entry], tensors: Mapping[str, np.ndarray]) -> N
     for entry in entries:
         for target in entry.targets:
             variable, buffer = buffers.setdefault(
-                id(target.variable), (target.variable, np.zeros(target.variable.shape, np.float32)))
-            part = given[entry.name].reshape(entry.shape[entry.leading:])[target.rows]
+                id(target.variable), (target.variable, np.zeros(target.variable.shape, np.float32))
+            )
+            part = given[entry.name].reshape(entry.shape[entry.leading :])[target.rows]
             buffer[target.index] = part if target.order is None else part[..., target.order]
     for variable, buffer in buffers.values():
         variable.assign(buffer)
@@ -72,7 +76,7 @@ def entry_tensors(entries: list[Entry]) -> dict[str, np.ndarray]:
     """`release_tensors` for the rows of any part."""
     tensors = {}
     for entry in entries:
-        array = np.zeros(entry.shape[entry.leading:], np.float32)
+        array = np.zeros(entry.shape[entry.leading :], np.float32)
         for target in entry.targets:
             part = np.asarray(target.variable)[target.index]
             if target.order is None:
@@ -98,7 +102,7 @@ def opaque_name(entry: Entry) -> str | None:
     """Name of the cuDNN buffer that holds this row's values too; None for a row that is no LSTM's kernel."""
     if not entry.name.endswith(f"{LSTM_CELL}/kernel"):
         return None
-    return f"{entry.name[:-len(LSTM_CELL) - len('/kernel')]}cudnn_lstm/opaque_kernel"
+    return f"{entry.name[: -len(LSTM_CELL) - len('/kernel')]}cudnn_lstm/opaque_kernel"
 
 
 def with_unpacked_lstms(entries: list[Entry], given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -114,15 +118,18 @@ def with_unpacked_lstms(entries: list[Entry], given: Mapping[str, np.ndarray]) -
             units = columns // 4
             kernel, bias = lstm_from_opaque_kernel(given[opaque], inputs=rows - units, units=units, name=opaque)
             found[entry.name] = kernel
-            found[f"{entry.name[:-len('kernel')]}bias"] = bias
+            found[f"{entry.name[: -len('kernel')]}bias"] = bias
     return found
 
 
 def opaque_kernels(entries: list[Entry], tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Name -> cuDNN's buffer of every LSTM among the rows, made from the kernel and bias in `tensors`."""
     kernels = {opaque_name(entry): entry.name for entry in entries}
-    return {opaque: opaque_kernel_from_lstm(tensors[kernel], tensors[f"{kernel[:-len('kernel')]}bias"])
-            for opaque, kernel in kernels.items() if opaque is not None}
+    return {
+        opaque: opaque_kernel_from_lstm(tensors[kernel], tensors[f"{kernel[: -len('kernel')]}bias"])
+        for opaque, kernel in kernels.items()
+        if opaque is not None
+    }
 
 
 def lstm_from_opaque_kernel(buffer: np.ndarray, *, inputs: int, units: int, name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -26,8 +26,13 @@ from rstg_tf.release.checkpoint_files import owning_run
 from rstg_tf.release.names import model_entries
 
 # Settings of the graph that change what it computes and have one value in the release.
-_OURS_ALONE = {"neighbourhood": "soft", "share_stages": False, "stage_norm": False, "residual_stages": False,
-               "node_reduction": "sum"}
+_OURS_ALONE = {
+    "neighbourhood": "soft",
+    "share_stages": False,
+    "stage_norm": False,
+    "residual_stages": False,
+    "node_reduction": "sum",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,8 +76,13 @@ def write_checkpoint(model, prefix: str, *, step: int = 0) -> Written:
     finally:
         shutil.rmtree(building, ignore_errors=True)
     _name_as_newest(folder, name)
-    return Written(prefix, weights=len(weights), values=sum(value.size for value in weights.values()),
-                   constants=len(constants), cudnn_buffers=len(buffers))
+    return Written(
+        prefix,
+        weights=len(weights),
+        values=sum(value.size for value in weights.values()),
+        constants=len(constants),
+        cudnn_buffers=len(buffers),
+    )
 
 
 def _check_target(prefix: str, folder: Path, name: str) -> None:
@@ -86,15 +96,21 @@ def _check_target(prefix: str, folder: Path, name: str) -> None:
 
 def _write_and_compare(prefix: str, tensors: Mapping[str, np.ndarray]) -> None:
     try:
-        tf.raw_ops.SaveV2(prefix=prefix, tensor_names=list(tensors), shape_and_slices=[""] * len(tensors),
-                          tensors=[tf.constant(value) for value in tensors.values()])
+        tf.raw_ops.SaveV2(
+            prefix=prefix,
+            tensor_names=list(tensors),
+            shape_and_slices=[""] * len(tensors),
+            tensors=[tf.constant(value) for value in tensors.values()],
+        )
         reader = tf.train.load_checkpoint(prefix)
         wrong = [name for name, value in tensors.items() if reader.get_tensor(name).tobytes() != value.tobytes()]
     except tf.errors.OpError as error:
         raise OSError(f"{prefix} could not be written: {error.message.splitlines()[0]}") from error
     if wrong:
-        raise OSError(f"{prefix}: {len(wrong)} variables are read back with other values, {wrong[0]} for one; nothing "
-                      "was written.")
+        raise OSError(
+            f"{prefix}: {len(wrong)} variables are read back with other values, {wrong[0]} for one; nothing "
+            "was written."
+        )
 
 
 def _name_as_newest(folder: Path, name: str) -> None:
@@ -102,8 +118,10 @@ def _name_as_newest(folder: Path, name: str) -> None:
     state = tf.train.get_checkpoint_state(folder)
     others = [os.path.relpath(path, folder) for path in state.all_model_checkpoint_paths] if state else []
     present = [other for other in others if (folder / f"{other}.index").exists()]
-    lines = [f"model_checkpoint_path: {_quoted(name)}",
-             *(f"all_model_checkpoint_paths: {_quoted(path)}" for path in [*present, name])]
+    lines = [
+        f"model_checkpoint_path: {_quoted(name)}",
+        *(f"all_model_checkpoint_paths: {_quoted(path)}" for path in [*present, name]),
+    ]
     write_text(folder / "checkpoint", "\n".join(lines) + "\n")
 
 
@@ -154,8 +172,9 @@ def _graphs(model) -> Iterator[tuple[str, str, object, tuple[int, int]]]:
 def unlike_the_release(config: ModelConfig) -> list[str]:
     """Fields of the model with which the release's graph, given the same weights, would compute something else."""
     graph: GraphConfig = config.graph
-    found = [f"{field}={getattr(graph, field)}" for field, theirs in _OURS_ALONE.items()
-             if getattr(graph, field) != theirs]
+    found = [
+        f"{field}={getattr(graph, field)}" for field, theirs in _OURS_ALONE.items() if getattr(graph, field) != theirs
+    ]
     if graph.time_stages != "all" and not (graph.time_stages == "every" and graph.space_iterations <= 3):
         found.append(f"time_stages={graph.time_stages}")
     if config.backbone == "simple_c2d" and config.backbone_layers != 3:

@@ -34,8 +34,10 @@ def check_state_file(directory: Path) -> None:
     state = tf.train.get_checkpoint_state(str(directory))
     elsewhere = [path for path in state.all_model_checkpoint_paths if Path(path).parent != directory] if state else []
     if elsewhere:
-        raise ConfigError(f"{directory / 'checkpoint'} names {elsewhere[0]}: expected checkpoints of this folder "
-                          "alone. Move the file `checkpoint` away, or give another --model_dir.")
+        raise ConfigError(
+            f"{directory / 'checkpoint'} names {elsewhere[0]}: expected checkpoints of this folder "
+            "alone. Move the file `checkpoint` away, or give another --model_dir."
+        )
 
 
 def sweep_stale(directory: Path) -> list[str]:
@@ -67,11 +69,16 @@ class Checkpoints:
         self._step = optimizer.iterations
         parts = {"model": model, "average": average} if average else {"model": model}
         self._checkpoint = tf.train.Checkpoint(optimizer=optimizer, **parts)
-        self._manager = tf.train.CheckpointManager(self._checkpoint, str(folder.checkpoint_dir), max_to_keep=keep,
-                                                   checkpoint_name=CHECKPOINT_PREFIX)
+        self._manager = tf.train.CheckpointManager(
+            self._checkpoint, str(folder.checkpoint_dir), max_to_keep=keep, checkpoint_name=CHECKPOINT_PREFIX
+        )
         self._top1 = tf.Variable(-1.0, trainable=False)
-        self._best = tf.train.CheckpointManager(tf.train.Checkpoint(top1=self._top1, **parts), str(folder.best_dir),
-                                                max_to_keep=1, checkpoint_name=CHECKPOINT_PREFIX)
+        self._best = tf.train.CheckpointManager(
+            tf.train.Checkpoint(top1=self._top1, **parts),
+            str(folder.best_dir),
+            max_to_keep=1,
+            checkpoint_name=CHECKPOINT_PREFIX,
+        )
         self._present: set[str] = set()  # written or read by this process, so known to be whole
         self._variables = [*model.weights, *optimizer_variables(optimizer), *(average.values if average else ())]
 
@@ -90,8 +97,10 @@ class Checkpoints:
             except _UNREADABLE as error:
                 say(f"{prefix} cannot be restored ({_first_line(error)}); trying the one before it.")
         if prefixes:
-            raise ConfigError(f"none of the {len(prefixes)} checkpoints in {Path(prefixes[0]).parent} can be "
-                              "restored: move the folder away to start anew.")
+            raise ConfigError(
+                f"none of the {len(prefixes)} checkpoints in {Path(prefixes[0]).parent} can be "
+                "restored: move the folder away to start anew."
+            )
         return None
 
     def save(self) -> str:
@@ -123,8 +132,10 @@ class Checkpoints:
             return prefix
         faults = [variable.name for variable in self._variables if not np.isfinite(_float_values(variable)).all()]
         if faults:
-            raise CheckpointError(f"step {step}: not saved, because these variables hold NaN or Inf: "
-                                  f"{', '.join(faults[:5])}{' …' if len(faults) > 5 else ''}.")
+            raise CheckpointError(
+                f"step {step}: not saved, because these variables hold NaN or Inf: "
+                f"{', '.join(faults[:5])}{' …' if len(faults) > 5 else ''}."
+            )
         try:
             manager.save(checkpoint_number=step)
             for path in (*directory.glob(f"{CHECKPOINT_PREFIX}-{step}.*"), directory / "checkpoint", directory):
@@ -132,9 +143,10 @@ class Checkpoints:
         except (tf.errors.OpError, OSError) as error:
             sweep_stale(directory)  # free what the half checkpoint takes
             before = [path for path in manager.checkpoints if path != prefix and Path(f"{path}.index").exists()]
-            raise CheckpointError(f"step {step}: the checkpoint could not be written to {directory} "
-                                  f"({_first_line(error)}); the last good one is {before[-1] if before else 'none'}."
-                                  ) from error
+            raise CheckpointError(
+                f"step {step}: the checkpoint could not be written to {directory} "
+                f"({_first_line(error)}); the last good one is {before[-1] if before else 'none'}."
+            ) from error
         self._present.add(prefix)
         return prefix
 
@@ -173,8 +185,11 @@ def _find(run_dir: Path, checkpoint: str | None) -> _Found:
 def _complete(directory: Path) -> list[_Found]:
     """Checkpoints in order of their steps; one whose index is there has all of its parts."""
     indices = directory.glob(f"{CHECKPOINT_PREFIX}-*.index")
-    found = [_Found(int(path.stem.partition("-")[2]), str(path.with_suffix(""))) for path in indices
-             if re.fullmatch(rf"{CHECKPOINT_PREFIX}-\d+", path.stem)]
+    found = [
+        _Found(int(path.stem.partition("-")[2]), str(path.with_suffix("")))
+        for path in indices
+        if re.fullmatch(rf"{CHECKPOINT_PREFIX}-\d+", path.stem)
+    ]
     return sorted(found, key=lambda entry: entry.step)
 
 

@@ -17,16 +17,18 @@ def clip_spec_of_run(run: Run, **sizes: int) -> ClipSpec:
     return served_clip_spec(run.config, as_stored=_used_frames_as_stored(run), **sizes)
 
 
-def served_clip_spec(config: ExperimentConfig, *, as_stored: bool | None = None, num_frames: int = 0, height: int = 0,
-                     width: int = 0) -> ClipSpec:
+def served_clip_spec(
+    config: ExperimentConfig, *, as_stored: bool | None = None, num_frames: int = 0, height: int = 0, width: int = 0
+) -> ClipSpec:
     """The clips of an experiment; sizes that are given replace the training's. ConfigError for impossible ones.
 
     `as_stored`: whether the clips it learnt from were taken as they are, none resized (None: grey clips were). Colour
     frames of another size are then resized to just cover the model's size; grey ones, drawn for it, are refused.
     """
     clip = config.clip_spec
-    clip = dataclasses.replace(clip, num_frames=num_frames or clip.num_frames, height=height or clip.height,
-                               width=width or clip.width)
+    clip = dataclasses.replace(
+        clip, num_frames=num_frames or clip.num_frames, height=height or clip.height, width=width or clip.width
+    )
     _check_sizes(config, clip)
     if clip.channels == 1 if as_stored is None else as_stored:
         clip = dataclasses.replace(clip, short_side=None if clip.channels == 1 else min(clip.frame_size))
@@ -35,15 +37,22 @@ def served_clip_spec(config: ExperimentConfig, *, as_stored: bool | None = None,
 
 def _check_sizes(config: ExperimentConfig, clip: ClipSpec) -> None:
     model = config.model
-    served = dataclasses.replace(model, num_frames=clip.num_frames, height=clip.height, width=clip.width,
-                                 graph_frames=model.graph_frames * clip.num_frames // model.num_frames)
+    served = dataclasses.replace(
+        model,
+        num_frames=clip.num_frames,
+        height=clip.height,
+        width=clip.width,
+        graph_frames=model.graph_frames * clip.num_frames // model.num_frames,
+    )
     if served == model:
         return
     try:
         served.check()
     except ConfigError as error:
-        raise ConfigError(f"clips of {clip.num_frames} frames of {clip.height}×{clip.width} pixels: as the model's own "
-                          f"sizes these would be refused: {error}") from error
+        raise ConfigError(
+            f"clips of {clip.num_frames} frames of {clip.height}×{clip.width} pixels: as the model's own "
+            f"sizes these would be refused: {error}"
+        ) from error
 
 
 def _used_frames_as_stored(run: Run) -> bool | None:
@@ -53,4 +62,5 @@ def _used_frames_as_stored(run: Run) -> bool | None:
         return None
     manifest = json.loads(read_text(path))
     return run.config.clip_spec.uses_frames_as_stored(
-        image_format=manifest.get("image_format", ""), height=manifest.get("height"), width=manifest.get("width"))
+        image_format=manifest.get("image_format", ""), height=manifest.get("height"), width=manifest.get("width")
+    )

@@ -28,8 +28,7 @@ class Run:
 
     def class_names(self) -> tuple[str, ...]:
         """The names of the classes 0, 1, … as the run's data set had them; 'class 0', … where it has kept none."""
-        return kept_class_names(self.path) or tuple(
-            f"class {label}" for label in range(self.config.model.num_classes))
+        return kept_class_names(self.path) or tuple(f"class {label}" for label in range(self.config.model.num_classes))
 
     def precision(self, choice: str) -> str:
         """The number format that --precision asks for: 'float32', or with 'run' the one that the run was trained in."""
@@ -65,11 +64,14 @@ def open_run(model_dir: str | os.PathLike = "", checkpoint: str = "", *, runs_di
     folder = newest_run(runs_dir) if folder is None else folder
     path = folder / CONFIG_FILE
     if not path.is_file():
-        raise ConfigError(f"--model_dir={folder}: no run there ({path} is missing); give the folder that train.py "
-                          "wrote.")
+        raise ConfigError(
+            f"--model_dir={folder}: no run there ({path} is missing); give the folder that train.py wrote."
+        )
     if not _checkpoints(folder):
-        raise ConfigError(f"--model_dir={folder}: no checkpoint in {folder / 'checkpoints'} yet; let train.py write "
-                          "one (see --save_every).")
+        raise ConfigError(
+            f"--model_dir={folder}: no checkpoint in {folder / 'checkpoints'} yet; let train.py write "
+            "one (see --save_every)."
+        )
     try:
         config = ExperimentConfig.from_json(read_text_file(path, named=str(path)))
     except ConfigError as error:

@@ -1,7 +1,7 @@
 """The folder of a run: one trainer at a time, one experiment, one set of records.
 
-    config.json  stack.json  train_dataset.json  test_dataset.json  checkpoints/ckpt-STEP.*  checkpoints/best/
-    tensorboard/  lock
+config.json  stack.json  train_dataset.json  test_dataset.json  checkpoints/ckpt-STEP.*  checkpoints/best/
+tensorboard/  lock
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from rstg_tf.runs.checkpoints import CHECKPOINT_PREFIX, check_state_file, sweep_
 from rstg_tf.runs.stack import STACK_FILE, check_same_stack, stack_record
 
 # Settings that a run may change when it goes on: none of them changes what a step computes.
-CHANGEABLE = frozenset("""num_steps num_epochs print_every save_every save_minutes keep_checkpoints eval_every
-    steps_per_call restore_dir restore_scope train_dataset test_dataset write_missing""".split())
+CHANGEABLE = frozenset(
+    """num_steps num_epochs print_every save_every save_minutes keep_checkpoints eval_every
+    steps_per_call restore_dir restore_scope train_dataset test_dataset write_missing""".split()
+)
 
 
 class RunFolder:
@@ -88,11 +90,13 @@ class RunFolder:
             path = self.path / f"{name}.json"
             if not path.exists():
                 write_text(path, text)
-            elif (fault := _classes_fault(read_text(path), text, path, f"--{name}")):
+            elif fault := _classes_fault(read_text(path), text, path, f"--{name}"):
                 raise ConfigError(f"--{name}: {fault}. Start a new run with another --model_dir.")
             elif _shards(read_text(path)) != _shards(text):
-                raise ConfigError(f"--{name}: its shards are not those that the run in {self.path} has begun with "
-                                  f"({path}); start a new run with another --model_dir.")
+                raise ConfigError(
+                    f"--{name}: its shards are not those that the run in {self.path} has begun with "
+                    f"({path}); start a new run with another --model_dir."
+                )
 
 
 def check_same_experiment(path: Path, config: ExperimentConfig) -> None:
@@ -106,8 +110,10 @@ def check_same_experiment(path: Path, config: ExperimentConfig) -> None:
     differing = [flag for flag in wanted if wanted[flag] != begun[flag] and flag not in CHANGEABLE - fixed]
     if differing:
         shown = ", ".join(f"--{flag}={_shown(wanted[flag])} (run: {_shown(begun[flag])})" for flag in differing)
-        raise ConfigError(f"{path} holds a run with other settings: {shown}. Go on with the run's settings, or start a "
-                          "new run with another --model_dir.")
+        raise ConfigError(
+            f"{path} holds a run with other settings: {shown}. Go on with the run's settings, or start a "
+            "new run with another --model_dir."
+        )
 
 
 def _flag_values(config: ExperimentConfig) -> dict:
@@ -120,8 +126,9 @@ def _shown(value) -> str:
 
 
 def _classes_fault(kept: str, text: str, path: str, flag: str) -> str | None:
-    begun, given = (parse_json(manifest, named=named).get("classes") or [] for manifest, named in
-                    ((kept, path), (text, flag)))
+    begun, given = (
+        parse_json(manifest, named=named).get("classes") or [] for manifest, named in ((kept, path), (text, flag))
+    )
     return classes_differ(given, begun, here=f"what {flag} names", there=f"the run ({path})")
 
 
@@ -134,8 +141,10 @@ def _take_lock(path: Path):
         # A lock that is a link would be written through, and a FIFO would never open.
         descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
     except OSError as error:
-        raise ConfigError(f"{path / 'lock'} cannot be opened as a file of its own ({error.strerror}): remove it, or "
-                          "give another --model_dir.") from error
+        raise ConfigError(
+            f"{path / 'lock'} cannot be opened as a file of its own ({error.strerror}): remove it, or "
+            "give another --model_dir."
+        ) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise ConfigError(f"{path / 'lock'} is no regular file: remove it, or give another --model_dir.")
@@ -146,8 +155,10 @@ def _take_lock(path: Path):
         lock.seek(0)
         holder = lock.read().strip() or "unknown"
         lock.close()
-        raise ConfigError(f"{path}: another trainer works in this folder (process {holder}); wait for it, stop it, or "
-                          "give another --model_dir.") from error
+        raise ConfigError(
+            f"{path}: another trainer works in this folder (process {holder}); wait for it, stop it, or "
+            "give another --model_dir."
+        ) from error
     lock.seek(0)
     lock.truncate()
     lock.write(f"{os.getpid()}\n")

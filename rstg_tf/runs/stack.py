@@ -23,8 +23,12 @@ _BEFORE_RECORDS = {"python": "3.9 – 3.11", "tensorflow": "2.15.1", "keras": "2
 
 def present_stack() -> dict[str, str]:
     """{'python': '3.13.0', 'tensorflow': '2.21.0', 'keras': '3.15.1', 'numpy': '2.5.5'}, of this process."""
-    return {"python": platform.python_version(), "tensorflow": tf.__version__, "keras": metadata.version("keras"),
-            "numpy": np.__version__}
+    return {
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": metadata.version("keras"),
+        "numpy": np.__version__,
+    }
 
 
 def check_same_stack(run_dir: Path) -> None:
@@ -37,7 +41,8 @@ def check_same_stack(run_dir: Path) -> None:
             f"{run_dir} was begun with {_in_words(begun)} and cannot go on with {_in_words(present)}: the state of an "
             "optimiser does not cross from one Keras to the other. Go on with the Python that it was begun with, or "
             f"start a new run from its weights: --restore_dir={run_dir} and another --model_dir. Evaluation, export "
-            "and prediction work with both.")
+            "and prediction work with both."
+        )
 
 
 def stack_record(run_dir: Path) -> str | None:
@@ -52,8 +57,10 @@ def _recorded(path: Path) -> dict[str, str]:
         recorded = json.loads(read_text(path))
         _generation(recorded)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{path} does not say which Keras the run was begun with ({error}): expected what "
-                          f"{json.dumps(present_stack())} shows.") from error
+        raise ConfigError(
+            f"{path} does not say which Keras the run was begun with ({error}): expected what "
+            f"{json.dumps(present_stack())} shows."
+        ) from error
     return recorded
 
 

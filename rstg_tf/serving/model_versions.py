@@ -27,8 +27,10 @@ def check_target(base: str, version: int | None = None) -> None:
             os.mkdir(folder)
             os.rmdir(folder)
     except OSError as error:
-        raise ConfigError(f"the folder for exports, {base}, cannot be written ({error.strerror}: {error.filename}): "
-                          "give another, or make it writable.") from error
+        raise ConfigError(
+            f"the folder for exports, {base}, cannot be written ({error.strerror}: {error.filename}): "
+            "give another, or make it writable."
+        ) from error
 
 
 def _check_version(base: str, version: int) -> None:

@@ -30,32 +30,66 @@ def clips_from_frames(frames: tf.Tensor, clip: ClipSpec) -> tf.Tensor:
     """
     frames = tf.ensure_shape(frames, [None, None])
     clips, available = tf.unstack(tf.shape(frames))
-    checks = [require(clips > 0, "frames holds no clip, expected at least one"),
-              require(available >= clip.num_frames, "frames holds clips of", available, "frames, expected at least",
-                       clip.num_frames)]
+    checks = [
+        require(clips > 0, "frames holds no clip, expected at least one"),
+        require(
+            available >= clip.num_frames,
+            "frames holds clips of",
+            available,
+            "frames, expected at least",
+            clip.num_frames,
+        ),
+    ]
     with tf.control_dependencies(checks):
         numbers = tf.range(clips)
-    return tf.map_fn(lambda numbered: _clip_from_frames(*numbered, clip), (numbers, frames),
-                     fn_output_signature=tf.TensorSpec(clip.shape[1:], tf.uint8))
+    return tf.map_fn(
+        lambda numbered: _clip_from_frames(*numbered, clip),
+        (numbers, frames),
+        fn_output_signature=tf.TensorSpec(clip.shape[1:], tf.uint8),
+    )
 
 
 def _clip_from_frames(number: tf.Tensor, encoded: tf.Tensor, clip: ClipSpec) -> tf.Tensor:
     indices = frame_indices(tf.size(encoded), num_frames=clip.num_frames)
     whole = _are_whole_pictures(encoded)
     first = _first_false(whole)
-    with tf.control_dependencies([require(
-            tf.reduce_all(whole), "frame", first, "of clip", number, "is no whole JPEG or PNG picture; its bytes are",
-            tf.strings.length(encoded[first]))]):
+    with tf.control_dependencies(
+        [
+            require(
+                tf.reduce_all(whole),
+                "frame",
+                first,
+                "of clip",
+                number,
+                "is no whole JPEG or PNG picture; its bytes are",
+                tf.strings.length(encoded[first]),
+            )
+        ]
+    ):
         chosen = tf.ensure_shape(tf.gather(encoded, indices), [clip.num_frames])
-    pictures = [upright(picture, orientation(file)) for picture, file in zip(
-        decode_each(chosen, image_format=None, channels=clip.channels), tf.unstack(chosen))]
+    pictures = [
+        upright(picture, orientation(file))
+        for picture, file in zip(decode_each(chosen, image_format=None, channels=clip.channels), tf.unstack(chosen))
+    ]
     sizes = tf.stack([tf.shape(picture)[:2] for picture in pictures])  # [T, 2]
     expected = tf.constant([clip.height, clip.width]) if clip.short_side is None else sizes[0]
     fitting = tf.reduce_all(tf.equal(sizes, expected), axis=1)  # [T]
     first = _first_false(fitting)
-    with tf.control_dependencies([require(
-            tf.reduce_all(fitting), "frame", indices[first], "of clip", number, "is of height, width", sizes[first],
-            "pixels, expected", expected)]):
+    with tf.control_dependencies(
+        [
+            require(
+                tf.reduce_all(fitting),
+                "frame",
+                indices[first],
+                "of clip",
+                number,
+                "is of height, width",
+                sizes[first],
+                "pixels, expected",
+                expected,
+            )
+        ]
+    ):
         # Bare, `stack` would tell the graph's optimizer that sizes agree, and it would drop the check as needless.
         whole_size = tf.concat([expected, [clip.channels]], axis=0)
         video = tf.stack([tf.slice(picture, [0, 0, 0], whole_size) for picture in pictures])  # [T, h, w, C]

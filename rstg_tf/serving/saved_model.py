@@ -25,8 +25,9 @@ class ExportError(RuntimeError):
     """The written model, loaded again, does not give the answers of the model it was made from."""
 
 
-def export_run(run: Run, *, base: str, version: int | None = None, precision: str = "float32",
-               clip: ClipSpec | None = None) -> str:
+def export_run(
+    run: Run, *, base: str, version: int | None = None, precision: str = "float32", clip: ClipSpec | None = None
+) -> str:
     """Exports a run's checkpoint to `base`/<version>/ and returns that path; see `export_model`.
 
     `precision`: 'float32', or 'run' for the one that the run was trained in. `clip`: the
@@ -42,14 +43,29 @@ def export_run(run: Run, *, base: str, version: int | None = None, precision: st
     devices.set_precision(run.precision(precision))
     try:
         model, step = run.load_model()
-        return export_model(model, base=base, config=run.config, class_names=run.class_names(), step=step,
-                            version=version, clip=clip or clip_spec_of_run(run))
+        return export_model(
+            model,
+            base=base,
+            config=run.config,
+            class_names=run.class_names(),
+            step=step,
+            version=version,
+            clip=clip or clip_spec_of_run(run),
+        )
     finally:
         keras.mixed_precision.set_global_policy(policy)
 
 
-def export_model(model, *, base: str, config: ExperimentConfig, class_names: Sequence[str], step: int = 0,
-                 version: int | None = None, clip: ClipSpec | None = None) -> str:
+def export_model(
+    model,
+    *,
+    base: str,
+    config: ExperimentConfig,
+    class_names: Sequence[str],
+    step: int = 0,
+    version: int | None = None,
+    clip: ClipSpec | None = None,
+) -> str:
     """Writes `base`/<version>/ with the signatures that the model can have and returns its path.
 
     `version`: None for the next after the largest integer there. `clip`: what it takes; None for the config's. The
@@ -65,8 +81,15 @@ def export_model(model, *, base: str, config: ExperimentConfig, class_names: Seq
     building = building_folder(base)
     try:
         with kept_interrupts():
-            _write(building, model, clip or served_clip_spec(config), config, class_names, step,
-                   model_name=os.path.basename(os.path.abspath(base)))
+            _write(
+                building,
+                model,
+                clip or served_clip_spec(config),
+                config,
+                class_names,
+                step,
+                model_name=os.path.basename(os.path.abspath(base)),
+            )
             sync_folder(building)
         with ignored_interrupts():
             return publish(building, base, version)
@@ -74,8 +97,9 @@ def export_model(model, *, base: str, config: ExperimentConfig, class_names: Seq
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _write(folder: str, model, clip: ClipSpec, config: ExperimentConfig, class_names: Sequence[str], step: int,
-           model_name: str) -> None:
+def _write(
+    folder: str, model, clip: ClipSpec, config: ExperimentConfig, class_names: Sequence[str], step: int, model_name: str
+) -> None:
     """Writes the whole SavedModel, and loads it again."""
     import tensorflow as tf
     from tensorflow import keras
@@ -88,14 +112,22 @@ def _write(folder: str, model, clip: ClipSpec, config: ExperimentConfig, class_n
         functions, left_out = build_signatures(model, clip, class_names)
         explained = {name: explain(name, function) for name, function in functions.items()}
     except ValueError as error:
-        raise ConfigError(f"the model cannot take clips of {clip.num_frames} frames of {clip.height}×{clip.width} "
-                          f"pixels: {str(error).splitlines()[0]}") from error
+        raise ConfigError(
+            f"the model cannot take clips of {clip.num_frames} frames of {clip.height}×{clip.width} "
+            f"pixels: {str(error).splitlines()[0]}"
+        ) from error
     # Gradients are training's; left out, the graph stays small and without custom-gradient functions.
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     tf.saved_model.save(_weights(model), folder, signatures=functions, options=options)
     example = example_clip((config.data.test_dataset, config.data.train_dataset), clip)
-    facts = {"step": step, "precision": keras.mixed_precision.global_policy().name, "video": _explain_clip(clip),
-             "signatures": explained, "left_out": left_out, "warmup": example.source}
+    facts = {
+        "step": step,
+        "precision": keras.mixed_precision.global_policy().name,
+        "video": _explain_clip(clip),
+        "signatures": explained,
+        "left_out": left_out,
+        "warmup": example.source,
+    }
     _write_assets(folder, config, class_names, facts)
     frames = tf.constant([example.frames, example.frames[::-1]])
     video = clips_from_frames(frames, clip)
@@ -104,10 +136,18 @@ def _write(folder: str, model, clip: ClipSpec, config: ExperimentConfig, class_n
 
 
 def _explain_clip(clip: ClipSpec) -> dict:
-    resize = "none: frames must have this size" if clip.short_side is None else (
-        f"bicubic, shorter side to {clip.short_side} pixels, then the centre")
-    return {"dtype": "uint8", "range": [0, 255], **clip.to_json(), "resize": resize,
-            "sampling": f"of D frames those at linspace(0, D-1, {clip.num_frames}), truncated"}
+    resize = (
+        "none: frames must have this size"
+        if clip.short_side is None
+        else (f"bicubic, shorter side to {clip.short_side} pixels, then the centre")
+    )
+    return {
+        "dtype": "uint8",
+        "range": [0, 255],
+        **clip.to_json(),
+        "resize": resize,
+        "sampling": f"of D frames those at linspace(0, D-1, {clip.num_frames}), truncated",
+    }
 
 
 def _weights(model):
@@ -122,8 +162,11 @@ def _weights(model):
 
 
 def _write_assets(folder: str, config: ExperimentConfig, class_names: Sequence[str], facts: dict) -> None:
-    contents = {"class_names.txt": "".join(f"{name}\n" for name in class_names), "experiment.json": config.to_json(),
-                "export.json": json.dumps(facts, indent=2, ensure_ascii=False) + "\n"}
+    contents = {
+        "class_names.txt": "".join(f"{name}\n" for name in class_names),
+        "experiment.json": config.to_json(),
+        "export.json": json.dumps(facts, indent=2, ensure_ascii=False) + "\n",
+    }
     os.makedirs(os.path.join(folder, "assets"), exist_ok=True)
     for name, text in contents.items():
         with open(os.path.join(folder, "assets", name), "w", encoding="utf-8") as file:
@@ -136,12 +179,17 @@ def _compare(folder: str, model, functions: Mapping[str, Callable], inputs: Mapp
 
     loaded = load_signatures(folder)
     # Traced like the signatures, for any B: op by op bfloat16 is rounded where a traced graph fuses ops and does not.
-    traced = tf.function(lambda video: tf.cast(model(video, training=False), tf.float32), autograph=False,
-                         input_signature=[tf.TensorSpec([None, *inputs["video"].shape[1:]], inputs["video"].dtype)])
+    traced = tf.function(
+        lambda video: tf.cast(model(video, training=False), tf.float32),
+        autograph=False,
+        input_signature=[tf.TensorSpec([None, *inputs["video"].shape[1:]], inputs["video"].dtype)],
+    )
     logits = traced(inputs["video"])
     for name, function in functions.items():
-        given = {spec.name: inputs[spec.name] if spec.name in inputs else tf.zeros([2, spec.shape[1]], spec.dtype)
-                 for spec in function.input_signature}
+        given = {
+            spec.name: inputs[spec.name] if spec.name in inputs else tf.zeros([2, spec.shape[1]], spec.dtype)
+            for spec in function.input_signature
+        }
         expected = function(**given)
         if "frame" not in given and "logits" in expected:
             expected["logits"] = logits

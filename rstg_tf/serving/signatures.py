@@ -89,8 +89,12 @@ def describe_clips(model, clip: ClipSpec, class_names: Sequence[str]):
 def _graph_maps(backbone: ResNet50, traces: Mapping, clip: ClipSpec) -> dict[str, tf.Tensor]:
     """Place -> the output of the graph there, from its final nodes: [B, T', H', W', C']."""
     shapes = dict(zip((stage.name for stage in STAGES), backbone.stage_shapes(clip.shape)))
-    return {place: backbone.graphs[place].graph.map_from_nodes(
-        trace.output_nodes, height=shapes[place][2], width=shapes[place][3]) for place, trace in traces.items()}
+    return {
+        place: backbone.graphs[place].graph.map_from_nodes(
+            trace.output_nodes, height=shapes[place][2], width=shapes[place][3]
+        )
+        for place, trace in traces.items()
+    }
 
 
 def show_attention(model, clip: ClipSpec, class_names: Sequence[str]):
@@ -113,13 +117,20 @@ def continue_clips(model, clip: ClipSpec, class_names: Sequence[str]):
     """
     frame_shape, state_shape = [None, *clip.shape[2:]], [None, packed_size(model)]
 
-    @tf.function(autograph=False, input_signature=[tf.TensorSpec(frame_shape, tf.uint8, name="frame"),
-                                  tf.TensorSpec(state_shape, tf.float32, name="state")])
+    @tf.function(
+        autograph=False,
+        input_signature=[
+            tf.TensorSpec(frame_shape, tf.uint8, name="frame"),
+            tf.TensorSpec(state_shape, tf.float32, name="state"),
+        ],
+    )
     def stream(frame, state):
         frame, state = tf.ensure_shape(frame, frame_shape), tf.ensure_shape(state, state_shape)
         clips, states = tf.shape(frame)[0], tf.shape(state)[0]
-        checks = [require(clips > 0, "frame holds no clip, expected at least one"),
-                  require(tf.equal(clips, states), "frame holds", clips, "clips, but state", states)]
+        checks = [
+            require(clips > 0, "frame holds no clip, expected at least one"),
+            require(tf.equal(clips, states), "frame holds", clips, "clips, but state", states),
+        ]
         with tf.control_dependencies(checks):
             logits, after = model.step(tf.identity(frame), unpack_state(model, state))
         return {**_answer(logits), "state": pack_state(after)}
@@ -187,14 +198,19 @@ def build_signatures(model, clip: ClipSpec, class_names: Sequence[str]) -> tuple
 def explain(name: str, function) -> dict:
     """A signature in words and numbers: {'about', 'inputs', 'outputs': {name: {'dtype', 'shape', 'about'}}}."""
     outputs = function.get_concrete_function().structured_outputs
-    return {"about": SIGNATURES[name].about,
-            "inputs": {spec.name: _explain_tensor(spec.name, spec) for spec in function.input_signature},
-            "outputs": {key: _explain_tensor(key, spec) for key, spec in sorted(outputs.items())}}
+    return {
+        "about": SIGNATURES[name].about,
+        "inputs": {spec.name: _explain_tensor(spec.name, spec) for spec in function.input_signature},
+        "outputs": {key: _explain_tensor(key, spec) for key, spec in sorted(outputs.items())},
+    }
 
 
 def _explain_tensor(name: str, spec) -> dict:
-    return {"dtype": spec.dtype.name, "shape": spec.shape.as_list(),
-            "about": TENSORS.get(name) or TENSORS[name.rpartition("_")[0]]}
+    return {
+        "dtype": spec.dtype.name,
+        "shape": spec.shape.as_list(),
+        "about": TENSORS.get(name) or TENSORS[name.rpartition("_")[0]],
+    }
 
 
 def _video_spec(clip: ClipSpec) -> tf.TensorSpec:
@@ -203,8 +219,11 @@ def _video_spec(clip: ClipSpec) -> tf.TensorSpec:
 
 def _answer(logits: tf.Tensor) -> dict[str, tf.Tensor]:
     logits = tf.cast(logits, tf.float32)
-    return {"logits": logits, "probabilities": tf.nn.softmax(logits),
-            "class_index": tf.argmax(logits, axis=-1, output_type=tf.int32)}
+    return {
+        "logits": logits,
+        "probabilities": tf.nn.softmax(logits),
+        "class_index": tf.argmax(logits, axis=-1, output_type=tf.int32),
+    }
 
 
 def _final_graph(model) -> RecurrentSpaceTimeGraph | None:

@@ -80,7 +80,7 @@ def drawn_clip(clip: ClipSpec, *, because: str) -> EncodedClip:
     for step in range(clip.num_frames):
         pixels = generator.integers(0, 64, (clip.height, clip.width, clip.channels), np.uint8)
         left = (clip.width - side) * step // max(clip.num_frames - 1, 1)
-        pixels[side:2 * side, left:left + side] = 255
+        pixels[side : 2 * side, left : left + side] = 255
         file = io.BytesIO()
         Image.fromarray(pixels[..., 0] if clip.channels == 1 else pixels).save(file, "PNG")
         frames.append(file.getvalue())

@@ -30,7 +30,8 @@ __all__ = ["train", "TrainStep", "TrainingResult", "NonFiniteError", "restore_fo
 FROM_RANDOM_WEIGHTS = (
     "warning: a ResNet starts from random weights. Its norms keep their stored statistics, as in the release, which "
     "starts from Kinetics weights, so its maps may grow until nothing is learnt: give --restore_dir and "
-    "--restore_scope=backbone.")
+    "--restore_scope=backbone."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,8 +52,9 @@ def train(config: ExperimentConfig, run_dir: str, data: TrainingData) -> Trainin
     Raises ConfigError (before a step is taken), NonFiniteError, checkpoints.CheckpointError.
     """
     settings = config.train
-    strategy = devices.prepare(num_virtual_devices=settings.num_virtual_devices, precision=settings.precision,
-                               seed=settings.seed)
+    strategy = devices.prepare(
+        num_virtual_devices=settings.num_virtual_devices, precision=settings.precision, seed=settings.seed
+    )
     devices.check_batch_divides(settings.batch_size, strategy)
     total_steps = settings.num_steps or math.ceil(settings.num_epochs * data.num_clips / settings.batch_size)
     with strategy.scope():
@@ -62,14 +64,26 @@ def train(config: ExperimentConfig, run_dir: str, data: TrainingData) -> Trainin
         average = WeightAverage(weights, settings.ema_momentum) if settings.ema_momentum else None
     step = TrainStep(strategy=strategy, model=model, optimizer=optimizer, config=settings, average=average)
     with RunFolder(run_dir, config, data.manifests) as folder, StopSignals(step.stop) as signals:
-        checkpoints = Checkpoints(folder, model=model, optimizer=optimizer, average=average,
-                                  keep=settings.keep_checkpoints)
+        checkpoints = Checkpoints(
+            folder, model=model, optimizer=optimizer, average=average, keep=settings.keep_checkpoints
+        )
         _restore(checkpoints, model, average, settings)
-        say(f"{run_dir}: {sum(math.prod(weight.shape) for weight in weights):,} weights, {_describe_step(settings)}, "
-            f"{strategy.num_replicas_in_sync} replica(s), {settings.precision}")
-        loop = _Loop(settings, step=step, model=model, optimizer=optimizer, average=average, checkpoints=checkpoints,
-                     signals=signals, total_steps=total_steps, data=data,
-                     board=TensorBoardWriter(str(folder.tensorboard_dir)))
+        say(
+            f"{run_dir}: {sum(math.prod(weight.shape) for weight in weights):,} weights, {_describe_step(settings)}, "
+            f"{strategy.num_replicas_in_sync} replica(s), {settings.precision}"
+        )
+        loop = _Loop(
+            settings,
+            step=step,
+            model=model,
+            optimizer=optimizer,
+            average=average,
+            checkpoints=checkpoints,
+            signals=signals,
+            total_steps=total_steps,
+            data=data,
+            board=TensorBoardWriter(str(folder.tensorboard_dir)),
+        )
         first_step = int(optimizer.iterations.numpy())
         return loop.run(iter(strategy.experimental_distribute_dataset(data.batches(first_step))))
 
@@ -77,8 +91,10 @@ def train(config: ExperimentConfig, run_dir: str, data: TrainingData) -> Trainin
 def _describe_step(settings: TrainConfig) -> str:
     """'loss: sum of the cross-entropies of 2 clips, nesterov at 1e-06, which is 1e-06 per clip'."""
     per_clip = settings.learning_rate / (1 if settings.loss_reduction == "sum" else settings.batch_size)
-    return (f"loss: {settings.loss_reduction} of the cross-entropies of {settings.batch_size} clips, "
-            f"{settings.optimizer} at {settings.learning_rate:g}, which is {per_clip:g} per clip")
+    return (
+        f"loss: {settings.loss_reduction} of the cross-entropies of {settings.batch_size} clips, "
+        f"{settings.optimizer} at {settings.learning_rate:g}, which is {per_clip:g} per clip"
+    )
 
 
 def _restore(checkpoints: Checkpoints, model, average: WeightAverage | None, settings: TrainConfig) -> None:
@@ -99,8 +115,20 @@ def _restore(checkpoints: Checkpoints, model, average: WeightAverage | None, set
 class _Loop:
     """Calls of the step, each up to the moment when something else is due: a report, an evaluation, a checkpoint."""
 
-    def __init__(self, settings: TrainConfig, *, step: TrainStep, model, optimizer, average, checkpoints: Checkpoints,
-                 signals: StopSignals, total_steps: int, data: TrainingData, board: TensorBoardWriter):
+    def __init__(
+        self,
+        settings: TrainConfig,
+        *,
+        step: TrainStep,
+        model,
+        optimizer,
+        average,
+        checkpoints: Checkpoints,
+        signals: StopSignals,
+        total_steps: int,
+        data: TrainingData,
+        board: TensorBoardWriter,
+    ):
         self.settings, self.step, self.model, self.average = settings, step, model, average
         self.checkpoints, self.signals, self.total_steps = checkpoints, signals, total_steps
         self.data, self.board = data, board
@@ -133,9 +161,14 @@ class _Loop:
             self.progress.close()
             self.board.close()
         best = self.checkpoints.best_top1()
-        return TrainingResult(step=self.done, total_steps=self.total_steps, interrupted=self.signals.received,
-                              loss=self.last and self.last.loss, accuracy=self.last and self.last.accuracy,
-                              best_top1=best if best >= 0 else None)
+        return TrainingResult(
+            step=self.done,
+            total_steps=self.total_steps,
+            interrupted=self.signals.received,
+            loss=self.last and self.last.loss,
+            accuracy=self.last and self.last.accuracy,
+            best_top1=best if best >= 0 else None,
+        )
 
     def _due(self, every: int) -> bool:
         return bool(every) and self.done > 0 and (self.done % every == 0 or self.done == self.total_steps)
@@ -146,8 +179,11 @@ class _Loop:
 
     def _call(self, batches) -> None:
         settings = self.settings
-        marks = [every - self.done % every for every in (settings.print_every, settings.save_every,
-                                                         settings.eval_every) if every]
+        marks = [
+            every - self.done % every
+            for every in (settings.print_every, settings.save_every, settings.eval_every)
+            if every
+        ]
         steps = min(settings.steps_per_call, self.total_steps - self.done, *marks)
         started = clock()
         sums = StepMetrics(*(value.numpy() for value in self.step(batches, tf.constant(steps))))
@@ -156,9 +192,16 @@ class _Loop:
             raise NonFiniteError(
                 f"step {self.done + 1}: the loss ({sums.loss:g}) or the norm of the gradient ({sums.gradient_norm:g}) "
                 f"is not finite; the weights stay those of step {self.done}. Lower --learning_rate, lengthen "
-                "--warmup_steps or set --clip_norm.")
-        self.meter.add(steps=int(sums.steps), cross_entropy=float(sums.cross_entropy), correct=int(sums.correct),
-                       gradient_norm=float(sums.gradient_norm), waited=float(sums.waited), seconds=clock() - started)
+                "--warmup_steps or set --clip_norm."
+            )
+        self.meter.add(
+            steps=int(sums.steps),
+            cross_entropy=float(sums.cross_entropy),
+            correct=int(sums.correct),
+            gradient_norm=float(sums.gradient_norm),
+            waited=float(sums.waited),
+            seconds=clock() - started,
+        )
         self.progress.advance(int(sums.steps))
 
     def _report(self) -> None:

@@ -26,8 +26,16 @@ class RateSchedule(keras.optimizers.schedules.LearningRateSchedule):
       step      rate·decay_factor^n, n the number of shares in `decay_at` with share·total_steps ≤ s
     """
 
-    def __init__(self, *, rate: float, schedule: str = "constant", total_steps: int = 1, warmup_steps: int = 0,
-                 decay_at: Sequence[float] = (), decay_factor: float = 1.0):
+    def __init__(
+        self,
+        *,
+        rate: float,
+        schedule: str = "constant",
+        total_steps: int = 1,
+        warmup_steps: int = 0,
+        decay_at: Sequence[float] = (),
+        decay_factor: float = 1.0,
+    ):
         super().__init__()
         self.rate = rate
         self.schedule = schedule
@@ -54,8 +62,14 @@ class RateSchedule(keras.optimizers.schedules.LearningRateSchedule):
         return tf.ones_like(position)
 
     def get_config(self):
-        return {"rate": self.rate, "schedule": self.schedule, "total_steps": self.total_steps,
-                "warmup_steps": self.warmup_steps, "decay_at": self.decay_at, "decay_factor": self.decay_factor}
+        return {
+            "rate": self.rate,
+            "schedule": self.schedule,
+            "total_steps": self.total_steps,
+            "warmup_steps": self.warmup_steps,
+            "decay_at": self.decay_at,
+            "decay_factor": self.decay_factor,
+        }
 
 
 def _nesterov(rate, config: TrainConfig):
@@ -71,15 +85,22 @@ OPTIMIZERS = {
     "nesterov": _nesterov,
     "adam": lambda rate, config: keras.optimizers.Adam(rate),
     "adamw": lambda rate, config: keras.optimizers.AdamW(rate, weight_decay=config.weight_decay),
-    "sgdw": lambda rate, config: keras.optimizers.SGD(rate, momentum=config.momentum, nesterov=True,
-                                                      weight_decay=config.weight_decay),
+    "sgdw": lambda rate, config: keras.optimizers.SGD(
+        rate, momentum=config.momentum, nesterov=True, weight_decay=config.weight_decay
+    ),
 }
 
 
 def rate_schedule(config: TrainConfig, total_steps: int) -> RateSchedule:
     """The learning rate of each step of a run."""
-    return RateSchedule(rate=config.learning_rate, schedule=config.schedule, total_steps=total_steps,
-                        warmup_steps=config.warmup_steps, decay_at=config.decay_at, decay_factor=config.decay_factor)
+    return RateSchedule(
+        rate=config.learning_rate,
+        schedule=config.schedule,
+        total_steps=total_steps,
+        warmup_steps=config.warmup_steps,
+        decay_at=config.decay_at,
+        decay_factor=config.decay_factor,
+    )
 
 
 def build_optimizer(config: TrainConfig, *, total_steps: int, variables: Sequence) -> keras.optimizers.Optimizer:

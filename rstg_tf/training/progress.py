@@ -24,9 +24,11 @@ class TrainingMetrics:
 
     def as_line(self, total_steps: int) -> str:
         """The line that is printed of it."""
-        return (f"step {self.step}/{total_steps}  loss {self.loss:.4f}  accuracy {self.accuracy:.3f}  "
-                f"rate {self.rate:.2e}  {self.clips_per_second:.1f} clips/s  waiting for data "
-                f"{self.waiting_share:.0%}  left {duration(self.seconds_left)}")
+        return (
+            f"step {self.step}/{total_steps}  loss {self.loss:.4f}  accuracy {self.accuracy:.3f}  "
+            f"rate {self.rate:.2e}  {self.clips_per_second:.1f} clips/s  waiting for data "
+            f"{self.waiting_share:.0%}  left {duration(self.seconds_left)}"
+        )
 
 
 class Meter:
@@ -41,8 +43,9 @@ class Meter:
         self.steps, self._loss, self._correct, self._seconds, self._waited = 0, 0.0, 0, 0.0, 0.0
         self._gradient_norm = 0.0
 
-    def add(self, *, steps: int, cross_entropy: float, correct: int, gradient_norm: float, waited: float,
-            seconds: float) -> None:
+    def add(
+        self, *, steps: int, cross_entropy: float, correct: int, gradient_norm: float, waited: float, seconds: float
+    ) -> None:
         """Sums over `steps` steps: cross-entropies and correct clips; seconds waited for data, and in all."""
         self.steps += steps
         self._loss += cross_entropy
@@ -56,10 +59,15 @@ class Meter:
         clips = max(1, self.steps * self._batch_size)
         seconds_per_step = self._seconds / max(1, self.steps)
         report = TrainingMetrics(
-            step=step, loss=self._loss / clips, accuracy=self._correct / clips, rate=rate,
-            gradient_norm=self._gradient_norm, clips_per_second=clips / max(self._seconds, 1e-9),
+            step=step,
+            loss=self._loss / clips,
+            accuracy=self._correct / clips,
+            rate=rate,
+            gradient_norm=self._gradient_norm,
+            clips_per_second=clips / max(self._seconds, 1e-9),
             waiting_share=min(1.0, self._waited / max(self._seconds, 1e-9)),
-            seconds_left=(self._total_steps - step) * seconds_per_step)
+            seconds_left=(self._total_steps - step) * seconds_per_step,
+        )
         self._reset()
         return report
 
@@ -70,9 +78,15 @@ class Progress:
     def __init__(self, *, total_steps: int, first_step: int):
         self._total_steps = total_steps
         # mininterval 0: a refresh comes once per call of many steps, never too often.
-        self._bar = Bar(total=total_steps, initial=first_step, unit="step", dynamic_ncols=True, mininterval=0,
-                        bar_format="{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]",
-                        disable=not sys.stderr.isatty())
+        self._bar = Bar(
+            total=total_steps,
+            initial=first_step,
+            unit="step",
+            dynamic_ncols=True,
+            mininterval=0,
+            bar_format="{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]",
+            disable=not sys.stderr.isatty(),
+        )
 
     def advance(self, steps: int) -> None:
         """Moves the bar on by so many steps."""

@@ -43,8 +43,15 @@ class TrainStep:
     Shapes: the iterator yields {"video": [B, T, H, W, C] pixels 0…255, "label": int [B]}, spread over the replicas.
     """
 
-    def __init__(self, *, strategy: tf.distribute.Strategy, model, optimizer, config: TrainConfig,
-                 average: WeightAverage | None = None):
+    def __init__(
+        self,
+        *,
+        strategy: tf.distribute.Strategy,
+        model,
+        optimizer,
+        config: TrainConfig,
+        average: WeightAverage | None = None,
+    ):
         self._strategy, self._model, self._optimizer = strategy, model, optimizer
         self._config, self._average = config, average
         self._scale = 1.0 if config.loss_reduction == "sum" else 1.0 / config.batch_size
@@ -52,21 +59,32 @@ class TrainStep:
             self.stop = tf.Variable(False, trainable=False)
         if config.jit_compile and strategy.num_replicas_in_sync > 1:
             raise ConfigError(f"--jit_compile: works with one replica, not with {strategy.num_replicas_in_sync}.")
-        self._replica_gradients = (tf.function(self._gradients, autograph=False, jit_compile=True) if config.jit_compile
-                                   else self._gradients)
+        self._replica_gradients = (
+            tf.function(self._gradients, autograph=False, jit_compile=True) if config.jit_compile else self._gradients
+        )
 
     @tf.function(autograph=False)
     def __call__(self, iterator, steps) -> StepMetrics:
         """`steps`: an int32 tensor, not a Python number, so that every call runs the same trace."""
-        nothing = StepMetrics(tf.constant(0), tf.constant(True), tf.constant(0.0), tf.constant(0.0), tf.constant(0),
-                           tf.constant(0.0), tf.constant(0.0, tf.float64))
+        nothing = StepMetrics(
+            tf.constant(0),
+            tf.constant(True),
+            tf.constant(0.0),
+            tf.constant(0.0),
+            tf.constant(0),
+            tf.constant(0.0),
+            tf.constant(0.0, tf.float64),
+        )
 
         def wanted(*sums):
             return (sums[0] < steps) & sums[1] & ~self.stop.read_value()
 
         # One iteration at a time: the next batch is asked for when the step is done, which makes waiting measurable.
-        return StepMetrics(*tf.while_loop(wanted, lambda *sums: self._one_step(iterator, StepMetrics(*sums)), nothing,
-                                       parallel_iterations=1))
+        return StepMetrics(
+            *tf.while_loop(
+                wanted, lambda *sums: self._one_step(iterator, StepMetrics(*sums)), nothing, parallel_iterations=1
+            )
+        )
 
     def _one_step(self, iterator, sums: StepMetrics) -> StepMetrics:
         with tf.control_dependencies([sums.loss]):
@@ -76,17 +94,23 @@ class TrainStep:
         with tf.control_dependencies(tf.nest.flatten(self._strategy.experimental_local_results(batch["label"]))):
             waited = _now() - asked
         statistics = [tf.identity(tf.convert_to_tensor(variable)) for variable in self._model.non_trainable_variables]
-        per_replica, figures = self._strategy.run(self._replica_gradients,
-                                                  args=(batch["video"], batch["label"], waited))
+        per_replica, figures = self._strategy.run(
+            self._replica_gradients, args=(batch["video"], batch["label"], waited)
+        )
         # Reduced over the replicas already, so the first one speaks for all.
         cross_entropy, correct, norm = self._strategy.experimental_local_results(figures)[0]
         loss = cross_entropy * self._scale
         finite = tf.math.is_finite(loss) & tf.math.is_finite(norm)
         tf.cond(finite, lambda: self._update(per_replica), lambda: self._put_back(statistics))
         return StepMetrics(
-            steps=sums.steps + tf.cast(finite, tf.int32), finite=finite, loss=loss,
-            cross_entropy=sums.cross_entropy + cross_entropy, correct=sums.correct + correct, gradient_norm=norm,
-            waited=sums.waited + waited)
+            steps=sums.steps + tf.cast(finite, tf.int32),
+            finite=finite,
+            loss=loss,
+            cross_entropy=sums.cross_entropy + cross_entropy,
+            correct=sums.correct + correct,
+            gradient_norm=norm,
+            waited=sums.waited + waited,
+        )
 
     def _gradients(self, video, label, waited):
         """In a replica: gradients summed over all replicas, and (cross-entropy, correct clips, gradient norm)."""
@@ -96,8 +120,9 @@ class TrainStep:
             logits = self._model(video, training=True)
             cross_entropy = tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(label, logits))
             loss = cross_entropy * self._scale
-        gradients = tape.gradient(loss, self._model.trainable_variables,
-                                  unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        gradients = tape.gradient(
+            loss, self._model.trainable_variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
         hits = tf.argmax(logits, axis=-1, output_type=tf.int32) == tf.cast(label, tf.int32)
         totals = [cross_entropy, tf.reduce_sum(tf.cast(hits, tf.float32)), *gradients]
         context = tf.distribute.get_replica_context()
@@ -110,8 +135,9 @@ class TrainStep:
     def _update(self, per_replica):
         """Called outside the replicas: a condition inside one could not hold the optimiser's exchange between them."""
         variables = self._model.trainable_variables
-        self._strategy.run(lambda gradients: apply_summed_gradients(self._optimizer, gradients, variables),
-                           args=(per_replica,))
+        self._strategy.run(
+            lambda gradients: apply_summed_gradients(self._optimizer, gradients, variables), args=(per_replica,)
+        )
         if self._average is not None:
             self._average.update(variables, self._optimizer.iterations)
         return tf.constant(0)

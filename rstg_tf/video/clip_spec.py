@@ -58,14 +58,24 @@ class ClipSpec:
 
     def to_json(self) -> dict[str, int | None]:
         """As `export.json` holds it; `from_json` is the inverse."""
-        return {"frames": self.num_frames, "height": self.height, "width": self.width, "channels": self.channels,
-                "short_side": self.short_side}
+        return {
+            "frames": self.num_frames,
+            "height": self.height,
+            "width": self.width,
+            "channels": self.channels,
+            "short_side": self.short_side,
+        }
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> ClipSpec:
         """From the values that `to_json` gives, as files of runs and exports hold them."""
-        return cls(num_frames=values["frames"], height=values["height"], width=values["width"],
-                   channels=values["channels"], short_side=values.get("short_side"))
+        return cls(
+            num_frames=values["frames"],
+            height=values["height"],
+            width=values["width"],
+            channels=values["channels"],
+            short_side=values.get("short_side"),
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,9 +112,11 @@ def centre_crop(frame_height: int, frame_width: int, clip: ClipSpec) -> CropWind
         return CropWindow(short_side=smaller, top=0, left=0)
     if clip.channels == 1 and clip.short_side is None:
         size = f"{clip.width}×{clip.height}"
-        raise VideoError(f"the frames are {frame_width}×{frame_height} pixels: expected {size}, since the model was "
-                         "made for grey clips, whose frames are never resized. If yours show what its own did, bring "
-                         f"them to that size first (ffmpeg -i FILE -vf scale={clip.width}:{clip.height} NEW.mp4).")
+        raise VideoError(
+            f"the frames are {frame_width}×{frame_height} pixels: expected {size}, since the model was "
+            "made for grey clips, whose frames are never resized. If yours show what its own did, bring "
+            f"them to that size first (ffmpeg -i FILE -vf scale={clip.width}:{clip.height} NEW.mp4)."
+        )
     covering = math.ceil(smaller * max(clip.height / frame_height, clip.width / frame_width) - 1e-9)
     short_side = max(clip.short_side or STORED_SHORT_SIDE, covering)
     height, width = resized_size(frame_height, frame_width, short_side)
@@ -129,5 +141,11 @@ def clip_from_frames(frames: Sequence[np.ndarray], clip: ClipSpec) -> np.ndarray
     indices = frame_indices(len(frames), num_frames=clip.num_frames).numpy()
     chosen = with_channels(np.stack([frames[index] for index in indices]), clip.channels)
     window = centre_crop(*chosen.shape[1:3], clip)
-    return resize_and_crop(chosen, short_side=window.short_side, top=window.top, left=window.left,
-                           crop_height=clip.height, crop_width=clip.width).numpy()
+    return resize_and_crop(
+        chosen,
+        short_side=window.short_side,
+        top=window.top,
+        left=window.left,
+        crop_height=clip.height,
+        crop_width=clip.width,
+    ).numpy()

@@ -121,8 +121,9 @@ def _count_all(path: str, stream: int) -> int:
         return sum(bool(packet.size) for packet in container.demux(container.streams[stream]))
 
 
-def _cut_chunk(path: str, chunks: Callable[[BinaryIO, int], Iterator[tuple[bytes, int]]],
-               names: set[bytes]) -> str | None:
+def _cut_chunk(
+    path: str, chunks: Callable[[BinaryIO, int], Iterator[tuple[bytes, int]]], names: set[bytes]
+) -> str | None:
     size = os.path.getsize(path)
     with open(path, "rb") as file:
         for name, end in chunks(file, size):

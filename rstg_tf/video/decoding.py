@@ -52,8 +52,13 @@ def probe(path: str | os.PathLike) -> VideoFacts:
         first = next((frame for packet in reading.packets() for frame in reading.frames(packet)), None)
         if first is not None:
             width, height = upright_size(first)
-        return VideoFacts(width=width, height=height, frames_per_second=video.frames_per_second,
-                          declared_frames=video.stream.frames or None, codec=video.codec)
+        return VideoFacts(
+            width=width,
+            height=height,
+            frames_per_second=video.frames_per_second,
+            declared_frames=video.stream.frames or None,
+            codec=video.codec,
+        )
 
 
 def first_frame_seconds(path: str | os.PathLike) -> float:
@@ -111,8 +116,11 @@ def read_video(path: str | os.PathLike, *, short_side: int | None = None) -> Vid
         for pixels, time, _ in _decode(video, short_side):
             frames.append(pixels)
             times.append(time)
-        return Video(frames=np.stack(frames), timestamps=_timestamps(times, video.frames_per_second),
-                     frames_per_second=video.frames_per_second)
+        return Video(
+            frames=np.stack(frames),
+            timestamps=_timestamps(times, video.frames_per_second),
+            frames_per_second=video.frames_per_second,
+        )
 
 
 def read_encoded_frames(

@@ -24,8 +24,13 @@ MICROSECOND = Fraction(1, 1_000_000)
 
 
 def write_video(
-    path: str | os.PathLike, frames: Iterable[np.ndarray], *, frames_per_second: float, num_frames: int,
-    seconds: Sequence[float] | None = None, sound_of: str | None = None,
+    path: str | os.PathLike,
+    frames: Iterable[np.ndarray],
+    *,
+    frames_per_second: float,
+    num_frames: int,
+    seconds: Sequence[float] | None = None,
+    sound_of: str | None = None,
 ) -> str | None:
     """Writes `num_frames` frames, uint8 [H, W, 3] with even sides, to `path`, which ends in .mp4.
 
@@ -57,8 +62,9 @@ def write_video(
     return silence
 
 
-def _encode(building: str, frames: Iterable[np.ndarray], *, times: np.ndarray, rate: Fraction, sound_of: str | None,
-            name: str) -> str | None:
+def _encode(
+    building: str, frames: Iterable[np.ndarray], *, times: np.ndarray, rate: Fraction, sound_of: str | None, name: str
+) -> str | None:
     clock, convert = _clock(times, rate), None
     ticks = np.round(times / float(clock)).astype(np.int64)
     with av.open(building, "w", format="mp4", container_options={"movflags": "+faststart"}) as container:
@@ -85,12 +91,15 @@ def _encode(building: str, frames: Iterable[np.ndarray], *, times: np.ndarray, r
         return sound.why_missing
 
 
-def _add_stream(container: av.container.OutputContainer, rate: Fraction, clock: Fraction,
-                name: str) -> av.video.stream.VideoStream:
+def _add_stream(
+    container: av.container.OutputContainer, rate: Fraction, clock: Fraction, name: str
+) -> av.video.stream.VideoStream:
     known = [encoder for encoder in ENCODERS if encoder in av.codecs_available]
     if not known:
-        raise VideoError(f"{name}: could not be written: PyAV {av.__version__} has none of the encoders "
-                         f"{', '.join(ENCODERS)}; install its wheel from the Python package index.")
+        raise VideoError(
+            f"{name}: could not be written: PyAV {av.__version__} has none of the encoders "
+            f"{', '.join(ENCODERS)}; install its wheel from the Python package index."
+        )
     stream = container.add_stream(known[0], rate=rate, options=dict(ENCODERS[known[0]]))
     stream.pix_fmt = PIXEL_FORMAT
     stream.codec_context.time_base = clock

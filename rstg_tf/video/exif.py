@@ -27,7 +27,7 @@ def orientation(encoded: tf.Tensor) -> tf.Tensor:
     # The offset has four bytes; one beyond 16 bits would lie outside of what is looked at.
     begin = tf.minimum(tf.where(is_little, data[4] + 256 * data[5], data[7] + 256 * data[6]), _LOOKED_AT - 2)
     count = tf.minimum(number(data[begin], data[begin + 1]), (_LOOKED_AT - 2 - begin) // _ENTRY_BYTES)
-    entries = tf.reshape(data[begin + 2:begin + 2 + _ENTRY_BYTES * count], [-1, _ENTRY_BYTES])
+    entries = tf.reshape(data[begin + 2 : begin + 2 + _ENTRY_BYTES * count], [-1, _ENTRY_BYTES])
     is_tag = tf.equal(number(entries[:, 0], entries[:, 1]), _ORIENTATION)
     found = tf.concat([tf.boolean_mask(number(entries[:, 8], entries[:, 9]), is_tag), [1]], axis=0)[0]
     return tf.where(is_jpeg & (found >= 1) & (found <= 8), found, 1)
@@ -35,12 +35,23 @@ def orientation(encoded: tf.Tensor) -> tf.Tensor:
 
 def upright(picture: tf.Tensor, turned: tf.Tensor) -> tf.Tensor:
     """A picture [H, W, C] as it is to be seen: [H, W, C], or [W, H, C] where it lies on its side (5…8)."""
+
     def stored(swapped: bool, *axes: int):
         return lambda: tf.reverse(tf.transpose(picture, [1, 0, 2]) if swapped else picture, list(axes))
 
-    return tf.switch_case(turned - 1, [
-        lambda: tf.identity(picture), stored(False, 1), stored(False, 0, 1), stored(False, 0), stored(True),
-        stored(True, 1), stored(True, 0, 1), stored(True, 0)])  # fmt: skip
+    return tf.switch_case(
+        turned - 1,
+        [
+            lambda: tf.identity(picture),
+            stored(False, 1),
+            stored(False, 0, 1),
+            stored(False, 0),
+            stored(True),
+            stored(True, 1),
+            stored(True, 0, 1),
+            stored(True, 0),
+        ],
+    )
 
 
 def _bytes(text: tf.Tensor) -> tf.Tensor:

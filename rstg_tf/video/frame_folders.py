@@ -13,8 +13,20 @@ from rstg_tf.video.pictures import picture_format, suffix_format
 
 # How the files of video containers begin, and at which byte: MP4 and MOV, Matroska, AVI, Ogg, MPEG-PS, MPEG-1 and -2,
 # FLV, ASF, MPEG-TS.
-_VIDEO_MARKS = ((4, b"ftyp"), (4, b"moov"), (4, b"mdat"), (4, b"wide"), (0, b"\x1aE\xdf\xa3"), (8, b"AVI "),
-                (0, b"OggS"), (0, b"\0\0\1\xba"), (0, b"\0\0\1\xb3"), (0, b"FLV"), (0, b"0&\xb2u"), (188, b"G"))
+_VIDEO_MARKS = (
+    (4, b"ftyp"),
+    (4, b"moov"),
+    (4, b"mdat"),
+    (4, b"wide"),
+    (0, b"\x1aE\xdf\xa3"),
+    (8, b"AVI "),
+    (0, b"OggS"),
+    (0, b"\0\0\1\xba"),
+    (0, b"\0\0\1\xb3"),
+    (0, b"FLV"),
+    (0, b"0&\xb2u"),
+    (188, b"G"),
+)
 
 
 def list_frame_files(folder: str | os.PathLike) -> list[Path]:
@@ -27,8 +39,9 @@ def list_frame_files(folder: str | os.PathLike) -> list[Path]:
         end cannot be told.
     """
     try:
-        files = [Path(entry.path) for entry in os.scandir(folder)
-                 if not is_left_by_system(entry.name) and entry.is_file()]  # fmt: skip
+        files = [
+            Path(entry.path) for entry in os.scandir(folder) if not is_left_by_system(entry.name) and entry.is_file()
+        ]
     except OSError as error:
         raise VideoError(f"{folder}: cannot be listed ({error.strerror}).") from None
     groups = picture_groups(files)
@@ -96,5 +109,5 @@ def looks_like_video(file: str | os.PathLike) -> bool:
         return False
     if begin.startswith((b"GIF8", b"\x89PNG")):
         return True
-    marks = [mark for at, mark in _VIDEO_MARKS if begin[at:at + len(mark)] == mark]
+    marks = [mark for at, mark in _VIDEO_MARKS if begin[at : at + len(mark)] == mark]
     return bool(marks) and (marks != [b"G"] or begin[:1] == b"G")

@@ -119,8 +119,11 @@ def _format_in(content: bytes) -> str:
 def _candidates(prefix: bytes, suffix: str) -> list[str]:
     """Formats whose first bytes these are; those that have none to be known by only under their own suffix."""
     Image.init()
-    names = [name for name, (_, accepts) in Image.OPEN.items()
-             if name not in _NO_PICTURES and accepts is not None and _accepts(accepts, prefix)]  # fmt: skip
+    names = [
+        name
+        for name, (_, accepts) in Image.OPEN.items()
+        if name not in _NO_PICTURES and accepts is not None and _accepts(accepts, prefix)
+    ]
     promised = Image.registered_extensions().get(suffix)
     if promised in Image.OPEN and promised not in _NO_PICTURES and Image.OPEN[promised][1] is None:
         names.append(promised)

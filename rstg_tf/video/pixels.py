@@ -54,8 +54,13 @@ class Converter:
         steps = [*turns(first), ("scale", f"{size[0]}:{size[1]}:{SCALING}"), ("format", pixel_format)]
         # The graph must live as long as its ends are used.
         self._graph = Graph()
-        self._begin = self._graph.add("buffer", video_size=f"{first.width}x{first.height}", time_base="1/1000000",
-                                      pix_fmt=first.format.name, pixel_aspect="1/1")
+        self._begin = self._graph.add(
+            "buffer",
+            video_size=f"{first.width}x{first.height}",
+            time_base="1/1000000",
+            pix_fmt=first.format.name,
+            pixel_aspect="1/1",
+        )
         nodes = [self._begin, *(self._graph.add(name, arguments) for name, arguments in steps)]
         self._end = self._graph.add("buffersink")
         self._graph.link_nodes(*nodes, self._end).configure()
@@ -70,8 +75,10 @@ class Converter:
             self._begin.push(frame)
             return self._end.pull()
         except av.FFmpegError as error:
-            raise VideoError(f"pixels of format {frame.format.name}, colours {int(frame.colorspace)}, cannot be "
-                             f"converted ({error.strerror})") from None
+            raise VideoError(
+                f"pixels of format {frame.format.name}, colours {int(frame.colorspace)}, cannot be "
+                f"converted ({error.strerror})"
+            ) from None
 
 
 def _kind(frame: av.VideoFrame) -> tuple:

@@ -18,10 +18,49 @@ from rstg_tf.common.errors import VideoError
 
 # Containers of videos, by FFmpeg's names. Missing are pictures, texts, and lists that make it open other files.
 CONTAINERS = (
-    "mov", "mp4", "m4a", "3gp", "3g2", "mj2", "matroska", "webm", "avi", "flv", "live_flv", "mpegts", "mpeg",
-    "mpegvideo", "m4v", "h263", "h264", "hevc", "vvc", "av1", "obu", "ivf", "asf", "ogg", "gif", "apng", "dv", "mxf",
-    "nut", "rm", "wtv", "gxf", "yuv4mpegpipe", "dirac", "vc1", "mjpeg", "nsv", "nuv", "flic", "smjpeg", "bink",
-    "cavsvideo")  # fmt: skip
+    "mov",
+    "mp4",
+    "m4a",
+    "3gp",
+    "3g2",
+    "mj2",
+    "matroska",
+    "webm",
+    "avi",
+    "flv",
+    "live_flv",
+    "mpegts",
+    "mpeg",
+    "mpegvideo",
+    "m4v",
+    "h263",
+    "h264",
+    "hevc",
+    "vvc",
+    "av1",
+    "obu",
+    "ivf",
+    "asf",
+    "ogg",
+    "gif",
+    "apng",
+    "dv",
+    "mxf",
+    "nut",
+    "rm",
+    "wtv",
+    "gxf",
+    "yuv4mpegpipe",
+    "dirac",
+    "vc1",
+    "mjpeg",
+    "nsv",
+    "nuv",
+    "flic",
+    "smjpeg",
+    "bink",
+    "cavsvideo",
+)
 PICTURE_BRANDS = ("heic", "heix", "mif1", "avif", "jpeg", "j2ki")  # of files that are built as MP4, but hold pictures
 OPTIONS = {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "file"}  # no other file, no network
 # Titles need not be UTF-8; since PyAV 19 that is so unasked.
@@ -112,8 +151,9 @@ def _open(path: str, heard: list[tuple[int, str, str]]) -> av.container.InputCon
 
 
 def _video_stream(path: str, container: av.container.InputContainer) -> av.video.stream.VideoStream:
-    streams = [stream for stream in container.streams.video
-               if not stream.disposition & av.stream.Disposition.attached_pic]
+    streams = [
+        stream for stream in container.streams.video if not stream.disposition & av.stream.Disposition.attached_pic
+    ]
     if container.metadata.get("major_brand", "").strip() in PICTURE_BRANDS:
         raise VideoError(f"{path}: cannot be read as video: it is a picture ({container.metadata['major_brand']}).")
     if not streams:

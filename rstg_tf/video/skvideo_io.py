@@ -50,9 +50,17 @@ def decode_with_ffmpeg(path: str | Path, *, size: tuple[int, int]) -> Iterator[n
             def _probe(self) -> dict:  # or it would decode some files once more to count their frames
                 return {"video": {"@width": str(size[0]), "@height": str(size[1]), "@nb_frames": "0"}}
 
-        reader = Reader(str(path), inputdict={"-threads": "1"}, outputdict={
-            "-map": "0:V:0", "-vsync": "passthrough", "-sws_flags": "bicubic+accurate_rnd+bitexact",
-            "-s": f"{size[0]}x{size[1]}", "-pix_fmt": "rgb24"})  # fmt: skip
+        reader = Reader(
+            str(path),
+            inputdict={"-threads": "1"},
+            outputdict={
+                "-map": "0:V:0",
+                "-vsync": "passthrough",
+                "-sws_flags": "bicubic+accurate_rnd+bitexact",
+                "-s": f"{size[0]}x{size[1]}",
+                "-pix_fmt": "rgb24",
+            },
+        )
     try:
         frames = reader.nextFrame()
         while True:

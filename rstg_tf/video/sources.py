@@ -73,8 +73,10 @@ def open_source(path: str | os.PathLike) -> FrameSource:
         return _array_source(path)
     picture = picture_format(path)
     if picture:
-        raise VideoError(f"{path} is a single picture ({picture}), not a video: expected a video file, a folder with "
-                         "the numbered frames of one, or a .npy file.")
+        raise VideoError(
+            f"{path} is a single picture ({picture}), not a video: expected a video file, a folder with "
+            "the numbered frames of one, or a .npy file."
+        )
     return _video_source(path)
 
 
@@ -96,8 +98,9 @@ def load_clip(source: str | os.PathLike, *, channels: int) -> Clip:
     return Clip(frames=frames, frames_per_second=opened.frames_per_second)
 
 
-def raw_source(stream: BinaryIO, *, height: int, width: int, channels: int,
-               name: str = "the raw stream") -> FrameSource:
+def raw_source(
+    stream: BinaryIO, *, height: int, width: int, channels: int, name: str = "the raw stream"
+) -> FrameSource:
     """Frames of H·W·C bytes each, row by row, without anything between them.
 
     Reading raises VideoError when the stream holds no frame or ends within one.
@@ -111,9 +114,11 @@ def raw_source(stream: BinaryIO, *, height: int, width: int, channels: int,
         number = 0
         while content := stream.read(size):
             if len(content) < size:
-                raise VideoError(f"{name} ends within frame {number + 1}, after {len(content)} of its {size} bytes: "
-                                 f"expected whole frames of {width}×{height} pixels in {channels} channel(s); do size "
-                                 "and pixel format agree with what is sent?")
+                raise VideoError(
+                    f"{name} ends within frame {number + 1}, after {len(content)} of its {size} bytes: "
+                    f"expected whole frames of {width}×{height} pixels in {channels} channel(s); do size "
+                    "and pixel format agree with what is sent?"
+                )
             number += 1
             yield np.frombuffer(content, np.uint8).reshape(height, width, channels)
         if number == 0:
@@ -125,10 +130,14 @@ def raw_source(stream: BinaryIO, *, height: int, width: int, channels: int,
 def _video_source(path: str) -> FrameSource:
     facts = probe(path)
     return FrameSource(
-        name=path, read=lambda short_side: iter_frames(path, short_side=short_side, enlarge=False),
+        name=path,
+        read=lambda short_side: iter_frames(path, short_side=short_side, enlarge=False),
         read_timed=lambda short_side: iter_timed_frames(path, short_side=short_side, enlarge=False),
-        frames_per_second=facts.frames_per_second, num_frames=facts.declared_frames,
-        frame_size=(facts.height, facts.width), sound_of=path)
+        frames_per_second=facts.frames_per_second,
+        num_frames=facts.declared_frames,
+        frame_size=(facts.height, facts.width),
+        sound_of=path,
+    )
 
 
 def _folder_source(folder: str) -> FrameSource:
@@ -140,8 +149,10 @@ def _folder_source(folder: str) -> FrameSource:
             frame = pixels_of(_content(file), named=os.fspath(file))
             first = frame.shape if first is None else first
             if frame.shape[:2] != first[:2]:
-                raise VideoError(f"{file} is {frame.shape[1]}×{frame.shape[0]} pixels, but the folder's first frame "
-                                 f"{first[1]}×{first[0]}: expected frames of one size.")
+                raise VideoError(
+                    f"{file} is {frame.shape[1]}×{frame.shape[0]} pixels, but the folder's first frame "
+                    f"{first[1]}×{first[0]}: expected frames of one size."
+                )
             yield with_channels(frame, first[2])
 
     return FrameSource(name=folder, read=read, num_frames=len(files))
@@ -164,14 +175,17 @@ def _array_source(path: str) -> FrameSource:
     except (ValueError, OSError, EOFError, SyntaxError) as error:
         raise VideoError(f"{path} cannot be read as a NumPy array ({' '.join(str(error).split())}).") from error
     if frames.dtype != np.uint8 or frames.ndim not in (3, 4) or (frames.ndim == 4 and frames.shape[-1] not in (1, 3)):
-        raise VideoError(f"{path} holds {frames.dtype} {list(frames.shape)}: expected uint8 [T, H, W], or [T, H, W, C] "
-                         "with C 1 (grey) or 3 (RGB).")
+        raise VideoError(
+            f"{path} holds {frames.dtype} {list(frames.shape)}: expected uint8 [T, H, W], or [T, H, W, C] "
+            "with C 1 (grey) or 3 (RGB)."
+        )
     if frames.size == 0:
         raise VideoError(f"{path} holds {list(frames.shape)}: expected at least one frame of at least one pixel.")
     if frames.ndim == 3 and frames.shape[-1] in (1, 3, 4):
-        raise VideoError(f"{path} holds {list(frames.shape)}, a single picture [H, W, C] by its last axis, not a clip: "
-                         "expected [T, H, W], or [T, H, W, C] with C 1 (grey) or 3 (RGB); of one picture, save "
-                         "array[None].")
+        raise VideoError(
+            f"{path} holds {list(frames.shape)}, a single picture [H, W, C] by its last axis, not a clip: "
+            "expected [T, H, W], or [T, H, W, C] with C 1 (grey) or 3 (RGB); of one picture, save "
+            "array[None]."
+        )
     frames = frames[..., None] if frames.ndim == 3 else frames
-    return FrameSource(name=path, read=lambda short_side: (np.array(frame) for frame in frames),
-                       num_frames=len(frames))
+    return FrameSource(name=path, read=lambda short_side: (np.array(frame) for frame in frames), num_frames=len(frames))

@@ -90,8 +90,9 @@ def _decode_jpeg_windows(frames: list[tf.Tensor], window: tf.Tensor, options: di
     begin = tf.maximum(left - 1, 0)
     end = tf.minimum(left + width + 1, tf.maximum(tf.io.extract_jpeg_shape(frames[0])[1], left + width))
     wider = tf.stack([top, begin, height, end - begin])
-    return [tf.io.decode_and_crop_jpeg(frame, wider, **options)[:, left - begin:left - begin + width]
-            for frame in frames]
+    return [
+        tf.io.decode_and_crop_jpeg(frame, wider, **options)[:, left - begin : left - begin + width] for frame in frames
+    ]
 
 
 def short_side_size(height: Length, width: Length, short_side: int) -> tuple[Length, Length]:
@@ -126,8 +127,13 @@ def resize_and_crop(
     # times as fast.
     picture = tf.reshape(tf.transpose(frames, [1, 2, 0, 3]), [1, height, width, num_frames * channels])
     pixels = tf.raw_ops.ScaleAndTranslate(
-        images=picture, size=tf.stack([crop_height, crop_width]), scale=tf.cast(scale, tf.float32),
-        translation=-tf.cast(tf.stack([top, left]), tf.float32), kernel_type="keyscubic", antialias=True)
+        images=picture,
+        size=tf.stack([crop_height, crop_width]),
+        scale=tf.cast(scale, tf.float32),
+        translation=-tf.cast(tf.stack([top, left]), tf.float32),
+        kernel_type="keyscubic",
+        antialias=True,
+    )
     pixels = tf.saturate_cast(tf.round(pixels), tf.uint8)  # [1, crop_height, crop_width, T·C]
     return tf.transpose(tf.reshape(pixels, [crop_height, crop_width, num_frames, channels]), [2, 0, 1, 3])
 
@@ -138,9 +144,7 @@ def centre_crop_window(height: Length, width: Length, *, crop_height: int, crop_
     return room // 2
 
 
-def view_windows(
-    height: Length, width: Length, *, crop_size: int | tuple[int, int], num_views: int
-) -> tf.Tensor:
+def view_windows(height: Length, width: Length, *, crop_size: int | tuple[int, int], num_views: int) -> tf.Tensor:
     """int32 [V, 2]: top and left of V crops at even distances, linspace(0, side - crop, V) truncated on both sides.
 
     So the first lies in the upper left corner and the last in the lower right one. One view is the centre.

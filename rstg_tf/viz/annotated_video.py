@@ -28,8 +28,16 @@ UNSEEN_BRIGHTNESS = 0.55  # of what the model does not see
 BAR, BAR_GROUND = (235, 235, 235), (58, 62, 72)
 
 
-def write_annotated(path: str, source: FrameSource, prediction: Prediction, *, class_names: Sequence[str], top: int = 3,
-                    place: str = "", num_lines: int = 6) -> str | None:
+def write_annotated(
+    path: str,
+    source: FrameSource,
+    prediction: Prediction,
+    *,
+    class_names: Sequence[str],
+    top: int = 3,
+    place: str = "",
+    num_lines: int = 6,
+) -> str | None:
     """Writes the source again as a video with as many frames at the same times, and its sound; whole or not at all.
 
     On each frame the part that the model saw is framed, with its regions, tinted by the attention they receive, and
@@ -48,12 +56,24 @@ def write_annotated(path: str, source: FrameSource, prediction: Prediction, *, c
     """
     place = _graph_place(prediction.answers[0].attention, place)
     canvas = _Canvas(prediction, class_names=class_names, top=top, place=place, num_lines=num_lines)
-    frames = Bar(source.read(canvas.short_side), total=prediction.num_frames, desc="drawing", unit="frame",
-                 leave=False, dynamic_ncols=True, disable=not sys.stderr.isatty())
+    frames = Bar(
+        source.read(canvas.short_side),
+        total=prediction.num_frames,
+        desc="drawing",
+        unit="frame",
+        leave=False,
+        dynamic_ncols=True,
+        disable=not sys.stderr.isatty(),
+    )
     with frames:
-        return write_video(path, (canvas.draw(number, frame) for number, frame in enumerate(frames)),
-                           frames_per_second=prediction.frames_per_second, num_frames=prediction.num_frames,
-                           seconds=prediction.seconds, sound_of=source.sound_of)
+        return write_video(
+            path,
+            (canvas.draw(number, frame) for number, frame in enumerate(frames)),
+            frames_per_second=prediction.frames_per_second,
+            num_frames=prediction.num_frames,
+            seconds=prediction.seconds,
+            sound_of=source.sound_of,
+        )
 
 
 def _graph_place(attention: Mapping[str, np.ndarray], place: str) -> str:
@@ -78,8 +98,11 @@ class _Canvas:
         self.short_side = min(self.frame_size) if self.frame_size[0] < height else None
         self.window = _part(prediction.seen, *self.frame_size)  # top, left, height, width
         smaller = min(self.window[2:])
-        self.panel_size = (0, 0) if smaller >= SMALLEST_WINDOW or not place else tuple(
-            round(side * SMALLEST_SIDE / smaller) for side in self.window[2:])
+        self.panel_size = (
+            (0, 0)
+            if smaller >= SMALLEST_WINDOW or not place
+            else tuple(round(side * SMALLEST_SIDE / smaller) for side in self.window[2:])
+        )
         self._whole = ranking(prediction.logits, class_names, 1)[0]
         self._rows = [ranking(answer.logits, class_names, self._top) for answer in prediction.answers]
 
@@ -127,7 +150,7 @@ class _Canvas:
     def _dimmed(self, frame: np.ndarray) -> np.ndarray:
         top, left, height, width = self.window
         dimmed = (frame * UNSEEN_BRIGHTNESS).astype(np.uint8)
-        dimmed[top:top + height, left:left + width] = frame[top:top + height, left:left + width]
+        dimmed[top : top + height, left : left + width] = frame[top : top + height, left : left + width]
         return dimmed
 
     def _draw_footer(self, draw: ImageDraw.ImageDraw, width: int, number: int) -> None:

@@ -24,8 +24,9 @@ LARGEST_NUMBERED_NODES = 14
 CHARACTER_INCHES = 0.0078  # about, per point of the font's size
 
 
-def save_matrices(path: str | os.PathLike, attention: np.ndarray, *, steps: Sequence[int], step_names: Sequence[str],
-                  title: str) -> None:
+def save_matrices(
+    path: str | os.PathLike, attention: np.ndarray, *, steps: Sequence[int], step_names: Sequence[str], title: str
+) -> None:
     """Small multiples of α [K, T, N, N]: a row per space stage, a column per step of `steps`; a dot in each row of a
     matrix on the node it listens to most."""
     stages, num_scales = len(attention), count_scales(attention)
@@ -37,8 +38,15 @@ def save_matrices(path: str | os.PathLike, attention: np.ndarray, *, steps: Sequ
         for column, (axes, step) in enumerate(zip(row, steps)):
             image = _draw_matrix(axes, attention[stage, step], names, num_scales, largest, fontsize=6)
             strongest = attention[stage, step].argmax(axis=1)
-            axes.plot(strongest, range(len(names)), "o", markersize=3, color="white", markeredgecolor="black",
-                      markeredgewidth=0.7)
+            axes.plot(
+                strongest,
+                range(len(names)),
+                "o",
+                markersize=3,
+                color="white",
+                markeredgecolor="black",
+                markeredgewidth=0.7,
+            )
             if stage == 0:
                 axes.set_title(step_names[column], fontsize=10)
             if column == 0:
@@ -63,8 +71,9 @@ def save_mean_matrices(path: str | os.PathLike, attention: np.ndarray, *, title:
         if len(names) <= LARGEST_NUMBERED_NODES:
             _write_numbers(axes, 100 * weights, "{:.0f}", dark=weights < mean.max() / 2, fontsize=7)
     grid[0, 0].set_ylabel("this node …", fontsize=10)
-    _add_colour_bar(figure, image, grid, len(names),
-                    "weight of the attention\n(in the cells in percent; a row sums to 100)")
+    _add_colour_bar(
+        figure, image, grid, len(names), "weight of the attention\n(in the cells in percent; a row sums to 100)"
+    )
     figure.savefig(path)
 
 
@@ -109,12 +118,15 @@ def save_scale_pairs(path: str | os.PathLike, places: Mapping[str, Mapping[str, 
             axes.set_visible(stage < len(found["share"]))
             if stage < len(found["share"]):
                 image = _draw_scale_pairs(axes, found, stage)
-                axes.set_title(f"{place}, space stage {stage + 1}" if len(places) > 1 else f"space stage {stage + 1}",
-                               fontsize=11)
+                axes.set_title(
+                    f"{place}, space stage {stage + 1}" if len(places) > 1 else f"space stage {stage + 1}", fontsize=11
+                )
     bar = figure.colorbar(image, ax=grid, shrink=0.8, extend="max")
     bar.set_label("times the share if all listened to all alike", fontsize=10)
-    legend = ("in a cell: share of its attention · ± standard deviation between the clips · × how many times the share "
-              "if to all alike")
+    legend = (
+        "in a cell: share of its attention · ± standard deviation between the clips · × how many times the share "
+        "if to all alike"
+    )
     figure.supxlabel(_wrapped(legend, figure.get_figwidth(), 9), fontsize=9)
     figure.savefig(path)
 
@@ -129,8 +141,15 @@ def _draw_scale_pairs(axes, found: Mapping[str, Any], stage: int):
     axes.set_xlabel("… listens to the nodes of scale\n(share if to all alike)", fontsize=10)
     axes.set_ylabel("a node of scale …", fontsize=10)
     for row, column in np.ndindex(*shares.shape):
-        axes.text(column, row, f"{shares[row, column]:.2f}\n±{spread[row, column]:.2f}\n×{ratios[row, column]:.2f}",
-                  ha="center", va="center", fontsize=10, color="white" if ratios[row, column] < 1.5 else "black")
+        axes.text(
+            column,
+            row,
+            f"{shares[row, column]:.2f}\n±{spread[row, column]:.2f}\n×{ratios[row, column]:.2f}",
+            ha="center",
+            va="center",
+            fontsize=10,
+            color="white" if ratios[row, column] < 1.5 else "black",
+        )
     return image
 
 
@@ -161,16 +180,24 @@ def _draw_matrix(axes, weights: np.ndarray, names: Sequence[str], num_scales: in
 
 def _write_numbers(axes, values: np.ndarray, pattern: str, *, dark: np.ndarray, fontsize: int) -> None:
     for row, column in np.ndindex(*values.shape):
-        axes.text(column, row, pattern.format(values[row, column]), ha="center", va="center", fontsize=fontsize,
-                  color="white" if dark[row, column] else "black")
+        axes.text(
+            column,
+            row,
+            pattern.format(values[row, column]),
+            ha="center",
+            va="center",
+            fontsize=fontsize,
+            color="white" if dark[row, column] else "black",
+        )
 
 
 def _add_colour_bar(figure: Figure, image, grid, num_nodes: int, label: str) -> None:
     bar = figure.colorbar(image, ax=grid, shrink=0.9, aspect=30)
     bar.set_label(label, fontsize=9)
     bar.ax.axhline(1 / num_nodes, color="white", linewidth=2)
-    bar.ax.text(-0.4, 1 / num_nodes, "all\nalike", ha="right", va="center", fontsize=7,
-                transform=bar.ax.get_yaxis_transform())
+    bar.ax.text(
+        -0.4, 1 / num_nodes, "all\nalike", ha="right", va="center", fontsize=7, transform=bar.ax.get_yaxis_transform()
+    )
 
 
 def _name_steps(axes, names: Sequence[str]) -> None:

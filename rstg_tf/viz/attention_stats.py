@@ -73,25 +73,34 @@ def attention_summary(clips: Sequence[Mapping[str, np.ndarray]]) -> dict[str, An
             "share_to_itself": mean_by_scale(np.diagonal(mean, axis1=1, axis2=2), num_scales).tolist(),
             "entropy": mean_by_scale(entropies, num_scales).tolist(),
             "nodes": node_names(num_scales),
-            "mean_attention": mean.tolist()}
+            "mean_attention": mean.tolist(),
+        }
     return {"clips": len(clips), "places": places}
 
 
 def coarse_to_fine(place: str, found: Mapping[str, Any]) -> str:
     """A sentence on one graph of `attention_summary`: does the node of the whole frame listen to the finest ones?"""
-    return (f"{place}: in the last space stage the {found['scales'][-1]} node gives {found['share'][-1][-1][0]:.2f} of "
-            f"its attention to the {found['scales'][0]} nodes ({found['share_if_all_alike'][0]:.2f} if to all nodes "
-            "alike).")
+    return (
+        f"{place}: in the last space stage the {found['scales'][-1]} node gives {found['share'][-1][-1][0]:.2f} of "
+        f"its attention to the {found['scales'][0]} nodes ({found['share_if_all_alike'][0]:.2f} if to all nodes "
+        "alike)."
+    )
 
 
 def steps_in_json(attention: np.ndarray) -> dict[str, Any]:
     """What is drawn over the steps of one stage, α [T, N, N]: by step, attention received and strongest messages."""
     names = node_names(count_scales(attention))
-    return {"nodes": names,
-            "received": np.round(received_attention(attention), 4).tolist(),
-            "strongest_messages": [[{"from": names[sender], "to": names[receiver], "weight": round(weight, 4)}
-                                    for sender, receiver, weight in strongest_messages(step, MESSAGES_IN_JSON)]
-                                   for step in attention]}
+    return {
+        "nodes": names,
+        "received": np.round(received_attention(attention), 4).tolist(),
+        "strongest_messages": [
+            [
+                {"from": names[sender], "to": names[receiver], "weight": round(weight, 4)}
+                for sender, receiver, weight in strongest_messages(step, MESSAGES_IN_JSON)
+            ]
+            for step in attention
+        ],
+    }
 
 
 def clip_in_json(attention: np.ndarray, *, height: int, width: int) -> dict[str, Any]:
@@ -105,8 +114,10 @@ def clip_in_json(attention: np.ndarray, *, height: int, width: int) -> dict[str,
     boxes = regions.boxes(num_scales, height, width).tolist()
     stages = [steps_in_json(stage) for stage in attention]
     return {
-        "regions": [{"node": node, "name": name, "box": box}
-                    for node, (name, box) in enumerate(zip(node_names(num_scales), boxes))],
+        "regions": [
+            {"node": node, "name": name, "box": box}
+            for node, (name, box) in enumerate(zip(node_names(num_scales), boxes))
+        ],
         "scales": scale_names(num_scales),
         "attention": _rounded(attention),
         "received": [stage["received"] for stage in stages],
@@ -114,7 +125,8 @@ def clip_in_json(attention: np.ndarray, *, height: int, width: int) -> dict[str,
         "share": _rounded(attention_by_scale(attention.astype(np.float64).mean(axis=1))),
         "entropy": _rounded(mean_by_scale(attention_entropy(attention), num_scales)),
         "change": _rounded(change(attention)),
-        "change_of_stage": _rounded(change(np.swapaxes(attention, 0, 1)).T)}
+        "change_of_stage": _rounded(change(np.swapaxes(attention, 0, 1)).T),
+    }
 
 
 def _rounded(values: np.ndarray) -> list:
@@ -123,8 +135,12 @@ def _rounded(values: np.ndarray) -> list:
 
 def node_names(num_scales: int) -> list[str]:
     """Names of the N nodes: '3×3 (1,2)' is row 1, column 2, counted from 1, of the 3×3 grid; '1×1' the whole frame."""
-    return [f"{size}×{size} ({row + 1},{column + 1})" if size > 1 else "1×1"
-            for size in regions.grid_sizes(num_scales) for row in range(size) for column in range(size)]
+    return [
+        f"{size}×{size} ({row + 1},{column + 1})" if size > 1 else "1×1"
+        for size in regions.grid_sizes(num_scales)
+        for row in range(size)
+        for column in range(size)
+    ]
 
 
 def received_attention(attention: np.ndarray) -> np.ndarray:
@@ -139,10 +155,11 @@ def strongest_messages(attention: np.ndarray, count: int) -> list[tuple[int, int
     """The `count` largest weights between two different nodes of α [N, N], as (sender j, receiver i, α_ij)."""
     weights = attention.astype(np.float64)  # a copy, since the diagonal is struck out
     np.fill_diagonal(weights, -1.0)
-    order = np.argsort(-weights, axis=None, kind="stable")[:min(count, weights.size - len(weights))]
+    order = np.argsort(-weights, axis=None, kind="stable")[: min(count, weights.size - len(weights))]
     receivers, senders = np.unravel_index(order, weights.shape)
-    return [(int(sender), int(receiver), float(weights[receiver, sender]))
-            for sender, receiver in zip(senders, receivers)]
+    return [
+        (int(sender), int(receiver), float(weights[receiver, sender])) for sender, receiver in zip(senders, receivers)
+    ]
 
 
 def count_scales(weights: np.ndarray) -> int:

@@ -33,10 +33,17 @@ def save_confusion(path: str | os.PathLike, confusion: np.ndarray, class_names: 
     axes.set_title(f"{title}\nshade: share of the true class, white 0, black 1", fontsize=11)
     if numbered:
         for row, column in zip(*np.nonzero(confusion)):
-            axes.text(column, row, str(confusion[row, column]), ha="center", va="center",
-                      fontsize=8 if classes > 12 else 11, color="white" if shares[row, column] > 0.5 else "black")
+            axes.text(
+                column,
+                row,
+                str(confusion[row, column]),
+                ha="center",
+                va="center",
+                fontsize=8 if classes > 12 else 11,
+                color="white" if shares[row, column] > 0.5 else "black",
+            )
     figure.savefig(path)
 
 
 def _shortened(name: str, length: int = 40) -> str:
-    return name if len(name) <= length else f"{name[:length - 1]}…"
+    return name if len(name) <= length else f"{name[: length - 1]}…"

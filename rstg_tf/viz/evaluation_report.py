@@ -1,11 +1,11 @@
 """The folder `report/` of a run: what an evaluation found, for people (index.html) and for programs (CSV, JSON).
 
-    index.html         everything below on one page
-    confusion.csv/png  clips by true and predicted class
-    per_class.csv      clips, accuracy and precision of each class
-    confused_pairs.csv which class is taken for which, most often first
-    clips/*.gif        the most confident mistakes with the graph's attention drawn over them; clips.json: their numbers
-    graph/             who listens to whom: scales.png/json, and the surest mistakes in detail, see `graph_report`
+index.html         everything below on one page
+confusion.csv/png  clips by true and predicted class
+per_class.csv      clips, accuracy and precision of each class
+confused_pairs.csv which class is taken for which, most often first
+clips/*.gif        the most confident mistakes with the graph's attention drawn over them; clips.json: their numbers
+graph/             who listens to whom: scales.png/json, and the surest mistakes in detail, see `graph_report`
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ EXAMPLE_KINDS = {"mistake": "Most confident mistakes", "unsure": "Right answers 
 HOW_TO_READ = (
     "Left the clip; beside it, if the model has a graph, its regions scale by scale. Tint and number: the attention "
     "that a region receives from all, 1.0 being its share if all were alike. Arrows: the strongest messages, from "
-    "sender to receiver, wider for larger weights.")
+    "sender to receiver, wider for larger weights."
+)
 PAIR_COLUMNS = ("true", "predicted", "clips", "share_of_true")
 
 
@@ -54,9 +55,18 @@ class Example:
         return f"clips/{self.kind}-clip{self.index}.gif"
 
 
-def write_report(directory: str | os.PathLike, *, model, evaluation: Evaluation, class_names: Sequence[str],
-                 result: Mapping[str, Any], load_clips: Callable[[Iterable[int]], Mapping[int, np.ndarray]],
-                 num_examples: int = 6, num_detailed: int = 2, num_described: int = 64) -> None:
+def write_report(
+    directory: str | os.PathLike,
+    *,
+    model,
+    evaluation: Evaluation,
+    class_names: Sequence[str],
+    result: Mapping[str, Any],
+    load_clips: Callable[[Iterable[int]], Mapping[int, np.ndarray]],
+    num_examples: int = 6,
+    num_detailed: int = 2,
+    num_described: int = 64,
+) -> None:
     """Writes the folder anew; the old one stays until the new one is whole.
 
     Args:
@@ -69,13 +79,31 @@ def write_report(directory: str | os.PathLike, *, model, evaluation: Evaluation,
     """
     with whole_folder(directory) as building:
         (building / "clips").mkdir()
-        _fill(building, model=model, evaluation=evaluation, class_names=class_names, result=result,
-              load_clips=load_clips, num_examples=num_examples, num_detailed=num_detailed,
-              num_described=num_described)
+        _fill(
+            building,
+            model=model,
+            evaluation=evaluation,
+            class_names=class_names,
+            result=result,
+            load_clips=load_clips,
+            num_examples=num_examples,
+            num_detailed=num_detailed,
+            num_described=num_described,
+        )
 
 
-def _fill(folder: Path, *, model, evaluation: Evaluation, class_names: Sequence[str], result: Mapping[str, Any],
-          load_clips: Callable, num_examples: int, num_detailed: int, num_described: int) -> None:
+def _fill(
+    folder: Path,
+    *,
+    model,
+    evaluation: Evaluation,
+    class_names: Sequence[str],
+    result: Mapping[str, Any],
+    load_clips: Callable,
+    num_examples: int,
+    num_detailed: int,
+    num_described: int,
+) -> None:
     examples = choose_examples(evaluation, num_examples)
     described = evenly_spaced_indices(evaluation.num_clips, min(num_described, evaluation.num_clips))
     clips = load_clips(sorted({*(example.index for example in examples), *described}))
@@ -85,34 +113,55 @@ def _fill(folder: Path, *, model, evaluation: Evaluation, class_names: Sequence[
     summary = {"places": {}}
     if hasattr(model, "describe"):
         summary = write_graph_pictures(
-            folder / "graph", model=model, class_names=class_names,
+            folder / "graph",
+            model=model,
+            class_names=class_names,
             clips={_clip_name(index): video for index, video in clips.items()},
             labels={_clip_name(index): int(evaluation.labels[index]) for index in clips},
             drawn=[_clip_name(example.index) for example in examples[:num_detailed]],
-            averaged=[_clip_name(index) for index in described])
+            averaged=[_clip_name(index) for index in described],
+        )
     text = page("Evaluation", _page_parts(evaluation, class_names, result, examples, summary["places"]))
     (folder / "index.html").write_text(text, encoding="utf-8")
 
 
-def _page_parts(evaluation: Evaluation, class_names: Sequence[str], result: Mapping[str, Any],
-                examples: Sequence[Example], attention: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _page_parts(
+    evaluation: Evaluation,
+    class_names: Sequence[str],
+    result: Mapping[str, Any],
+    examples: Sequence[Example],
+    attention: Mapping[str, Mapping[str, Any]],
+) -> list[str]:
     """The tables, pictures and links of index.html; `attention`: the places of `attention_summary`."""
     # The confused pairs have a table of their own.
     figures = [(key, _shown(value)) for key, value in result.items() if key != "confused_pairs"]
     accuracy = PER_CLASS_COLUMNS.index("accuracy")
     worst = sorted(per_class_rows(evaluation, class_names), key=lambda row: (row[accuracy] == "", row[accuracy], row))
-    parts = [table((), figures), heading("Confusion matrix"), image("confusion.png"), link("confusion.csv"),
-             heading("Most confused classes"), table(PAIR_COLUMNS, confused_pairs(evaluation, class_names)),
-             link("confused_pairs.csv"),
-             heading("Classes, worst first"), table(PER_CLASS_COLUMNS, worst), link("per_class.csv")]
+    parts = [
+        table((), figures),
+        heading("Confusion matrix"),
+        image("confusion.png"),
+        link("confusion.csv"),
+        heading("Most confused classes"),
+        table(PAIR_COLUMNS, confused_pairs(evaluation, class_names)),
+        link("confused_pairs.csv"),
+        heading("Classes, worst first"),
+        table(PER_CLASS_COLUMNS, worst),
+        link("per_class.csv"),
+    ]
     for kind, title in EXAMPLE_KINDS.items():
         files = [example.file for example in examples if example.kind == kind]
         if files:
             parts += [heading(title), paragraph(HOW_TO_READ), *map(image, files)]
     parts.append(link("clips.json"))
     if attention:
-        parts += [heading("Who listens to whom"), *map(paragraph, map(coarse_to_fine, attention, attention.values())),
-                  image("graph/scales.png"), link("graph/scales.json"), link("graph/index.html")]
+        parts += [
+            heading("Who listens to whom"),
+            *map(paragraph, map(coarse_to_fine, attention, attention.values())),
+            image("graph/scales.png"),
+            link("graph/scales.json"),
+            link("graph/index.html"),
+        ]
     return parts
 
 
@@ -133,11 +182,19 @@ def choose_examples(evaluation: Evaluation, count: int) -> list[Example]:
     confidence = evaluation.probabilities[clips, predictions]
     wrong = predictions != evaluation.labels
     mistakes = clips[wrong][np.argsort(-confidence[wrong], kind="stable")][:count]
-    unsure = clips[~wrong][np.argsort(confidence[~wrong], kind="stable")][:count - len(mistakes)]
-    return [Example(kind=kind, index=int(index), media_id=evaluation.media_ids[index],
-                    label=int(evaluation.labels[index]), prediction=int(predictions[index]),
-                    probability=float(confidence[index]))
-            for kind, chosen in (("mistake", mistakes), ("unsure", unsure)) for index in chosen]
+    unsure = clips[~wrong][np.argsort(confidence[~wrong], kind="stable")][: count - len(mistakes)]
+    return [
+        Example(
+            kind=kind,
+            index=int(index),
+            media_id=evaluation.media_ids[index],
+            label=int(evaluation.labels[index]),
+            prediction=int(predictions[index]),
+            probability=float(confidence[index]),
+        )
+        for kind, chosen in (("mistake", mistakes), ("unsure", unsure))
+        for index in chosen
+    ]
 
 
 def per_class_rows(evaluation: Evaluation, class_names: Sequence[str]) -> list[tuple]:
@@ -147,15 +204,26 @@ def per_class_rows(evaluation: Evaluation, class_names: Sequence[str]) -> list[t
     for label, name in enumerate(class_names):
         clips, predicted = int(confusion[label].sum()), int(confusion[:, label].sum())
         right = int(confusion[label, label])
-        rows.append((label, name, clips, predicted, right, round(right / clips, 4) if clips else "",
-                     round(right / predicted, 4) if predicted else ""))
+        rows.append(
+            (
+                label,
+                name,
+                clips,
+                predicted,
+                right,
+                round(right / clips, 4) if clips else "",
+                round(right / predicted, 4) if predicted else "",
+            )
+        )
     return rows
 
 
 def confused_pairs(evaluation: Evaluation, class_names: Sequence[str]) -> list[tuple]:
     """Rows of PAIR_COLUMNS for every pair of different classes that was confused, most clips first."""
-    return [(class_names[true], class_names[predicted], clips, round(share, 4))
-            for true, predicted, clips, share in evaluation.confused_pairs()]
+    return [
+        (class_names[true], class_names[predicted], clips, round(share, 4))
+        for true, predicted, clips, share in evaluation.confused_pairs()
+    ]
 
 
 def _attention_of(model, clips: Mapping[int, np.ndarray]) -> dict[int, dict[str, np.ndarray]]:
@@ -170,31 +238,49 @@ def _attention_of(model, clips: Mapping[int, np.ndarray]) -> dict[int, dict[str,
     return described
 
 
-def _write_confusion(folder: Path, evaluation: Evaluation, class_names: Sequence[str],
-                     result: Mapping[str, Any]) -> None:
+def _write_confusion(
+    folder: Path, evaluation: Evaluation, class_names: Sequence[str], result: Mapping[str, Any]
+) -> None:
     confusion = evaluation.confusion()
-    _write_csv(folder / "confusion.csv", ("true \\ predicted", *class_names),
-               [(name, *row) for name, row in zip(class_names, confusion.tolist())])
+    _write_csv(
+        folder / "confusion.csv",
+        ("true \\ predicted", *class_names),
+        [(name, *row) for name, row in zip(class_names, confusion.tolist())],
+    )
     _write_csv(folder / "per_class.csv", PER_CLASS_COLUMNS, per_class_rows(evaluation, class_names))
     _write_csv(folder / "confused_pairs.csv", PAIR_COLUMNS, confused_pairs(evaluation, class_names))
     title = f"{result.get('dataset', 'clips')}: {evaluation.num_clips} clips, top-1 {evaluation.top1:.3f}"
     save_confusion(folder / "confusion.png", confusion, class_names, title=title)
 
 
-def _write_examples(folder: Path, examples: Sequence[Example], clips: Mapping[int, np.ndarray],
-                    attention: Mapping[int, Mapping[str, np.ndarray]], class_names: Sequence[str]) -> None:
+def _write_examples(
+    folder: Path,
+    examples: Sequence[Example],
+    clips: Mapping[int, np.ndarray],
+    attention: Mapping[int, Mapping[str, np.ndarray]],
+    class_names: Sequence[str],
+) -> None:
     records = []
     for example in examples:
         weights = attention[example.index]
         last_stage = {place: alpha[-1] for place, alpha in weights.items()}
-        heading = [f"true: {class_names[example.label]}",
-                   f"predicted: {class_names[example.prediction]}   (probability {example.probability:.3f})",
-                   f"{example.media_id}{_stage_text(weights)}"]
-        frame_overlay.save_gif(folder / example.file,
-                               frame_overlay.clip_frames(clips[example.index], last_stage, heading=heading))
-        records.append({**dataclasses.asdict(example), "file": example.file, "true": class_names[example.label],
-                        "predicted": class_names[example.prediction],
-                        "attention": {place: steps_in_json(alpha) for place, alpha in last_stage.items()}})
+        heading = [
+            f"true: {class_names[example.label]}",
+            f"predicted: {class_names[example.prediction]}   (probability {example.probability:.3f})",
+            f"{example.media_id}{_stage_text(weights)}",
+        ]
+        frame_overlay.save_gif(
+            folder / example.file, frame_overlay.clip_frames(clips[example.index], last_stage, heading=heading)
+        )
+        records.append(
+            {
+                **dataclasses.asdict(example),
+                "file": example.file,
+                "true": class_names[example.label],
+                "predicted": class_names[example.prediction],
+                "attention": {place: steps_in_json(alpha) for place, alpha in last_stage.items()},
+            }
+        )
     write_json(folder / "clips.json", records, indent=1, ensure_ascii=False)
 
 

@@ -27,8 +27,9 @@ PLATE_PIXELS = 160  # the short side from which numbers can be read in the regio
 FINER = 2  # sub-pixels along each side of a pixel of an overlay
 
 
-def clip_frames(video: np.ndarray, attention: Mapping[str, np.ndarray], *, heading: Sequence[str],
-                num_lines: int = 6) -> list[Image.Image]:
+def clip_frames(
+    video: np.ndarray, attention: Mapping[str, np.ndarray], *, heading: Sequence[str], num_lines: int = 6
+) -> list[Image.Image]:
     """The frames of a clip, enlarged, under their heading; beside each the graph's regions, scale by scale.
 
     A row per graph: the boxes of each scale, tinted by and numbered with the attention that they receive (see
@@ -41,14 +42,20 @@ def clip_frames(video: np.ndarray, attention: Mapping[str, np.ndarray], *, headi
       heading: lines above every frame.
       num_lines: arrows per frame.
     """
-    return [_draw_frame(video[time], {place: weights[time * len(weights) // len(video)]
-                                      for place, weights in attention.items()},
-                        heading=[*heading, f"frame {time + 1} of {len(video)}"], num_lines=num_lines)
-            for time in range(len(video))]
+    return [
+        _draw_frame(
+            video[time],
+            {place: weights[time * len(weights) // len(video)] for place, weights in attention.items()},
+            heading=[*heading, f"frame {time + 1} of {len(video)}"],
+            num_lines=num_lines,
+        )
+        for time in range(len(video))
+    ]
 
 
-def overlay(frame: np.ndarray, attention: np.ndarray, *, window: tuple[int, int, int, int] | None = None,
-            num_lines: int = 6) -> np.ndarray:
+def overlay(
+    frame: np.ndarray, attention: np.ndarray, *, window: tuple[int, int, int, int] | None = None, num_lines: int = 6
+) -> np.ndarray:
     """One frame with the graph of one step drawn over it, at the frame's own size: uint8 [H, W, 3].
 
     Every region is tinted by the attention it receives (see `received_attention`; where regions of several scales lie
@@ -76,8 +83,14 @@ def overlay(frame: np.ndarray, attention: np.ndarray, *, window: tuple[int, int,
     plates = min(height, width) >= PLATE_PIXELS
     for sender, receiver, weight in reversed(strongest_messages(attention, num_lines)):
         if weight > 1 / len(attention):
-            _arrow(draw, anchors[sender], anchors[receiver], width=max(1, round(unit * (1 + 8 * weight))), unit=unit,
-                   gap=8 * unit if plates else 0)
+            _arrow(
+                draw,
+                anchors[sender],
+                anchors[receiver],
+                width=max(1, round(unit * (1 + 8 * weight))),
+                unit=unit,
+                gap=8 * unit if plates else 0,
+            )
     for anchor, value, scale in zip(anchors, received, regions.scale_of_nodes(num_scales)):
         if plates:
             draw_plate(draw, anchor, f"{value:.1f}", scale=scale, num_scales=num_scales, size=round(11 * unit))
@@ -121,15 +134,20 @@ def _anchors(num_scales: int) -> np.ndarray:
 
     The middle of its region; for the whole frame a third down where a 3×3 grid has its central cell in the middle.
     """
-    centres = [((column + 0.5) / size, (row + 0.5) / size)
-               for size in regions.grid_sizes(num_scales) for row in range(size) for column in range(size)]
+    centres = [
+        ((column + 0.5) / size, (row + 0.5) / size)
+        for size in regions.grid_sizes(num_scales)
+        for row in range(size)
+        for column in range(size)
+    ]
     if num_scales > 2:
         centres[-1] = (1 / 2, 1 / 3)
     return np.array(centres)
 
 
-def draw_plate(draw: ImageDraw.ImageDraw, centre: Sequence[float], text: str, *, scale: int, num_scales: int,
-               size: int) -> None:
+def draw_plate(
+    draw: ImageDraw.ImageDraw, centre: Sequence[float], text: str, *, scale: int, num_scales: int, size: int
+) -> None:
     """A number on a plate whose shape tells the scale of its node, see `overlay`; `size` in pixels is the font's."""
     half = np.array([draw.textlength(text, font(size)) / 2 + 0.25 * size, 0.62 * size])
     box = (*(np.array(centre) - half), *(np.array(centre) + half))
@@ -150,8 +168,9 @@ def save_gif(path: str | os.PathLike, frames: Sequence[Image.Image]) -> None:
     first.save(path, save_all=True, append_images=others, duration=durations, loop=0)
 
 
-def _draw_frame(frame: np.ndarray, attention: Mapping[str, np.ndarray], *, heading: Sequence[str],
-                num_lines: int) -> Image.Image:
+def _draw_frame(
+    frame: np.ndarray, attention: Mapping[str, np.ndarray], *, heading: Sequence[str], num_lines: int
+) -> Image.Image:
     panel = enlarged(frame)
     rows = max(1, len(attention))
     footer = 4 * LINE_HEIGHT if attention else 0
@@ -170,8 +189,9 @@ def _draw_frame(frame: np.ndarray, attention: Mapping[str, np.ndarray], *, headi
     return canvas
 
 
-def _draw_graph(canvas: Image.Image, panel: Image.Image, place: str, weights: np.ndarray, *, top: int,
-                num_lines: int) -> None:
+def _draw_graph(
+    canvas: Image.Image, panel: Image.Image, place: str, weights: np.ndarray, *, top: int, num_lines: int
+) -> None:
     """A row of panels, one per scale, right of the plain frame; the messages' arrows run between them."""
     num_scales = count_scales(weights)
     scales = regions.scale_of_nodes(num_scales)
@@ -190,14 +210,19 @@ def _draw_graph(canvas: Image.Image, panel: Image.Image, place: str, weights: np
     for sender, receiver, weight in reversed(messages):  # the strongest last, on top
         _arrow(draw, centres[sender, ::-1], centres[receiver, ::-1], width=max(1, round(5 * weight / messages[0][2])))
     names = node_names(num_scales)
-    lines = [f"{place}: strongest messages", *(f"{names[sender]} → {names[receiver]}   weight {weight:.2f}"
-                                               for sender, receiver, weight in messages[:3])]
+    lines = [
+        f"{place}: strongest messages",
+        *(f"{names[sender]} → {names[receiver]}   weight {weight:.2f}" for sender, receiver, weight in messages[:3]),
+    ]
     for line, text in enumerate(lines):
         place_of_line = (GAP, top + LINE_HEIGHT + panel.height + GAP // 2 + line * LINE_HEIGHT)
         draw.text(place_of_line, text, INK if line else FAINT_INK, font(13))
-    draw.text((GAP + 2 * (panel.width + GAP), top + LINE_HEIGHT + panel.height + GAP // 2),
-              f"numbers: attention received; 1.0 = all alike ({1 / len(scales):.2f} of each listener)", FAINT_INK,
-              font(13))
+    draw.text(
+        (GAP + 2 * (panel.width + GAP), top + LINE_HEIGHT + panel.height + GAP // 2),
+        f"numbers: attention received; 1.0 = all alike ({1 / len(scales):.2f} of each listener)",
+        FAINT_INK,
+        font(13),
+    )
 
 
 def _tinted(panel: Image.Image, boxes: np.ndarray, received: np.ndarray) -> Image.Image:
@@ -205,16 +230,18 @@ def _tinted(panel: Image.Image, boxes: np.ndarray, received: np.ndarray) -> Imag
     layer = Image.new("RGBA", panel.size, (0, 0, 0, 0))
     draw = ImageDraw.Draw(layer)
     for (top, left, bottom, right), value in zip(boxes, received):
-        draw.rectangle((left + 1, top + 1, right - 2, bottom - 2), (*TINT, round(128 * min(value / 3, 1))),
-                       (*TINT, 255))
+        draw.rectangle(
+            (left + 1, top + 1, right - 2, bottom - 2), (*TINT, round(128 * min(value / 3, 1))), (*TINT, 255)
+        )
         text = f"{value:.1f}"
         draw.rectangle((left + 2, top + 2, left + 6 + draw.textlength(text, font(13)), top + 19), (0, 0, 0, 210))
         draw.text((left + 4, top + 2), text, (*INK, 255), font(13))
     return Image.alpha_composite(panel.convert("RGBA"), layer).convert("RGB")
 
 
-def _arrow(draw: ImageDraw.ImageDraw, start: np.ndarray, end: np.ndarray, *, width: int, unit: float = 1.0,
-           gap: float = 0.0) -> None:
+def _arrow(
+    draw: ImageDraw.ImageDraw, start: np.ndarray, end: np.ndarray, *, width: int, unit: float = 1.0, gap: float = 0.0
+) -> None:
     """`unit`: pixels that count as one. `gap`: pixels left free at both ends."""
     direction = end - start
     length = float(np.hypot(*direction))

@@ -1,10 +1,10 @@
 """A folder of pictures that show a model's graph at work, with the numbers beside them.
 
-    index.html            all pictures on one page
-    scales.png/json       how much attention each scale gives to each, mean and spread over many clips
-    CLIP/regions.png      which node is which region
-    CLIP/PLACE-*.png/gif  one graph (PLACE: final, res3, …) on one clip: see PICTURES
-    CLIP/clip.json        classes, probabilities, regions, attention: everything that is drawn of the clip
+index.html            all pictures on one page
+scales.png/json       how much attention each scale gives to each, mean and spread over many clips
+CLIP/regions.png      which node is which region
+CLIP/PLACE-*.png/gif  one graph (PLACE: final, res3, …) on one clip: see PICTURES
+CLIP/clip.json        classes, probabilities, regions, attention: everything that is drawn of the clip
 """
 
 from __future__ import annotations
@@ -55,14 +55,24 @@ def see_clips(model, clips: Mapping[str, np.ndarray], labels: Mapping[str, int])
     for name, video in clips.items():
         found = describe(tf.constant(video[None]))
         attention = {place: alpha[0].numpy() for place, alpha in found["attention"].items() if alpha.shape[1]}
-        seen.append(SeenClip(name=name, video=video, logits=found["logits"][0].numpy(), attention=attention,
-                             label=labels.get(name)))
+        seen.append(
+            SeenClip(
+                name=name, video=video, logits=found["logits"][0].numpy(), attention=attention, label=labels.get(name)
+            )
+        )
     return seen
 
 
-def write_graph_pictures(directory: str | os.PathLike, *, model, clips: Mapping[str, np.ndarray], drawn: Sequence[str],
-                         class_names: Sequence[str], labels: Mapping[str, int] | None = None,
-                         averaged: Sequence[str] | None = None) -> dict[str, Any]:
+def write_graph_pictures(
+    directory: str | os.PathLike,
+    *,
+    model,
+    clips: Mapping[str, np.ndarray],
+    drawn: Sequence[str],
+    class_names: Sequence[str],
+    labels: Mapping[str, int] | None = None,
+    averaged: Sequence[str] | None = None,
+) -> dict[str, Any]:
     """Writes the folder's files and returns what scales.json holds; without a graph it has no places, and no file.
 
     Not atomic: give a folder that is itself put in place as a whole, see `files.whole_folder`.
@@ -76,17 +86,24 @@ def write_graph_pictures(directory: str | os.PathLike, *, model, clips: Mapping[
     """
     seen = see_clips(model, clips, labels or {})
     summary = attention_stats.attention_summary(
-        [clip.attention for clip in seen if averaged is None or clip.name in averaged])
+        [clip.attention for clip in seen if averaged is None or clip.name in averaged]
+    )
     if not summary["places"]:
         return summary
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / "scales.json", summary, ensure_ascii=False)
     attention_plots.save_scale_pairs(
-        directory / "scales.png", summary["places"],
-        title="\n".join(["Does the coarse node listen to the fine ones? "
-                         f"Mean over {summary['clips']} clip{'s' if summary['clips'] > 1 else ''} and their frames",
-                         *map(attention_stats.coarse_to_fine, summary["places"], summary["places"].values())]))
+        directory / "scales.png",
+        summary["places"],
+        title="\n".join(
+            [
+                "Does the coarse node listen to the fine ones? "
+                f"Mean over {summary['clips']} clip{'s' if summary['clips'] > 1 else ''} and their frames",
+                *map(attention_stats.coarse_to_fine, summary["places"], summary["places"].values()),
+            ]
+        ),
+    )
     sections = [("Attention between the scales", {"scales.png": "", "scales.json": ""})]
     for clip in seen:
         if clip.name in drawn:
@@ -111,11 +128,18 @@ def clip_facts(clip: SeenClip, class_names: Sequence[str]) -> dict[str, Any]:
     """What clip.json holds: the classes, likeliest first, and each graph's numbers, see `attention_stats`."""
     frames, height, width, channels = clip.video.shape
     return {
-        "clip": clip.name, "frames": frames, "height": height, "width": width, "channels": channels,
+        "clip": clip.name,
+        "frames": frames,
+        "height": height,
+        "width": width,
+        "channels": channels,
         "true": None if clip.label is None else class_names[clip.label],
         "ranking": ranking(clip.logits, class_names, len(class_names)),
-        "places": {place: attention_stats.clip_in_json(alpha, height=height, width=width)
-                   for place, alpha in clip.attention.items()}}
+        "places": {
+            place: attention_stats.clip_in_json(alpha, height=height, width=width)
+            for place, alpha in clip.attention.items()
+        },
+    }
 
 
 def _verdict(clip: SeenClip, class_names: Sequence[str]) -> str:
@@ -131,13 +155,17 @@ def _write_clip(directory: Path, clip: SeenClip, class_names: Sequence[str]) -> 
     files = {f"{folder}/regions.png": "Which node is which region"}
     places = list(clip.attention)
     middle = clip.video[len(clip.video) // 2]
-    overlay_panels.save_region_key(directory / folder / "regions.png", middle,
-                                   max(map(attention_stats.count_scales, clip.attention.values())),
-                                   heading=["The regions, and the names of their nodes: scale (row, column)"])
+    overlay_panels.save_region_key(
+        directory / folder / "regions.png",
+        middle,
+        max(map(attention_stats.count_scales, clip.attention.values())),
+        heading=["The regions, and the names of their nodes: scale (row, column)"],
+    )
     for place in places:
         where = f", graph at {place}" if len(places) > 1 else ""
-        _write_place(directory / folder / place, clip, place,
-                     heading=f"{clip.name}{where}:   {_verdict(clip, class_names)}")
+        _write_place(
+            directory / folder / place, clip, place, heading=f"{clip.name}{where}:   {_verdict(clip, class_names)}"
+        )
         files.update({f"{folder}/{place}-{name}": f"{caption}{where}" for name, caption in PICTURES.items()})
     write_json(directory / folder / "clip.json", clip_facts(clip, class_names), ensure_ascii=False)
     return {**files, f"{folder}/clip.json": "All of it in numbers"}
@@ -150,11 +178,18 @@ def _write_place(prefix: Path, clip: SeenClip, place: str, *, heading: str) -> N
     names = [overlay_panels.step_name(step, num_steps=num_steps, num_frames=len(video)) for step in range(num_steps)]
     headings = {name: (caption, heading) for name, caption in PICTURES.items()}
     titles = {name: "\n".join(lines) for name, lines in headings.items()}
-    frame_overlay.save_gif(f"{prefix}-animation.gif",
-                           overlay_panels.animation(video, attention, heading=headings["animation.gif"]))
-    overlay_panels.save_overlays(f"{prefix}-overlays.png", video, attention, steps=steps,
-                                 heading=headings["overlays.png"])
-    attention_plots.save_matrices(f"{prefix}-matrices.png", attention, steps=steps,
-                                  step_names=[f"frame {names[step]}" for step in steps], title=titles["matrices.png"])
+    frame_overlay.save_gif(
+        f"{prefix}-animation.gif", overlay_panels.animation(video, attention, heading=headings["animation.gif"])
+    )
+    overlay_panels.save_overlays(
+        f"{prefix}-overlays.png", video, attention, steps=steps, heading=headings["overlays.png"]
+    )
+    attention_plots.save_matrices(
+        f"{prefix}-matrices.png",
+        attention,
+        steps=steps,
+        step_names=[f"frame {names[step]}" for step in steps],
+        title=titles["matrices.png"],
+    )
     attention_plots.save_mean_matrices(f"{prefix}-mean.png", attention, title=titles["mean.png"])
     attention_plots.save_curves(f"{prefix}-curves.png", attention, step_names=names, title=titles["curves.png"])

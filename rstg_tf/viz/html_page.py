@@ -7,15 +7,18 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 ROWS_SHOWN = 20
-STYLE = ("body{font:16px sans-serif;margin:2em}p,table{max-width:70em}td,th{padding:.2em .8em;text-align:left;"
-         "border-bottom:1px solid #ccc}img{max-width:100%;display:block;margin:.5em 0 1.5em}")
+STYLE = (
+    "body{font:16px sans-serif;margin:2em}p,table{max-width:70em}td,th{padding:.2em .8em;text-align:left;"
+    "border-bottom:1px solid #ccc}img{max-width:100%;display:block;margin:.5em 0 1.5em}"
+)
 
 
 def page(title: str, parts: Iterable[str]) -> str:
     """The whole page; `parts` are what the functions below return."""
     head = f'<head><meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style></head>'
-    return "\n".join(["<!DOCTYPE html>", f'<html lang="en">{head}<body>', heading(title, 1), *parts, "</body></html>",
-                      ""])
+    return "\n".join(
+        ["<!DOCTYPE html>", f'<html lang="en">{head}<body>', heading(title, 1), *parts, "</body></html>", ""]
+    )
 
 
 def heading(text: str, level: int = 2) -> str:

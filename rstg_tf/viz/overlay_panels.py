@@ -38,32 +38,55 @@ def save_region_key(path: str, frame: np.ndarray, num_scales: int, *, heading: S
     draw = ImageDraw.Draw(canvas)
     for column, size in enumerate(sizes):
         left = GAP + column * (panel.width + GAP)
-        _write(draw, (left, top), f"scale {size}×{size}: {size * size} regions" if size > 1 else "scale 1×1: the whole",
-               FAINT_INK, SMALL)
+        _write(
+            draw,
+            (left, top),
+            f"scale {size}×{size}: {size * size} regions" if size > 1 else "scale 1×1: the whole",
+            FAINT_INK,
+            SMALL,
+        )
         canvas.paste(panel, (left, top + LINE_HEIGHT))
         for cell in range(size * size):
             row, across = divmod(cell, size)
-            corners = [left + across * panel.width // size, top + LINE_HEIGHT + row * panel.height // size,
-                       left + (across + 1) * panel.width // size - 2,
-                       top + LINE_HEIGHT + (row + 1) * panel.height // size - 2]
+            corners = [
+                left + across * panel.width // size,
+                top + LINE_HEIGHT + row * panel.height // size,
+                left + (across + 1) * panel.width // size - 2,
+                top + LINE_HEIGHT + (row + 1) * panel.height // size - 2,
+            ]
             draw.rectangle(corners, outline=frame_overlay.TINT, width=2)
             centre = (corners[0] + corners[2]) / 2, (corners[1] + corners[3]) / 2
             frame_overlay.draw_plate(draw, centre, next(names), scale=size, num_scales=num_scales, size=12)
     canvas.save(path)
 
 
-def save_overlays(path: str, video: np.ndarray, attention: np.ndarray, *, steps: Sequence[int],
-                  heading: Sequence[str], num_lines: int = 6) -> None:
+def save_overlays(
+    path: str,
+    video: np.ndarray,
+    attention: np.ndarray,
+    *,
+    steps: Sequence[int],
+    heading: Sequence[str],
+    num_lines: int = 6,
+) -> None:
     """Small multiples for α [K, T, N, N]: a row per space stage, a column per step of `steps`, the legend below."""
     stages, num_steps = attention.shape[:2]
     panels = [[_panel(video, attention[stage], step, num_lines) for step in steps] for stage in range(stages)]
     width, height = panels[0][0].size
-    canvas, top = _canvas(heading, LEFT_MARGIN - GAP + len(steps) * (width + GAP),
-                          LINE_HEIGHT + stages * (height + GAP) + _legend_height())
+    canvas, top = _canvas(
+        heading,
+        LEFT_MARGIN - GAP + len(steps) * (width + GAP),
+        LINE_HEIGHT + stages * (height + GAP) + _legend_height(),
+    )
     draw = ImageDraw.Draw(canvas)
     for column, step in enumerate(steps):
-        _write(draw, (LEFT_MARGIN + column * (width + GAP), top),
-               f"frame {step_name(step, num_steps=num_steps, num_frames=len(video))}", FAINT_INK, SMALL)
+        _write(
+            draw,
+            (LEFT_MARGIN + column * (width + GAP), top),
+            f"frame {step_name(step, num_steps=num_steps, num_frames=len(video))}",
+            FAINT_INK,
+            SMALL,
+        )
     for stage, row in enumerate(panels):
         below = top + LINE_HEIGHT + stage * (height + GAP)
         _write(draw, (GAP, below + height // 2 - LINE_HEIGHT), f"space\nstage {stage + 1}", INK, TEXT)
@@ -73,22 +96,33 @@ def save_overlays(path: str, video: np.ndarray, attention: np.ndarray, *, steps:
     canvas.quantize(256, dither=Image.Dither.NONE).save(path)
 
 
-def animation(video: np.ndarray, attention: np.ndarray, *, heading: Sequence[str], num_lines: int = 6,
-              panel_pixels: int = PANEL_PIXELS) -> list[Image.Image]:
+def animation(
+    video: np.ndarray,
+    attention: np.ndarray,
+    *,
+    heading: Sequence[str],
+    num_lines: int = 6,
+    panel_pixels: int = PANEL_PIXELS,
+) -> list[Image.Image]:
     """A picture per step of α [K, T, N, N]: the plain frame, and beside it the graph of every space stage over it."""
-    return [_animation_frame(video, attention, step, heading, num_lines, panel_pixels)
-            for step in range(attention.shape[1])]
+    return [
+        _animation_frame(video, attention, step, heading, num_lines, panel_pixels) for step in range(attention.shape[1])
+    ]
 
 
-def _animation_frame(video: np.ndarray, attention: np.ndarray, step: int, heading: Sequence[str], num_lines: int,
-                     panel_pixels: int) -> Image.Image:
+def _animation_frame(
+    video: np.ndarray, attention: np.ndarray, step: int, heading: Sequence[str], num_lines: int, panel_pixels: int
+) -> Image.Image:
     stages, num_steps = attention.shape[:2]
     plain = frame_overlay.enlarged(video[frame_of_step(step, num_steps=num_steps, num_frames=len(video))], panel_pixels)
-    titles = [f"frame {step_name(step, num_steps=num_steps, num_frames=len(video))} of {len(video)}",
-              *(f"space stage {stage + 1}" for stage in range(stages))]
+    titles = [
+        f"frame {step_name(step, num_steps=num_steps, num_frames=len(video))} of {len(video)}",
+        *(f"space stage {stage + 1}" for stage in range(stages)),
+    ]
     panels = [plain, *(_panel(video, attention[stage], step, num_lines, panel_pixels) for stage in range(stages))]
-    canvas, top = _canvas(heading, len(panels) * (plain.width + GAP) - GAP,
-                          LINE_HEIGHT + plain.height + GAP + _legend_height())
+    canvas, top = _canvas(
+        heading, len(panels) * (plain.width + GAP) - GAP, LINE_HEIGHT + plain.height + GAP + _legend_height()
+    )
     draw = ImageDraw.Draw(canvas)
     for column, (panel, title) in enumerate(zip(panels, titles)):
         left = GAP + column * (plain.width + GAP)
@@ -98,11 +132,13 @@ def _animation_frame(video: np.ndarray, attention: np.ndarray, step: int, headin
     return canvas
 
 
-def _panel(video: np.ndarray, attention: np.ndarray, step: int, num_lines: int,
-           pixels: int = PANEL_PIXELS) -> Image.Image:
+def _panel(
+    video: np.ndarray, attention: np.ndarray, step: int, num_lines: int, pixels: int = PANEL_PIXELS
+) -> Image.Image:
     frame = video[frame_of_step(step, num_steps=len(attention), num_frames=len(video))]
-    return Image.fromarray(frame_overlay.overlay(np.asarray(frame_overlay.enlarged(frame, pixels)), attention[step],
-                                           num_lines=num_lines))
+    return Image.fromarray(
+        frame_overlay.overlay(np.asarray(frame_overlay.enlarged(frame, pixels)), attention[step], num_lines=num_lines)
+    )
 
 
 def _canvas(heading: Sequence[str], width: int, height: int) -> tuple[Image.Image, int]:
@@ -118,8 +154,10 @@ def _canvas(heading: Sequence[str], width: int, height: int) -> tuple[Image.Imag
     return canvas, top
 
 
-_LEGEND = ("number and tint: attention that a region receives from all; 1.0 is its share if all listened to all alike",
-           "arrow: one of the strongest messages, from the region listened to, to the listener; wider for more weight")
+_LEGEND = (
+    "number and tint: attention that a region receives from all; 1.0 is its share if all listened to all alike",
+    "arrow: one of the strongest messages, from the region listened to, to the listener; wider for more weight",
+)
 
 
 def _legend_height() -> int:
@@ -129,8 +167,9 @@ def _legend_height() -> int:
 def _draw_legend(draw: ImageDraw.ImageDraw, top: int, num_scales: int) -> None:
     left = GAP + 14
     for size in regions.grid_sizes(num_scales):
-        frame_overlay.draw_plate(draw, (left, top + LINE_HEIGHT // 2), "1.0", scale=size, num_scales=num_scales,
-                                 size=11)
+        frame_overlay.draw_plate(
+            draw, (left, top + LINE_HEIGHT // 2), "1.0", scale=size, num_scales=num_scales, size=11
+        )
         text = f"a {size}×{size} region" if size > 1 or num_scales == 1 else "the whole frame"
         _write(draw, (left + 18, top + 2), text, FAINT_INK, SMALL)
         left += round(draw.textlength(text, font(SMALL))) + 60

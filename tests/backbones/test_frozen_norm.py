@@ -11,9 +11,17 @@ from small_resnet import random_inputs, randomise
 from rstg_tf.backbones.frozen_norm import FrozenNormConvolution
 
 
-@pytest.mark.parametrize(("kernel_size", "stride", "use_bias"), [
-    ((1, 1, 1), 1, False), ((1, 1, 1), 2, False), ((3, 1, 1), 1, False), ((1, 3, 3), 1, True), ((1, 3, 3), 2, False),
-    ((5, 7, 7), 2, False)])
+@pytest.mark.parametrize(
+    ("kernel_size", "stride", "use_bias"),
+    [
+        ((1, 1, 1), 1, False),
+        ((1, 1, 1), 2, False),
+        ((3, 1, 1), 1, False),
+        ((1, 3, 3), 1, True),
+        ((1, 3, 3), 2, False),
+        ((5, 7, 7), 2, False),
+    ],
+)
 @pytest.mark.parametrize("side", [8, 9])
 def test_folding_the_norm_into_the_convolution_changes_no_number(kernel_size, stride, use_bias, side):
     layer = FrozenNormConvolution(filters=5, kernel_size=kernel_size, stride=stride, use_bias=use_bias)

@@ -28,8 +28,18 @@ def dense(layer, values):
 def reference(block, features):
     """The block's formula on one clip [T, H, W, C], with loops where a reader can follow them."""
     steps, height, width, channels = features.shape
-    pooled = np.array([[[features[t, 2 * row:2 * row + 2, 2 * column:2 * column + 2].max(axis=(0, 1))
-                         for column in range(width // 2)] for row in range(height // 2)] for t in range(steps)])
+    pooled = np.array(
+        [
+            [
+                [
+                    features[t, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2].max(axis=(0, 1))
+                    for column in range(width // 2)
+                ]
+                for row in range(height // 2)
+            ]
+            for t in range(steps)
+        ]
+    )
     queries = dense(block.theta, features.reshape(-1, channels))
     keys, values = (dense(layer, pooled.reshape(-1, channels)) for layer in (block.phi, block.g))
     attended = []

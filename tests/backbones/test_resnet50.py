@@ -18,8 +18,9 @@ from rstg_tf.layers.recurrent_graph import RecurrentSpaceTimeGraph
 from rstg_tf.layers.residual_graph import ResidualGraph
 
 
-@pytest.mark.parametrize(("inner", "stride", "output_shape", "weights"), [
-    (2, 1, (2, 3, 5, 5, 8), 15), (2, 2, (2, 3, 3, 3, 8), 20)])
+@pytest.mark.parametrize(
+    ("inner", "stride", "output_shape", "weights"), [(2, 1, (2, 3, 5, 5, 8), 15), (2, 2, (2, 3, 3, 3, 8), 20)]
+)
 def test_a_block_is_a_sound_layer(inner, stride, output_shape, weights):
     arguments = {"inner": inner, "outer": 8, "temporal_kernel": 3, "stride": stride}
     check_layer(Bottleneck, arguments, random_inputs(2, 3, 5, 5, 8), output_shape=output_shape, weights=weights)
@@ -30,8 +31,9 @@ def test_the_map_is_a_sixteenth_of_the_frame(side, sides):
     assert ResNet50().map_shape((None, 8, side, side, 3)) == (None, 4, sides, sides, 2048)
 
 
-@pytest.mark.parametrize(("shape", "variant"), [
-    ((1, 2, 32, 32, 1), "c2d"), ((1, 6, 33, 47, 3), "i3d"), ((2, 4, 50, 32, 3), "i3d")])
+@pytest.mark.parametrize(
+    ("shape", "variant"), [((1, 2, 32, 32, 1), "c2d"), ((1, 6, 33, 47, 3), "i3d"), ((2, 4, 50, 32, 3), "i3d")]
+)
 def test_clips_of_any_size_of_at_least_32_and_any_even_length_pass(shape, variant):
     backbone = ResNet50(variant=variant)
     assert backbone(random_inputs(*shape)).shape == backbone.map_shape(shape)
@@ -67,8 +69,9 @@ def test_graphs_follow_the_last_block_but_one_and_non_local_blocks_every_second_
 
 
 def test_the_backbone_is_rebuilt_from_its_configuration():
-    graph = ResidualGraph(graph=RecurrentSpaceTimeGraph(output="map", project_features=True, **SMALL_GRAPH),
-                          final_norm="none")
+    graph = ResidualGraph(
+        graph=RecurrentSpaceTimeGraph(output="map", project_features=True, **SMALL_GRAPH), final_norm="none"
+    )
     backbone = ResNet50(variant="c2d", graphs={"res4": graph}, nonlocal_places=("res3",))
     rebuilt = ResNet50.from_config(backbone.get_config())
     clip = random_inputs(1, 2, 32, 32, 3)
@@ -112,7 +115,8 @@ def test_recomputed_gradients_of_two_replicas_add_up_to_those_of_one():
     single = build_model(config)
     single.set_weights(model.get_weights())
     halves = strategy.experimental_distribute_values_from_function(
-        lambda context: tf.constant(VIDEO[context.replica_id_in_sync_group:][:1]))
+        lambda context: tf.constant(VIDEO[context.replica_id_in_sync_group :][:1])
+    )
 
     def gradients(network, video):
         with tf.GradientTape() as tape:
@@ -142,26 +146,32 @@ def test_a_checkpoint_holds_every_weight(tmp_path):
     np.testing.assert_array_equal(fresh(VIDEO), model(VIDEO))
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"num_frames": 5}, "--video_num_frames=5: i3d pools frames in pairs"),
-    ({"width": 31}, "--dim_w=31: i3d needs frames of at least 32"),
-    ({"head": "mean_lstm"}, "--head=mean_lstm is a baseline on simple_c2d"),
-    ({"nonlocal_places": ("res3",)}, "both name res3"),
-])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_frames": 5}, "--video_num_frames=5: i3d pools frames in pairs"),
+        ({"width": 31}, "--dim_w=31: i3d needs frames of at least 32"),
+        ({"head": "mean_lstm"}, "--head=mean_lstm is a baseline on simple_c2d"),
+        ({"nonlocal_places": ("res3",)}, "both name res3"),
+    ],
+)
 def test_settings_that_a_resnet_cannot_have_are_refused_by_their_flag(changes, message):
     with pytest.raises(ConfigError, match=message):
         build_model(dataclasses.replace(SMALL, **changes))
 
 
-@pytest.mark.parametrize(("shape", "message"), [
-    ((1, 3, 32, 32, 3), "clips of 3 frames; expected an even number"), ((1, 2, 32, 20, 3), "frames of 32×20 pixels")])
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [((1, 3, 32, 32, 3), "clips of 3 frames; expected an even number"), ((1, 2, 32, 20, 3), "frames of 32×20 pixels")],
+)
 def test_clips_that_a_resnet_cannot_take_are_refused(shape, message):
     with pytest.raises(ValueError, match=message):
         ResNet50()(np.zeros(shape, np.float32))
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ({"variant": "c3d"}, "variant=c3d"), ({"nonlocal_places": ("res6",)}, "place=res6")])
+@pytest.mark.parametrize(
+    ("arguments", "message"), [({"variant": "c3d"}, "variant=c3d"), ({"nonlocal_places": ("res6",)}, "place=res6")]
+)
 def test_unknown_variants_and_stages_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         ResNet50(**arguments)

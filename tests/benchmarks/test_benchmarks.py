@@ -33,8 +33,18 @@ from rstg_tf import flags as experiment_flags
 from rstg_tf.model import build_model
 
 ROOT = pathlib.Path(__file__).parents[2]
-TINY = ["--num_filters=4", "--num_conv_layers=2", "--node_feat_dim=4", "--message_dims=4", "--num_scales=2",
-        "--dim_h=14", "--dim_w=14", "--video_num_frames=2", "--used_num_frames=2", "--num_classes=3"]
+TINY = [
+    "--num_filters=4",
+    "--num_conv_layers=2",
+    "--node_feat_dim=4",
+    "--message_dims=4",
+    "--num_scales=2",
+    "--dim_h=14",
+    "--dim_w=14",
+    "--video_num_frames=2",
+    "--used_num_frames=2",
+    "--num_classes=3",
+]
 
 
 def run(module, arguments, capsys, tmp_path):
@@ -71,7 +81,7 @@ def in_root(monkeypatch):
 def test_training_tells_steps_parts_and_floor(capsys, tmp_path):
     result, printed = run(training, [*TINY, "--batch_size=3"], capsys, tmp_path)
     check_frame(result, printed)
-    row, = result["rows"]
+    (row,) = result["rows"]
     assert (row["name"], row["clips"]) == ("given@3", 3)
     check_timing(row["plain"])
     for precision in ("float32", "mixed_bfloat16"):
@@ -115,11 +125,15 @@ def test_the_exported_model_that_is_timed_answers_like_the_model(tiny_config):
 
 
 def test_convolution_floor_times_each_distinct_convolution_once(capsys, tmp_path):
-    result, printed = run(convolution_floor, [*TINY, "--num_conv_layers=3", "--dim_h=30", "--dim_w=30"], capsys,
-                          tmp_path)
+    result, printed = run(
+        convolution_floor, [*TINY, "--num_conv_layers=3", "--dim_h=30", "--dim_w=30"], capsys, tmp_path
+    )
     check_frame(result, printed)
     assert [(row["convolution"], row["times"]) for row in result["rows"][::4]] == [
-        ("4×30×30×1, 3×3 → 4, first", 1), ("4×14×14×4, 3×3 → 4", 1), ("4×6×6×4, 3×3 → 4", 1)]
+        ("4×30×30×1, 3×3 → 4, first", 1),
+        ("4×14×14×4, 3×3 → 4", 1),
+        ("4×6×6×4, 3×3 → 4", 1),
+    ]
     forward = [row for row in result["rows"] if row["direction"] == "forward" and row["precision"] == "float32"]
     operations = 2 * 4 * 28 * 28 * 9 * 4
     assert forward[0]["gflops"] == pytest.approx(operations / forward[0]["seconds"]["median"] / 1e9)
@@ -134,9 +148,18 @@ def test_a_wide_convnet_has_the_convolutions_that_define_it(in_root):
 
 
 def test_a_resnet_has_the_convolutions_that_its_stages_say(in_root):
-    config = experiment_flags.config_from_flags(experiment_flags.parse(
-        ["--flagfile=configs/smt_i3d_rstg_final.flags", "--dim_h=32", "--dim_w=32", "--video_num_frames=2",
-         "--used_num_frames=1", "--remat"]))
+    config = experiment_flags.config_from_flags(
+        experiment_flags.parse(
+            [
+                "--flagfile=configs/smt_i3d_rstg_final.flags",
+                "--dim_h=32",
+                "--dim_w=32",
+                "--video_num_frames=2",
+                "--used_num_frames=1",
+                "--remat",
+            ]
+        )
+    )
     found = convolution_floor.of_experiment(config, 2)
     # conv1, three in each of 3 + 4 + 6 + 3 blocks, and a shortcut in the first block of each of 4 stages.
     assert len(found) == 1 + 3 * 16 + 4
@@ -151,10 +174,13 @@ def test_a_resnet_has_the_convolutions_that_its_stages_say(in_root):
 @pytest.mark.parametrize("is_first", [True, False])
 def test_the_timed_gradients_are_those_of_the_convolution(kind, is_first):
     rank = 3 if kind == "Conv3D" else 2
-    convolution = convolution_floor.Convolution(kind, (2, *[5] * rank, 3), (*[3] * rank, 3, 4), (2, *[3] * rank, 4),
-                                                (1,) * (rank + 2), "VALID", is_first)
-    inputs, kernel, upstream = (tf.random.stateless_normal(shape, [0, seed]) for seed, shape in
-                                enumerate((convolution.inputs, convolution.kernel, convolution.outputs)))
+    convolution = convolution_floor.Convolution(
+        kind, (2, *[5] * rank, 3), (*[3] * rank, 3, 4), (2, *[3] * rank, 4), (1,) * (rank + 2), "VALID", is_first
+    )
+    inputs, kernel, upstream = (
+        tf.random.stateless_normal(shape, [0, seed])
+        for seed, shape in enumerate((convolution.inputs, convolution.kernel, convolution.outputs))
+    )
 
     @tf.function
     def gradients():
@@ -195,7 +221,8 @@ def test_scaling_counts_the_memory_of_all_replicas(tiny_config):
     assert [point["bytes"] for point in found["points"]] == [
         model_table.activation_bytes(model, clips=4) + weights,
         2 * (model_table.activation_bytes(model, clips=2) + weights),
-        4 * (model_table.activation_bytes(model) + weights)]
+        4 * (model_table.activation_bytes(model) + weights),
+    ]
 
 
 def test_an_exponent_is_the_slope_between_logarithms():
@@ -219,8 +246,9 @@ def test_the_plain_model_and_its_step_compute_what_ours_do(tiny_config):
     np.testing.assert_allclose(ours.model.classifier.dense.kernel, after[0], rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("flags", [["--stage_norm"], ["--pixel_scaling=centred"], ["--classification_dropout=0.5"],
-                                   ["--head=mean_lstm"]])
+@pytest.mark.parametrize(
+    "flags", [["--stage_norm"], ["--pixel_scaling=centred"], ["--classification_dropout=0.5"], ["--head=mean_lstm"]]
+)
 def test_there_is_no_plain_model_for_other_options(flags):
     assert plain_model(experiment_flags.config_from_flags(experiment_flags.parse([*TINY, *flags]))) is None
 
@@ -255,10 +283,28 @@ def test_pipeline_tells_rates_beside_bare_decoding(capsys, tmp_path):
     Image.fromarray(np.full((32, 40, 3), 90, np.uint8)).save(buffer, "JPEG")
     with ShardWriter(records / shard_file("tiny", 0, 1)) as shard:
         for index in range(4):
-            shard.write(encode_clip(frames=[buffer.getvalue()] * 2, label=0, label_name="any", media_id=str(index),
-                                    image_format="JPEG", timestamps=(0, 40_000)))
-    Manifest(name="tiny", split="train", shards=(shard.info,), num_frames=None, height=None, width=None, channels=3,
-             image_format="JPEG", classes=("any",), made_by={}).write(records)
+            shard.write(
+                encode_clip(
+                    frames=[buffer.getvalue()] * 2,
+                    label=0,
+                    label_name="any",
+                    media_id=str(index),
+                    image_format="JPEG",
+                    timestamps=(0, 40_000),
+                )
+            )
+    Manifest(
+        name="tiny",
+        split="train",
+        shards=(shard.info,),
+        num_frames=None,
+        height=None,
+        width=None,
+        channels=3,
+        image_format="JPEG",
+        classes=("any",),
+        made_by={},
+    ).write(records)
     result, printed = run(pipeline, [f"--records={records}", "--clips=4"], capsys, tmp_path)
     check_frame(result, printed)
     row = result["rows"][str(records)]
@@ -267,21 +313,24 @@ def test_pipeline_tells_rates_beside_bare_decoding(capsys, tmp_path):
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize(("module", "arguments", "message"), [
-    (training, ["--rows=full"], "--rows=full: expected MODEL@CLIPS"),
-    (training, ["--rows=half@2"], "--rows=half: expected some of full, narrow"),
-    (training, ["--precisions=float16"], "--precisions=float16: expected some of float32, mixed_bfloat16"),
-    (training, ["--no_such=1"], "no_such"),
-    (inference, ["--models=half"], "--models=half: expected some of"),
-    (inference, ["--batches=1,0"], "--batches=1,0: expected numbers above 0"),
-    (inference, ["a_file"], "'a_file' is no flag"),
-    (scaling, ["--axes=width"], "--axes=width: expected some of clips"),
-    (scaling, ["--base=1x2x3"], "--base=1x2x3: expected BxTxCxS"),
-    (scaling, ["--out=no/such/plot.png"], "--out=no/such/plot.png: there is no such folder"),
-    (convolution_floor, ["--json=no/such/floor.json"], "--json=no/such/floor.json: there is no such folder"),
-    (convolution_floor, ["--runs=0"], "runs"),
-    (page, [], "give the JSON files"),
-])
+@pytest.mark.parametrize(
+    ("module", "arguments", "message"),
+    [
+        (training, ["--rows=full"], "--rows=full: expected MODEL@CLIPS"),
+        (training, ["--rows=half@2"], "--rows=half: expected some of full, narrow"),
+        (training, ["--precisions=float16"], "--precisions=float16: expected some of float32, mixed_bfloat16"),
+        (training, ["--no_such=1"], "no_such"),
+        (inference, ["--models=half"], "--models=half: expected some of"),
+        (inference, ["--batches=1,0"], "--batches=1,0: expected numbers above 0"),
+        (inference, ["a_file"], "'a_file' is no flag"),
+        (scaling, ["--axes=width"], "--axes=width: expected some of clips"),
+        (scaling, ["--base=1x2x3"], "--base=1x2x3: expected BxTxCxS"),
+        (scaling, ["--out=no/such/plot.png"], "--out=no/such/plot.png: there is no such folder"),
+        (convolution_floor, ["--json=no/such/floor.json"], "--json=no/such/floor.json: there is no such folder"),
+        (convolution_floor, ["--runs=0"], "runs"),
+        (page, [], "give the JSON files"),
+    ],
+)
 def test_wrong_use_ends_with_exit_code_2_and_one_sentence(module, arguments, message, capsys):
     assert module.main(arguments) == 2
     told = capsys.readouterr().err.strip()
@@ -291,8 +340,11 @@ def test_wrong_use_ends_with_exit_code_2_and_one_sentence(module, arguments, mes
 def test_decoding_tells_the_rates_of_each_clip(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(decoding, "CLIPS", ("carphone_distorted.mp4",))
     found, lines = run(decoding, ["--runs=1"], capsys, tmp_path)
-    assert list(found["rows"]) == ["short.webm, 426×240", "carphone_distorted.mp4, 176×144",
-                                   "carphone_distorted.mp4, 313×256"]
+    assert list(found["rows"]) == [
+        "short.webm, 426×240",
+        "carphone_distorted.mp4, 176×144",
+        "carphone_distorted.mp4, 313×256",
+    ]
     for row in found["rows"].values():
         assert row["here"]["median"] > 0 and (row["ffmpeg"] is None) == (row["ratio"] is None)
     assert lines[0].startswith("| clip")

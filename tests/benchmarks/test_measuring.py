@@ -22,13 +22,15 @@ def test_works_are_timed_in_turns_and_short_ones_repeated(monkeypatch):
         def call():
             order.append(name)
             now[0] += next(seconds)
+
         return call
 
     monkeypatch.setattr(measuring.time, "perf_counter", lambda: now[0])
     # Two unmeasured runs each; then a run of `slow` is one call, of `quick` three: 3 · 0.4 s are the first above 1 s.
     slow, quick = iter([9, 9, 2.0, 4.0, 3.0]), iter([9, 9, *[0.4] * 9])
-    found = measuring.time_side_by_side({"slow": work("slow", slow), "quick": work("quick", quick)}, runs=3,
-                                        least_seconds=1.0)
+    found = measuring.time_side_by_side(
+        {"slow": work("slow", slow), "quick": work("quick", quick)}, runs=3, least_seconds=1.0
+    )
     assert order[4:] == ["slow", *["quick"] * 3, *["quick"] * 3, "slow", "slow", *["quick"] * 3]
     assert found["slow"] == {"median": 3.0, "lowest": 2.0, "highest": 4.0}
     assert found["quick"]["median"] == pytest.approx(0.4)
@@ -38,7 +40,11 @@ def test_works_are_timed_in_turns_and_short_ones_repeated(monkeypatch):
 
 def test_tables_are_straight_and_markdown():
     assert measuring.markdown(("name", "ms"), [("a", 1.5), ("longer", 10)]).splitlines() == [
-        "| name   |  ms |", "| ------ | --: |", "| a      | 1.5 |", "| longer |  10 |"]
+        "| name   |  ms |",
+        "| ------ | --: |",
+        "| a      | 1.5 |",
+        "| longer |  10 |",
+    ]
 
 
 def test_the_page_takes_the_tables_and_keeps_its_words(tmp_path, capsys):
@@ -61,8 +67,11 @@ def test_the_page_is_left_alone_when_a_table_has_no_place(tmp_path, capsys):
     written, result = tmp_path / "page.md", tmp_path / "scaling.json"
     written.write_text("# Title\n")
     complete = {"axes": {}, "machine": {**measuring.machine(), "load": None}}
-    for content, message in (("{}", "expected what benchmarks.NAME"), ("[", "expected what benchmarks.NAME"),
-                             (json.dumps(complete), "the page has no place for it")):
+    for content, message in (
+        ("{}", "expected what benchmarks.NAME"),
+        ("[", "expected what benchmarks.NAME"),
+        (json.dumps(complete), "the page has no place for it"),
+    ):
         result.write_text(content)
         assert page.main([f"--page={written}", str(result)]) == 2
         assert message in capsys.readouterr().err
@@ -73,7 +82,15 @@ def test_the_page_is_left_alone_when_a_table_has_no_place(tmp_path, capsys):
 
 def test_the_performance_page_has_a_place_for_every_benchmark():
     text = (ROOT / page.PAGE).read_text()
-    for name in ("graph", "training", "inference", "pipeline", "streaming", "scaling", "convolution_floor",
-                 "sync_mnist"):
+    for name in (
+        "graph",
+        "training",
+        "inference",
+        "pipeline",
+        "streaming",
+        "scaling",
+        "convolution_floor",
+        "sync_mnist",
+    ):
         assert page.refreshed(text, name, "new\n").count("new\n") >= 1
         assert f"python -m benchmarks.{name}" in text

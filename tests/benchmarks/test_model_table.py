@@ -17,10 +17,15 @@ from rstg_tf.model import build_model
 
 ROOT = pathlib.Path(__file__).parents[2]
 GOLDEN = {
-    "smt.flags": "smt_i3d_rstg_res3_res4", "syncmnist.flags": "syncmnist_full", "configs/smt_c2d.flags": "smt_c2d",
-    "configs/smt_i3d.flags": "smt_i3d", "configs/smt_nonlocal.flags": "smt_nonlocal",
-    "configs/smt_c2d_rstg_final.flags": "smt_c2d_rstg_final", "configs/smt_i3d_rstg_final.flags": "smt_i3d_rstg_final",
-    "configs/smt_dense_i3d_rstg_final.flags": "smt_dense_i3d_rstg_final"}
+    "smt.flags": "smt_i3d_rstg_res3_res4",
+    "syncmnist.flags": "syncmnist_full",
+    "configs/smt_c2d.flags": "smt_c2d",
+    "configs/smt_i3d.flags": "smt_i3d",
+    "configs/smt_nonlocal.flags": "smt_nonlocal",
+    "configs/smt_c2d_rstg_final.flags": "smt_c2d_rstg_final",
+    "configs/smt_i3d_rstg_final.flags": "smt_i3d_rstg_final",
+    "configs/smt_dense_i3d_rstg_final.flags": "smt_dense_i3d_rstg_final",
+}
 CONSTANTS = ("resize_filters__", "positional_emb")  # listed by the release among its variables, but no weights
 
 
@@ -67,8 +72,9 @@ def test_the_first_convolution_of_c2d_is_counted_as_by_hand(in_root):
     assert products[0].multiply_adds == 32 * 112 * 112 * 64 * (7 * 7 * 3) == 3_776_446_464
     assert "conv1" in products[0].name
     # res5's middle convolutions: 16 steps, 14×14 positions, 3×3 kernels from 512 to 512 channels.
-    assert [product.multiply_adds for product in products if "/res5_" in product.name and is_in("spatial", product)
-            ] == 3 * [16 * 14 * 14 * 512 * (3 * 3 * 512)]
+    assert [
+        product.multiply_adds for product in products if "/res5_" in product.name and is_in("spatial", product)
+    ] == 3 * [16 * 14 * 14 * 512 * (3 * 3 * 512)]
 
 
 def test_the_graph_s_messages_are_counted_as_by_hand(in_root):
@@ -102,8 +108,9 @@ def test_every_kind_of_product_is_counted_as_by_hand():
     assert counts(lambda a, b: tf.matmul(a, b, transpose_b=True), [7, 2, 3], [7, 5, 3]) == [7 * 2 * 3 * 5]
     assert counts(lambda a, b: tf.matmul(a, b, transpose_a=True), [7, 3, 2], [7, 3, 5]) == [7 * 2 * 3 * 5]
     assert counts(lambda a, b: tf.einsum("btic,jc->btij", a, b), [2, 4, 3, 5], [6, 5]) == [2 * 4 * 3 * 6 * 5]
-    assert counts(lambda a, b: tf.nn.depthwise_conv2d(a, b, [1] * 4, "VALID"), [1, 5, 5, 2], [3, 3, 2, 4]
-                  ) == [3 * 3 * 8 * 9]  # fmt: skip
+    assert counts(lambda a, b: tf.nn.depthwise_conv2d(a, b, [1] * 4, "VALID"), [1, 5, 5, 2], [3, 3, 2, 4]) == [
+        3 * 3 * 8 * 9
+    ]
     # Two groups: each of the 6 channels sees 2 of the 4.
     assert counts(lambda a, b: tf.nn.conv2d(a, b, 1, "VALID"), [1, 5, 5, 4], [3, 3, 2, 6]) == [3 * 3 * 6 * 9 * 2]
 
@@ -173,8 +180,11 @@ def test_held_bytes_of_a_gradient_keep_what_the_backward_pass_reads():
 @pytest.mark.parametrize("file", GOLDEN)
 def test_parameters_are_those_of_the_release_s_list(file, rows):
     listed = json.loads((ROOT / "tests" / "golden" / f"{GOLDEN[file]}.json").read_text())["variables"]
-    weights = [(math.prod(shape), trained) for name, shape, trained in listed
-               if not any(constant in name for constant in CONSTANTS)]  # fmt: skip
+    weights = [
+        (math.prod(shape), trained)
+        for name, shape, trained in listed
+        if not any(constant in name for constant in CONSTANTS)
+    ]
     assert rows[file]["parameters"] == sum(size for size, _ in weights)
     assert rows[file]["trainable_parameters"] == sum(size for size, trained in weights if trained)
 
@@ -190,8 +200,9 @@ def test_recomputing_the_stages_holds_less(rows):
 @pytest.mark.slow
 def test_the_heads_of_the_flag_files_state_the_memory_that_is_measured(rows):
     for file, row in rows.items():
-        figure, unit, remat = re.search(r"Memory: ([\d.]+) ([GM]iB) a clip(?:, ([\d.]+) with --remat)?",
-                                        (ROOT / file).read_text()).groups()  # fmt: skip
+        figure, unit, remat = re.search(
+            r"Memory: ([\d.]+) ([GM]iB) a clip(?:, ([\d.]+) with --remat)?", (ROOT / file).read_text()
+        ).groups()
         unit = {"GiB": 2**30, "MiB": 2**20}[unit]
         assert row["activation_bytes"] / unit == pytest.approx(float(figure), rel=0.05), file
         if remat or row["activation_bytes_with_remat"]:

@@ -27,10 +27,14 @@ def test_the_benchmark_refuses_a_model_that_looks_ahead(tmp_path, capsys):
     assert "graph_final: before_norm" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("flags", "message"), [
-    (["--frames=1,x"], "--frames=1,x: expected numbers of frames"), (["--frames=0"], "--frames=0: expected numbers"),
-    (["--frames=2,3", "--backbone_model=c2d", "--video_num_frames=4", "--num_chan=3"], "c2d pools frames in pairs"),
-])
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--frames=1,x"], "--frames=1,x: expected numbers of frames"),
+        (["--frames=0"], "--frames=0: expected numbers"),
+        (["--frames=2,3", "--backbone_model=c2d", "--video_num_frames=4", "--num_chan=3"], "c2d pools frames in pairs"),
+    ],
+)
 def test_the_benchmark_refuses_lengths_that_no_clip_has(flags, message, capsys):
     assert benchmark.main(flags) == 2
     assert message in capsys.readouterr().err

@@ -17,9 +17,16 @@ from rstg_tf.common.command_line import failed, run_program
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROGRAMS = [
-    ["train.py"], ["eval.py"], ["-m", "rstg_tf.export"], ["-m", "rstg_tf.predict"], ["-m", "rstg_tf.visualize"],
-    ["-m", "rstg_tf.release"], ["-m", "datasets.sync_mnist"], ["-m", "datasets.video_folder"],
-    ["-m", "datasets.something_something"]]
+    ["train.py"],
+    ["eval.py"],
+    ["-m", "rstg_tf.export"],
+    ["-m", "rstg_tf.predict"],
+    ["-m", "rstg_tf.visualize"],
+    ["-m", "rstg_tf.release"],
+    ["-m", "datasets.sync_mnist"],
+    ["-m", "datasets.video_folder"],
+    ["-m", "datasets.something_something"],
+]
 
 
 def press_ctrl_c():
@@ -58,8 +65,7 @@ def _as_before():
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.mark.parametrize(
-    "work", [press_ctrl_c, press_ctrl_c_which_becomes_another_error, press_ctrl_c_in_a_destructor])
+@pytest.mark.parametrize("work", [press_ctrl_c, press_ctrl_c_which_becomes_another_error, press_ctrl_c_in_a_destructor])
 def test_an_interrupted_program_says_so_and_ends_with_130(work, capsys):
     assert ended(work) == 130
     assert capsys.readouterr().err == "show: interrupted; nothing was shown.\n"
@@ -80,7 +86,8 @@ def test_an_error_is_told_in_a_line_with_what_mends_it(capsys):
     assert failed("show", OSError("no space left."), code=1) == 1
     assert failed("show", BrokenPipeError("the server has left."), code=1) == 1  # while standard output is read
     assert capsys.readouterr().err == (
-        "show: no space left. Make some.\nshow: no space left.\nshow: the server has left.\n")
+        "show: no space left. Make some.\nshow: no space left.\nshow: the server has left.\n"
+    )
 
 
 def test_a_broken_pipe_that_is_not_standard_output_is_an_error_like_others():
@@ -102,8 +109,15 @@ def test_a_reader_who_has_left_ends_a_program_in_silence(program):
     reader, writer = os.pipe()
     os.close(reader)
     try:
-        done = subprocess.run([sys.executable, *program, "--help"], cwd=ROOT, stdout=writer, stderr=subprocess.PIPE,
-                              text=True, timeout=240, check=False)
+        done = subprocess.run(
+            [sys.executable, *program, "--help"],
+            cwd=ROOT,
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=240,
+            check=False,
+        )
     finally:
         os.close(writer)
     assert (done.returncode, without_greeting(done.stderr)) == (1, "")

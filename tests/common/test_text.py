@@ -52,15 +52,28 @@ def test_a_wrong_byte_is_found_in_its_line():
         decode_text("--seed=1".encode("utf-16-le"), named="f")
 
 
-@given(some.recursive(some.none() | some.booleans() | some.integers() | lines, lambda inner: some.lists(inner) |
-                      some.dictionaries(lines, inner), max_leaves=8), some.sampled_from(["", "\n", " \t\r\n\n"]))
+@given(
+    some.recursive(
+        some.none() | some.booleans() | some.integers() | lines,
+        lambda inner: some.lists(inner) | some.dictionaries(lines, inner),
+        max_leaves=8,
+    ),
+    some.sampled_from(["", "\n", " \t\r\n\n"]),
+)
 def test_json_with_blanks_around_it_is_read(value, blanks):
     assert parse_json(blanks + json.dumps(value) + blanks, named="f") == value
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ('{"a": 1, "a": 2}', "f: the key 'a' comes twice"), ("[1", "line 1 column 3"), ("[" * 100_000, "nested too deeply"),
-    ('["\\ud83d"]', "half a character"), ("9" * 5000, "no readable JSON")])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"a": 1, "a": 2}', "f: the key 'a' comes twice"),
+        ("[1", "line 1 column 3"),
+        ("[" * 100_000, "nested too deeply"),
+        ('["\\ud83d"]', "half a character"),
+        ("9" * 5000, "no readable JSON"),
+    ],
+)
 def test_json_that_is_none_is_refused_in_one_sentence(text, message):
     with pytest.raises(ConfigError) as refused:
         parse_json(text, named="f", unique_keys=True)
@@ -76,8 +89,14 @@ def test_any_yaml_is_a_value_or_one_sentence(text):
         assert str(error).startswith("f: cannot be read as YAML") and "\n" not in str(error)
 
 
-@given(some.lists(some.lists(some.text(some.sampled_from('ab ",;\té'), min_size=1).map(str.strip).filter(bool),
-                             min_size=2, max_size=3)), some.sampled_from(",;\t"))
+@given(
+    some.lists(
+        some.lists(
+            some.text(some.sampled_from('ab ",;\té'), min_size=1).map(str.strip).filter(bool), min_size=2, max_size=3
+        )
+    ),
+    some.sampled_from(",;\t"),
+)
 def test_tables_as_spreadsheets_write_them_are_read_back(rows, delimiter):
     written = "\n\n".join(delimiter.join('"' + field.replace('"', '""') + '"' for field in row) for row in rows)
     found = parse_rows(written, delimiter=delimiter, named="f")
@@ -99,11 +118,16 @@ def test_names_in_any_normal_form_are_the_same_and_shown_apart(name):
 
 def test_invisible_differences_are_made_visible():
     assert first_difference(["a", "caf\u00e9"], ["a", "cafe\u0301"]) == (
-        1, "'café' (character 4 is U+00E9)", "'cafe\\u0301' (character 4 is U+0065)")
+        1,
+        "'café' (character 4 is U+00E9)",
+        "'cafe\\u0301' (character 4 is U+0065)",
+    )
     assert first_difference(["run\u00a0fast"], ["run fast"])[1].startswith("'run\\xa0fast'")
     assert first_difference(["run "], ["run"]) == (0, "'run '", "'run'")
     assert first_difference(["\u0430"], ["a"])[1:] == (  # a Cyrillic letter
-        "'\u0430' (character 1 is U+0430)", "'a' (character 1 is U+0061)")
+        "'\u0430' (character 1 is U+0430)",
+        "'a' (character 1 is U+0061)",
+    )
     assert first_difference(["a"], ["a", "b"]) == (1, "none", "'b'")
     assert first_difference(["a"], ["a"]) is None
 
@@ -133,11 +157,16 @@ def test_flag_files_of_any_editor_are_read(tmp_path, encoding, line_end):
     assert flags.parse(["--flagfile", f"{tmp_path}/f.flags", "--seed=9"]).seed == 9
 
 
-@pytest.mark.parametrize(("content", "message"), [
-    (b"--seed=1\nbatch_size=8\n", "line 2 is 'batch_size=8'; expected --name=value"),
-    (b"\n\n--batchsize=8\n", "f.flags, line 3: Unknown command line flag 'batchsize'"),
-    (b"--seed=1\n--batch_size=many\n", "f.flags, line 2: flag --batch_size=many: invalid literal"),
-    (b"--seed=\xff\n", "line 1 holds the byte 0xff"), ("--seed=1".encode("utf-16-be"), "zero byte")])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"--seed=1\nbatch_size=8\n", "line 2 is 'batch_size=8'; expected --name=value"),
+        (b"\n\n--batchsize=8\n", "f.flags, line 3: Unknown command line flag 'batchsize'"),
+        (b"--seed=1\n--batch_size=many\n", "f.flags, line 2: flag --batch_size=many: invalid literal"),
+        (b"--seed=\xff\n", "line 1 holds the byte 0xff"),
+        ("--seed=1".encode("utf-16-be"), "zero byte"),
+    ],
+)
 def test_a_faulty_line_of_a_flag_file_is_named(tmp_path, content, message):
     (tmp_path / "f.flags").write_bytes(content)
     with pytest.raises(ConfigError) as refused:
@@ -147,17 +176,41 @@ def test_a_faulty_line_of_a_flag_file_is_named(tmp_path, content, message):
 
 def test_flag_files_that_cannot_be_had_are_refused(tmp_path):
     (tmp_path / "f.flags").write_text(f"--flagfile={tmp_path}/f.flags\n")
-    for arguments, message in (([f"--flagfile={tmp_path}/f.flags"], "includes itself"),
-                               ([f"--flagfile={tmp_path}"], "Is a directory"), (["--flagfile"], "name of the file"),
-                               ([f"--flagfile={tmp_path}/none"], "cannot be read")):
+    for arguments, message in (
+        ([f"--flagfile={tmp_path}/f.flags"], "includes itself"),
+        ([f"--flagfile={tmp_path}"], "Is a directory"),
+        (["--flagfile"], "name of the file"),
+        ([f"--flagfile={tmp_path}/none"], "cannot be read"),
+    ):
         with pytest.raises(ConfigError, match=message):
             flags.parse(arguments)
 
 
-@given(some.dictionaries(some.sampled_from(["place_graph", "dim_map", "batch_size", "use_norm", "use_att", "dataset",
-                                            "learning_rate", "multihead_att", "train_dataset", "other"]),
-                         some.none() | some.booleans() | some.integers() | some.floats() | some.text(max_size=5) |
-                         some.lists(some.integers(), max_size=2)), some.booleans())
+@given(
+    some.dictionaries(
+        some.sampled_from(
+            [
+                "place_graph",
+                "dim_map",
+                "batch_size",
+                "use_norm",
+                "use_att",
+                "dataset",
+                "learning_rate",
+                "multihead_att",
+                "train_dataset",
+                "other",
+            ]
+        ),
+        some.none()
+        | some.booleans()
+        | some.integers()
+        | some.floats()
+        | some.text(max_size=5)
+        | some.lists(some.integers(), max_size=2),
+    ),
+    some.booleans(),
+)
 def test_any_values_in_a_configuration_of_the_release_are_taken_or_refused(values, with_positions):
     try:
         release.config_from_release({**values, **({"use_positional_emb": True} if with_positions else {})})
@@ -166,12 +219,20 @@ def test_any_values_in_a_configuration_of_the_release_are_taken_or_refused(value
 
 
 def test_a_terminal_that_lacks_letters_gets_escapes():
-    program = ("import sys; from rstg_tf.common.command_line import json_line, run_program\n"
-               "run_program(lambda arguments: print('32×32', '\\udcff', json_line({'größe': '×'})) or 0, name='n', "
-               "interrupted='i')")
-    for encoding, expected in (("ascii", b'32\\xd732 \\udcff {"gr\\u00f6\\u00dfe": "\\u00d7"}\n'),
-                               ("latin-1", b'32\xd732 \\udcff {"gr\\u00f6\\u00dfe": "\\u00d7"}\n'),
-                               ("utf-8", '32×32 \\udcff {"größe": "×"}\n'.encode())):
-        finished = subprocess.run([sys.executable, "-c", program], capture_output=True, cwd=ROOT,
-                                  env={"PYTHONIOENCODING": encoding, "PATH": ""})
+    program = (
+        "import sys; from rstg_tf.common.command_line import json_line, run_program\n"
+        "run_program(lambda arguments: print('32×32', '\\udcff', json_line({'größe': '×'})) or 0, name='n', "
+        "interrupted='i')"
+    )
+    for encoding, expected in (
+        ("ascii", b'32\\xd732 \\udcff {"gr\\u00f6\\u00dfe": "\\u00d7"}\n'),
+        ("latin-1", b'32\xd732 \\udcff {"gr\\u00f6\\u00dfe": "\\u00d7"}\n'),
+        ("utf-8", '32×32 \\udcff {"größe": "×"}\n'.encode()),
+    ):
+        finished = subprocess.run(
+            [sys.executable, "-c", program],
+            capture_output=True,
+            cwd=ROOT,
+            env={"PYTHONIOENCODING": encoding, "PATH": ""},
+        )
         assert (finished.stdout, finished.stderr, finished.returncode) == (expected, b"", 0)

@@ -29,14 +29,13 @@ EXCEPTIONS = {
     "python -m datasets.video_folder --videos=data/real_video/videos": "tests/test_real_video.py runs it",
     "python train.py --flagfile=configs/real_video.flags": "tests/test_real_video.py runs it",
     "python eval.py --model_dir=runs/real_video": "tests/test_real_video.py runs it",
-    "python train.py --flagfile=configs/smt_c2d_rstg_final.flags":
-        "needs the authors' Kinetics weights; its flags are checked",
+    "python train.py --flagfile=configs/smt_c2d_rstg_final.flags": "needs the authors' weights; its flags are checked",
 }
 # Beginning of a command -> what is run in its place, for the same reason; the command's own flags are checked.
 INSTEAD = {
-    "python train.py --flagfile=smt.flags":
-        "python train.py --flagfile=configs/real_video.flags --train_dataset=data/something_something_v1/train "
-        "--test_dataset=data/something_something_v1/validation --num_classes=2 --model_dir=runs/smt",
+    "python train.py --flagfile=smt.flags": "python train.py --flagfile=configs/real_video.flags --num_classes=2 "
+    "--train_dataset=data/something_something_v1/train --test_dataset=data/something_something_v1/validation "
+    "--model_dir=runs/smt"
 }
 
 FEW_STEPS = "--num_steps=2 --num_epochs=0 --warmup_steps=1 --batch_size=4 --eval_every=2 --print_every=1"
@@ -108,8 +107,15 @@ def pages_to_run() -> list[Path]:
 
 @pytest.mark.slow
 def test_the_first_run_leaves_what_its_page_says(after_first_run):
-    for file in ("result.json", "report/index.html", "export/1/saved_model.pb", "tensorboard", "config.json",
-                 "checkpoints", "visualize/index.html"):
+    for file in (
+        "result.json",
+        "report/index.html",
+        "export/1/saved_model.pb",
+        "tensorboard",
+        "config.json",
+        "checkpoints",
+        "visualize/index.html",
+    ):
         assert (after_first_run / "runs" / "demo" / file).exists(), file
 
 

@@ -29,10 +29,14 @@ def clips_with_pixels(pixels, *, batch_size, index=None):
     """Clip i has all pixels equal to pixels[i], label pixels[i] % 5 and the name clip-i."""
     pixels = np.array(pixels, np.uint8)
     index = np.arange(len(pixels)) if index is None else np.array(index)
-    return tf.data.Dataset.from_tensor_slices({
-        "video": np.broadcast_to(pixels[:, None, None, None, None], (len(pixels), 2, 3, 3, 1)).copy(),
-        "label": (pixels % CLASSES).astype(np.int32), "media_id": [f"clip-{number}" for number in index],
-        "index": index.astype(np.int64)}).batch(batch_size)
+    return tf.data.Dataset.from_tensor_slices(
+        {
+            "video": np.broadcast_to(pixels[:, None, None, None, None], (len(pixels), 2, 3, 3, 1)).copy(),
+            "label": (pixels % CLASSES).astype(np.int32),
+            "media_id": [f"clip-{number}" for number in index],
+            "index": index.astype(np.int64),
+        }
+    ).batch(batch_size)
 
 
 def replicated(replicas):
@@ -40,8 +44,11 @@ def replicated(replicas):
 
 
 def hand_made(logits, labels):
-    return Evaluation(logits=np.array(logits, np.float32), labels=np.array(labels),
-                      media_ids=tuple(f"clip-{number}" for number in range(len(labels))))
+    return Evaluation(
+        logits=np.array(logits, np.float32),
+        labels=np.array(labels),
+        media_ids=tuple(f"clip-{number}" for number in range(len(labels))),
+    )
 
 
 @pytest.mark.parametrize("replicas", [1, 2, 3])
@@ -61,20 +68,29 @@ def test_the_order_of_the_batches_does_not_matter():
     pixels = np.array([3, 1, 4, 1, 0, 2, 4])
     order = np.array([6, 2, 0, 5, 1, 4, 3])
     straight = evaluate_clips(ReadsFirstPixel(), clips_with_pixels(pixels, batch_size=3), num_clips=7)
-    shuffled = evaluate_clips(ReadsFirstPixel(), clips_with_pixels(pixels[order], batch_size=2, index=order),
-                              num_clips=7)
+    shuffled = evaluate_clips(
+        ReadsFirstPixel(), clips_with_pixels(pixels[order], batch_size=2, index=order), num_clips=7
+    )
     np.testing.assert_array_equal(straight.logits, shuffled.logits)
     np.testing.assert_array_equal(straight.labels, shuffled.labels)
     assert straight.media_ids == shuffled.media_ids
 
 
 def test_a_real_model_on_three_replicas_gives_the_logits_of_one_plain_call():
-    config = ModelConfig(backbone_filters=4, backbone_layers=1, num_frames=2, graph_frames=2, height=8, width=8,
-                         num_classes=CLASSES, graph=GraphConfig(num_scales=2, space_iterations=1, node_width=4,
-                                                                message_width=4))
+    config = ModelConfig(
+        backbone_filters=4,
+        backbone_layers=1,
+        num_frames=2,
+        graph_frames=2,
+        height=8,
+        width=8,
+        num_classes=CLASSES,
+        graph=GraphConfig(num_scales=2, space_iterations=1, node_width=4, message_width=4),
+    )
     video = np.random.default_rng(0).integers(0, 256, (7, 2, 8, 8, 1), np.uint8)
-    batches = tf.data.Dataset.from_tensor_slices({
-        "video": video, "label": np.zeros(7, np.int32), "media_id": ["clip"] * 7, "index": np.arange(7)}).batch(4)
+    batches = tf.data.Dataset.from_tensor_slices(
+        {"video": video, "label": np.zeros(7, np.int32), "media_id": ["clip"] * 7, "index": np.arange(7)}
+    ).batch(4)
     single = build_model(config)
     with replicated(3).scope():
         several = build_model(config)
@@ -111,12 +127,19 @@ def test_the_views_of_a_clip_are_averaged_also_when_they_lie_in_different_batche
     assert (evaluation.views, evaluation.num_clips) == (3, 2)
 
 
-@pytest.mark.parametrize("index, told", [([0, 1, 1], "clip 1, which came 2 time"), ([0, 2, 3], "clip 1, which came 0"),
-                                         ([0, 1, 4], "delivered clip 4, expected 0 to")])
+@pytest.mark.parametrize(
+    "index, told",
+    [
+        ([0, 1, 1], "clip 1, which came 2 time"),
+        ([0, 2, 3], "clip 1, which came 0"),
+        ([0, 1, 4], "delivered clip 4, expected 0 to"),
+    ],
+)
 def test_a_clip_that_comes_twice_or_never_is_an_error(index, told):
     with pytest.raises(EvaluationError, match=told):
-        evaluate_clips(ReadsFirstPixel(), clips_with_pixels([1, 2, 3], batch_size=2, index=index),
-                       num_clips=4 if 3 in index else 3)
+        evaluate_clips(
+            ReadsFirstPixel(), clips_with_pixels([1, 2, 3], batch_size=2, index=index), num_clips=4 if 3 in index else 3
+        )
 
 
 def test_logits_that_are_not_finite_are_an_error_that_names_the_clip():
@@ -186,9 +209,15 @@ def test_the_loss_is_the_mean_cross_entropy():
     np.testing.assert_allclose(evaluation.probabilities[0], [0.75, 0.25], rtol=1e-6)
 
 
-@pytest.mark.parametrize("right, total, expected", [
-    (8, 10, (0.4902, 0.9433)),  # the textbook case
-    (0, 10, (0.0, 0.2775)), (10, 10, (0.7225, 1.0)), (500, 1000, (0.4691, 0.5309))])
+@pytest.mark.parametrize(
+    "right, total, expected",
+    [
+        (8, 10, (0.4902, 0.9433)),  # the textbook case
+        (0, 10, (0.0, 0.2775)),
+        (10, 10, (0.7225, 1.0)),
+        (500, 1000, (0.4691, 0.5309)),
+    ],
+)
 def test_the_interval_is_wilsons(right, total, expected):
     assert wilson_interval(right, total) == pytest.approx(expected, abs=5e-5)
 
@@ -215,4 +244,5 @@ def test_the_ranking_is_by_probability_and_then_by_number():
     assert ranking(np.log([1.0, 2.0, 1.0, 4.0]), "abcd", 3) == [
         {"class": 3, "name": "d", "probability": pytest.approx(0.5)},
         {"class": 1, "name": "b", "probability": pytest.approx(0.25)},
-        {"class": 0, "name": "a", "probability": pytest.approx(0.125)}]
+        {"class": 0, "name": "a", "probability": pytest.approx(0.125)},
+    ]

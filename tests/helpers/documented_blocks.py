@@ -44,8 +44,10 @@ class Block:
 
 def blocks_of(page: Path) -> list[Block]:
     text = page.read_text()
-    return [Block(page=page, line=text.count("\n", 0, found.start()) + 1, language=found[1].strip(), text=found[2])
-            for found in FENCE.finditer(text)]
+    return [
+        Block(page=page, line=text.count("\n", 0, found.start()) + 1, language=found[1].strip(), text=found[2])
+        for found in FENCE.finditer(text)
+    ]
 
 
 def all_blocks() -> Iterator[Block]:

@@ -23,8 +23,9 @@ def golden_model(name):
 
 def clips(case, seed):
     config = case["config"]
-    return recipe.video(seed, (config["batch_size"], config["video_num_frames"], config["dim_h"], config["dim_w"],
-                               config["num_chan"]))
+    return recipe.video(
+        seed, (config["batch_size"], config["video_num_frames"], config["dim_h"], config["dim_w"], config["num_chan"])
+    )
 
 
 def assert_equals_golden(actual, golden, name):

@@ -6,8 +6,15 @@ import numpy as np
 import tensorflow as tf
 
 
-def check_layer(layer_class, arguments: dict, inputs: np.ndarray, *, output_shape: tuple, weights: int,
-                call_arguments: dict | None = None) -> None:
+def check_layer(
+    layer_class,
+    arguments: dict,
+    inputs: np.ndarray,
+    *,
+    output_shape: tuple,
+    weights: int,
+    call_arguments: dict | None = None,
+) -> None:
     """Config round trip with equal numbers, shape, number of weights, unknown batch, a gradient into every weight."""
     call = call_arguments or {}
     layer = layer_class(**arguments)

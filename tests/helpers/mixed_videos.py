@@ -10,8 +10,12 @@ from tiny_clips import write_shards
 
 from datasets.records.sequence_examples import encode_clip
 
-CLASSES = ("pushing something from left to right", "pushing something from right to left", "holding something",
-           "turning left")
+CLASSES = (
+    "pushing something from left to right",
+    "pushing something from right to left",
+    "holding something",
+    "turning left",
+)
 
 
 def picture(height, width, *, seed=0):
@@ -40,13 +44,22 @@ def pillow_frames(encoded):
 
 def write_videos(directory, sizes, *, labels=None, **changes):
     """A data set of one video per (frames, height, width) in two shards; returns (manifest, encoded frames of each)."""
-    encoded = [[jpeg_bytes(frame) for frame in video(number, num_frames=length, height=height, width=width)]
-               for number, (length, height, width) in enumerate(sizes)]
+    encoded = [
+        [jpeg_bytes(frame) for frame in video(number, num_frames=length, height=height, width=width)]
+        for number, (length, height, width) in enumerate(sizes)
+    ]
     labels = labels or [number % len(CLASSES) for number in range(len(sizes))]
     records = [
-        encode_clip(frames=frames, label=label, label_name=CLASSES[label], media_id=f"video-{number}",
-                    image_format="JPEG", timestamps=range(0, 40_000 * len(frames), 40_000))
-        for number, (frames, label) in enumerate(zip(encoded, labels))]
+        encode_clip(
+            frames=frames,
+            label=label,
+            label_name=CLASSES[label],
+            media_id=f"video-{number}",
+            image_format="JPEG",
+            timestamps=range(0, 40_000 * len(frames), 40_000),
+        )
+        for number, (frames, label) in enumerate(zip(encoded, labels))
+    ]
     fields = dict(num_frames=None, height=None, width=None, channels=3, image_format="JPEG", classes=CLASSES)
     half = len(records) // 2
     return write_shards(directory, [records[:half], records[half:]], **{**fields, **changes}), encoded

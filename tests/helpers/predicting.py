@@ -10,9 +10,21 @@ import tensorflow as tf
 from rstg_tf import flags, predict
 from rstg_tf.model import build_model
 
-COLOUR = {"num_conv_layers": 2, "num_filters": 6, "num_scales": 2, "num_process_iter": 2, "node_feat_dim": 6,
-          "message_dims": 6, "dim_h": 32, "dim_w": 32, "num_chan": 3, "video_num_frames": 6, "num_classes": 3,
-          "pixel_scaling": "centred", "short_side": 40}
+COLOUR = {
+    "num_conv_layers": 2,
+    "num_filters": 6,
+    "num_scales": 2,
+    "num_process_iter": 2,
+    "node_feat_dim": 6,
+    "message_dims": 6,
+    "dim_h": 32,
+    "dim_w": 32,
+    "num_chan": 3,
+    "video_num_frames": 6,
+    "num_classes": 3,
+    "pixel_scaling": "centred",
+    "short_side": 40,
+}
 COLOUR_CLASSES = ("driving", "talking", "größer werden")
 
 

@@ -45,8 +45,11 @@ def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 def weights(variables: list) -> dict[str, np.ndarray]:
     """Name -> value for the rows [name, shape, trained] of a golden file; constants of the model are left out."""
-    return {name: weight(name, tuple(shape)) for name, shape, _ in variables
-            if not any(constant in name for constant in CONSTANTS)}
+    return {
+        name: weight(name, tuple(shape))
+        for name, shape, _ in variables
+        if not any(constant in name for constant in CONSTANTS)
+    }
 
 
 def video(seed: int, shape: tuple[int, int, int, int, int]) -> np.ndarray:
@@ -71,12 +74,26 @@ def probe(name: str, shape: tuple[int, ...]) -> np.ndarray:
     return _named_generator(name + "/probe").standard_normal(shape)
 
 
-def graph_shapes(*, width: int, message_width: int, num_scales: int = 3, space_iterations: int = 3,
-                 time_stages: str = "all", attention: str = "simple", heads: int = 1, normalization: str = "none",
-                 positional_map_size: int = 0, update_layers: int = 2, scalewise_update: bool = False,
-                 input_width: int | None = None, input_batch_norm: bool = False, input_projection: bool = False,
-                 node_projection: bool = False, output_projection: bool = False,
-                 stage_norm: bool = False) -> dict[str, tuple[int, ...]]:
+def graph_shapes(
+    *,
+    width: int,
+    message_width: int,
+    num_scales: int = 3,
+    space_iterations: int = 3,
+    time_stages: str = "all",
+    attention: str = "simple",
+    heads: int = 1,
+    normalization: str = "none",
+    positional_map_size: int = 0,
+    update_layers: int = 2,
+    scalewise_update: bool = False,
+    input_width: int | None = None,
+    input_batch_norm: bool = False,
+    input_projection: bool = False,
+    node_projection: bool = False,
+    output_projection: bool = False,
+    stage_norm: bool = False,
+) -> dict[str, tuple[int, ...]]:
     """Name below the graph's prefix -> shape, of just the variables that a graph with these options has.
 
     `input_width` (default: the width the stages work at) is the width of the pooled nodes, and of the nodes after
@@ -102,7 +119,7 @@ def graph_shapes(*, width: int, message_width: int, num_scales: int = 3, space_i
             name = f"{scope}cudnn_lstm/rnn/multi_rnn_cell/cell_0/cudnn_compatible_lstm_cell"
             shapes.update({f"{name}/kernel": (2 * width, 4 * width), f"{name}/bias": (4 * width,)})
     if space_iterations:
-        shapes.update(_message_shapes(width + positional_map_size ** 2, message_width, normalization))
+        shapes.update(_message_shapes(width + positional_map_size**2, message_width, normalization))
         shapes.update(_attention_shapes(width, message_width, attention, heads, normalization))
         types = [f"_type{scale}" for scale in range(1, num_scales + 1)] if scalewise_update else [""]
         shapes.update(_update_shapes(width, message_width, update_layers, types, normalization))
@@ -128,16 +145,23 @@ def _norm(name: str, kind: str, width: int) -> dict[str, tuple[int, ...]]:
 
 
 def _message_shapes(input_width: int, message_width: int, normalization: str) -> dict[str, tuple[int, ...]]:
-    return {**_dense("send_messages_mlp/send_conv1", 2 * input_width, message_width, 2),
-            **_dense("send_messages_mlp/send_conv2", message_width, message_width, 2),
-            **_norm("send_messages_mlp/message", normalization, message_width)}
+    return {
+        **_dense("send_messages_mlp/send_conv1", 2 * input_width, message_width, 2),
+        **_dense("send_messages_mlp/send_conv2", message_width, message_width, 2),
+        **_norm("send_messages_mlp/message", normalization, message_width),
+    }
 
 
-def _attention_shapes(width: int, message_width: int, attention: str, heads: int,
-                      normalization: str) -> dict[str, tuple[int, ...]]:
+def _attention_shapes(
+    width: int, message_width: int, attention: str, heads: int, normalization: str
+) -> dict[str, tuple[int, ...]]:
     if attention == "simple":
-        return {**_dense("my_attn/att_conv1", width, 1, 1), **_dense("my_attn/att_conv2", width, 1, 1),
-                "my_attn/att_bias/biases": (message_width,), **_norm("my_attn/att", normalization, message_width)}
+        return {
+            **_dense("my_attn/att_conv1", width, 1, 1),
+            **_dense("my_attn/att_conv2", width, 1, 1),
+            "my_attn/att_bias/biases": (message_width,),
+            **_norm("my_attn/att", normalization, message_width),
+        }
     shapes = {}
     for head in range(heads):
         scope = f"attention_head{head}/" if heads > 1 else ""
@@ -149,8 +173,9 @@ def _attention_shapes(width: int, message_width: int, attention: str, heads: int
     return shapes
 
 
-def _update_shapes(width: int, message_width: int, layers: int, types: list,
-                   normalization: str) -> dict[str, tuple[int, ...]]:
+def _update_shapes(
+    width: int, message_width: int, layers: int, types: list, normalization: str
+) -> dict[str, tuple[int, ...]]:
     scope = "update_node_mlp" if types == [""] else "update_node_mlp_"
     shapes = {}
     for suffix in types:

@@ -31,7 +31,7 @@ class GraphOutput(NamedTuple):
 # ------------------------------------------------------------------------------------------------------------ parts
 def below(prefix: str, weights: Weights) -> dict[str, np.ndarray]:
     """The weights under `prefix`, named without it."""
-    return {name[len(prefix):]: value for name, value in weights.items() if name.startswith(prefix)}
+    return {name[len(prefix) :]: value for name, value in weights.items() if name.startswith(prefix)}
 
 
 def as_dtype(weights: Weights, dtype: type) -> dict[str, np.ndarray]:
@@ -103,8 +103,9 @@ def lstm(nodes: np.ndarray, weights: Weights, name: str, *, forget_bias: float =
 
 
 # ------------------------------------------------------------------------------------------------------ space stage
-def pairwise_messages(x: np.ndarray, weights: dict[str, np.ndarray], *, positions: np.ndarray | None,
-                      normalization: str, training: bool) -> np.ndarray:
+def pairwise_messages(
+    x: np.ndarray, weights: dict[str, np.ndarray], *, positions: np.ndarray | None, normalization: str, training: bool
+) -> np.ndarray:
     """m_ij = relu(W2 relu(W1 [x_j, p_j ; x_i, p_i])), normalised: x [B, N, C] -> [B, receiver i, sender j, C']."""
     batch, num_nodes, _ = x.shape
     if positions is not None:
@@ -145,9 +146,18 @@ def weighted_sum(alpha: np.ndarray, messages: np.ndarray) -> np.ndarray:
     return (alpha[..., None] * messages).sum(axis=2)
 
 
-def aggregate(x: np.ndarray, messages: np.ndarray, weights: dict[str, np.ndarray], *, neighbours: np.ndarray,
-              attention: str, heads: int, neighbourhood: str, normalization: str,
-              training: bool) -> tuple[np.ndarray, np.ndarray]:
+def aggregate(
+    x: np.ndarray,
+    messages: np.ndarray,
+    weights: dict[str, np.ndarray],
+    *,
+    neighbours: np.ndarray,
+    attention: str,
+    heads: int,
+    neighbourhood: str,
+    normalization: str,
+    training: bool,
+) -> tuple[np.ndarray, np.ndarray]:
     """Messages [B, N, N, C] -> what every node receives, g [B, N, C], and the attention [B, heads, N, N].
 
     `simple` has one head whatever `heads` says, and normalises before its relu; `dot` does not normalise.
@@ -167,14 +177,23 @@ def aggregate(x: np.ndarray, messages: np.ndarray, weights: dict[str, np.ndarray
     return np.concatenate(received, axis=-1), np.stack(alphas, axis=1)
 
 
-def update(x: np.ndarray, received: np.ndarray, weights: dict[str, np.ndarray], *, num_scales: int, layers: int,
-           scalewise: bool, normalization: str, training: bool) -> np.ndarray:
+def update(
+    x: np.ndarray,
+    received: np.ndarray,
+    weights: dict[str, np.ndarray],
+    *,
+    num_scales: int,
+    layers: int,
+    scalewise: bool,
+    normalization: str,
+    training: bool,
+) -> np.ndarray:
     """[x_i ; g_i] through dense + relu layers, one set for all or one per scale (finest: type1); then the norm."""
     scope = "update_node_mlp_" if scalewise else "update_node_mlp"
     states, updated, start = np.concatenate([x, received], axis=-1), [], 0
     counts = [s * s for s in range(num_scales, 0, -1)] if scalewise else [x.shape[1]]
     for scale, count in enumerate(counts, start=1):
-        state, start = states[:, start:start + count], start + count
+        state, start = states[:, start : start + count], start + count
         for layer in range(1, layers + 1):
             name = f"{scope}/update_conv{layer}" + (f"_type{scale}" if scalewise else "")
             state = relu(dense(state, weights, name))
@@ -183,20 +202,49 @@ def update(x: np.ndarray, received: np.ndarray, weights: dict[str, np.ndarray], 
 
 
 # ------------------------------------------------------------------------------------------------------------ graph
-def space_stage(x: np.ndarray, weights: dict[str, np.ndarray], *, adjacency: np.ndarray, positions: np.ndarray | None,
-                num_scales: int, attention: str, heads: int, neighbourhood: str, normalization: str,
-                update_layers: int, scalewise_update: bool, training: bool) -> tuple[np.ndarray, np.ndarray]:
+def space_stage(
+    x: np.ndarray,
+    weights: dict[str, np.ndarray],
+    *,
+    adjacency: np.ndarray,
+    positions: np.ndarray | None,
+    num_scales: int,
+    attention: str,
+    heads: int,
+    neighbourhood: str,
+    normalization: str,
+    update_layers: int,
+    scalewise_update: bool,
+    training: bool,
+) -> tuple[np.ndarray, np.ndarray]:
     """One step's nodes [B, N, C] -> updated nodes [B, N, C] and attention [B, heads, N, N]."""
     norm = {"normalization": normalization, "training": training}
     messages = pairwise_messages(x, weights, positions=positions, **norm)
-    received, alpha = aggregate(x, messages, weights, neighbours=adjacency, attention=attention, heads=heads,
-                                neighbourhood=neighbourhood, **norm)
-    return update(x, received, weights, num_scales=num_scales, layers=update_layers, scalewise=scalewise_update,
-                  **norm), alpha
+    received, alpha = aggregate(
+        x,
+        messages,
+        weights,
+        neighbours=adjacency,
+        attention=attention,
+        heads=heads,
+        neighbourhood=neighbourhood,
+        **norm,
+    )
+    return update(
+        x, received, weights, num_scales=num_scales, layers=update_layers, scalewise=scalewise_update, **norm
+    ), alpha
 
 
-def graph_input(nodes: np.ndarray, weights: dict[str, np.ndarray], *, input_projection: bool, input_batch_norm: bool,
-                node_projection: bool, normalization: str, training: bool) -> np.ndarray:
+def graph_input(
+    nodes: np.ndarray,
+    weights: dict[str, np.ndarray],
+    *,
+    input_projection: bool,
+    input_batch_norm: bool,
+    node_projection: bool,
+    normalization: str,
+    training: bool,
+) -> np.ndarray:
     """What precedes the stages: project_i3d, SyncMNIST's batch norm, the norm, and a projection to another width."""
     norm = {"kind": normalization, "training": training}
     if input_projection:
@@ -214,15 +262,17 @@ def has_time_stage(time_stages: str, iteration: int) -> bool:
     return {"all": iteration < 3, "every": True, "final": False, "none": False}[time_stages]
 
 
-def space_stage_at_every_step(x: np.ndarray, weights: dict[str, np.ndarray],
-                              **options: Any) -> tuple[np.ndarray, np.ndarray]:
+def space_stage_at_every_step(
+    x: np.ndarray, weights: dict[str, np.ndarray], **options: Any
+) -> tuple[np.ndarray, np.ndarray]:
     """`space_stage` for t = 0, …, T-1 in turn: [B, T, N, C] -> [B, T, N, C] and attention [B, T, heads, N, N]."""
     steps = [space_stage(x[:, t], weights, **options) for t in range(x.shape[1])]
     return np.stack([nodes for nodes, _ in steps], axis=1), np.stack([alpha for _, alpha in steps], axis=1)
 
 
-def normed_residual(x: np.ndarray, weights: Weights, stage: str, function: Callable, *, stage_norm: bool,
-                    residual: bool) -> tuple[np.ndarray, Any]:
+def normed_residual(
+    x: np.ndarray, weights: Weights, stage: str, function: Callable, *, stage_norm: bool, residual: bool
+) -> tuple[np.ndarray, Any]:
     """function(x), with `stage_norm` function(norm(x)), with `residual` x + that; and what else `function` returns."""
     y = x
     if stage_norm:
@@ -231,13 +281,31 @@ def normed_residual(x: np.ndarray, weights: Weights, stage: str, function: Calla
     return (x + y if residual else y), extra
 
 
-def graph(nodes: np.ndarray, weights: Weights, *, adjacency: np.ndarray, positions: np.ndarray | None = None,
-          num_scales: int = 3, space_iterations: int = 3, time_stages: str = "all", attention: str = "simple",
-          heads: int = 1, neighbourhood: str = "soft", normalization: str = "none", input_batch_norm: bool = False,
-          input_projection: bool = False, node_projection: bool = False, output_projection: bool = False,
-          update_layers: int = 2, scalewise_update: bool = False, stage_norm: bool = False,
-          residual_stages: bool = False, forget_bias: float = 0.0, training: bool = False,
-          dtype: type = np.float64) -> GraphOutput:
+def graph(
+    nodes: np.ndarray,
+    weights: Weights,
+    *,
+    adjacency: np.ndarray,
+    positions: np.ndarray | None = None,
+    num_scales: int = 3,
+    space_iterations: int = 3,
+    time_stages: str = "all",
+    attention: str = "simple",
+    heads: int = 1,
+    neighbourhood: str = "soft",
+    normalization: str = "none",
+    input_batch_norm: bool = False,
+    input_projection: bool = False,
+    node_projection: bool = False,
+    output_projection: bool = False,
+    update_layers: int = 2,
+    scalewise_update: bool = False,
+    stage_norm: bool = False,
+    residual_stages: bool = False,
+    forget_bias: float = 0.0,
+    training: bool = False,
+    dtype: type = np.float64,
+) -> GraphOutput:
     """Nodes [B, T, N, C] -> (time stage, space stage) × K, last time stage -> nodes [B, T, N, C'].
 
     `stage_norm` normalises each node's channels before a stage (`{intern,space,extern}_stage_norm/gamma|beta`),
@@ -249,15 +317,30 @@ def graph(nodes: np.ndarray, weights: Weights, *, adjacency: np.ndarray, positio
     norm = {"normalization": normalization, "training": training}
     wrap = {"stage_norm": stage_norm, "residual": residual_stages}
     space = functools.partial(
-        space_stage_at_every_step, weights=weights, adjacency=np.asarray(adjacency, dtype), positions=positions,
-        num_scales=num_scales, attention=attention, heads=heads, neighbourhood=neighbourhood,
-        update_layers=update_layers, scalewise_update=scalewise_update, **norm)
+        space_stage_at_every_step,
+        weights=weights,
+        adjacency=np.asarray(adjacency, dtype),
+        positions=positions,
+        num_scales=num_scales,
+        attention=attention,
+        heads=heads,
+        neighbourhood=neighbourhood,
+        update_layers=update_layers,
+        scalewise_update=scalewise_update,
+        **norm,
+    )
 
     def time(name):
         return lambda x: (lstm(x, weights, name, forget_bias=forget_bias), None)
 
-    x = graph_input(np.asarray(nodes, dtype), weights, input_projection=input_projection,
-                    input_batch_norm=input_batch_norm, node_projection=node_projection, **norm)
+    x = graph_input(
+        np.asarray(nodes, dtype),
+        weights,
+        input_projection=input_projection,
+        input_batch_norm=input_batch_norm,
+        node_projection=node_projection,
+        **norm,
+    )
     alphas = []
     for iteration in range(space_iterations):
         if has_time_stage(time_stages, iteration):

@@ -64,7 +64,7 @@ def positional_maps(num_scales: int, size: int) -> np.ndarray:
             for column in range(s):
                 canvas = np.zeros((size, size))
                 top, left = row * length, column * length
-                canvas[top:top + length, left:left + length] = np.outer(window, window)
+                canvas[top : top + length, left : left + length] = np.outer(window, window)
                 maps.append(canvas.reshape(-1))
     return np.stack(maps)
 
@@ -73,6 +73,6 @@ def nodes_to_map(nodes: np.ndarray, num_scales: int, height: int, width: int) ->
     """Nodes [B, T, N, C] -> [B, T, H, W, C]: every scale's grid area-resized to H×W, and the scales summed."""
     total, start = 0.0, 0
     for s in range(num_scales, 0, -1):
-        grid = nodes[:, :, start:start + s * s].reshape(nodes.shape[:2] + (s, s, -1))  # [B, T, s, s, C]
+        grid = nodes[:, :, start : start + s * s].reshape(nodes.shape[:2] + (s, s, -1))  # [B, T, s, s, C]
         total, start = total + area_resize(grid, height, width), start + s * s
     return total

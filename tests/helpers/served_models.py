@@ -16,10 +16,19 @@ from rstg_tf.config import ExperimentConfig, GraphConfig, ModelConfig
 from rstg_tf.model import build_model
 from rstg_tf.serving import saved_model
 
-GREY = ExperimentConfig(model=ModelConfig(
-    backbone_filters=8, backbone_layers=2, num_frames=4, graph_frames=4, height=20, width=16, num_classes=7,
-    pixel_scaling="centred",
-    graph=GraphConfig(num_scales=2, space_iterations=2, node_width=8, message_width=8, input_batch_norm=True)))
+GREY = ExperimentConfig(
+    model=ModelConfig(
+        backbone_filters=8,
+        backbone_layers=2,
+        num_frames=4,
+        graph_frames=4,
+        height=20,
+        width=16,
+        num_classes=7,
+        pixel_scaling="centred",
+        graph=GraphConfig(num_scales=2, space_iterations=2, node_width=8, message_width=8, input_batch_norm=True),
+    )
+)
 COLOUR = ExperimentConfig(model=SMALL)
 
 
@@ -60,7 +69,7 @@ def clips(config, count, seed=0):
     coarse = generator.integers(0, 200, (count, model.num_frames, 3, 3, model.channels))
     large = np.repeat(np.repeat(coarse, -(-model.height // 3), axis=2), -(-model.width // 3), axis=3)
     fine = generator.integers(0, 56, (count, model.num_frames, model.height, model.width, model.channels))
-    return (large[:, :, :model.height, :model.width] + fine).astype(np.uint8)
+    return (large[:, :, : model.height, : model.width] + fine).astype(np.uint8)
 
 
 def encode(frames, image_format="PNG"):

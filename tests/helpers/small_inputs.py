@@ -17,8 +17,18 @@ from rstg_tf import build_model, release
 from rstg_tf.release.writer import write_checkpoint
 
 # What of the repository the commands name.
-FROM_REPOSITORY = ("train.py", "eval.py", "configs", "examples", "syncmnist.flags", "smt.flags", "Makefile", "setup.sh",
-                   "requirements.txt", "docs")
+FROM_REPOSITORY = (
+    "train.py",
+    "eval.py",
+    "configs",
+    "examples",
+    "syncmnist.flags",
+    "smt.flags",
+    "Makefile",
+    "setup.sh",
+    "requirements.txt",
+    "docs",
+)
 # syncmnist.flags at the widths of tests/golden/syncmnist_small.json.
 NARROW = "--num_filters=32 --node_feat_dim=32 --message_dims=32"
 CLASSES = ("Holding something", "Dropping something")
@@ -41,8 +51,11 @@ def repository(folder: Path) -> None:
     for name in FROM_REPOSITORY:
         (folder / name).symlink_to(ROOT / name)
     for split, clips in (("train", 16), ("test", 42)):
-        code = run_command(f"python -m datasets.sync_mnist --preset=demo --split={split} --num_clips={clips} "
-                           f"--num_workers=1 --out_dir={folder}/data/demo/{split}", folder)
+        code = run_command(
+            f"python -m datasets.sync_mnist --preset=demo --split={split} --num_clips={clips} "
+            f"--num_workers=1 --out_dir={folder}/data/demo/{split}",
+            folder,
+        )
         assert code == 0
     np.save(folder / "clip.npy", np.random.default_rng(0).integers(0, 256, (10, 32, 32, 1), np.uint8))
 
@@ -65,10 +78,14 @@ def sync_mnist(folder: Path) -> None:
     shape, generator = (2, 3), np.random.default_rng(0)
     digits = np.array([generator.permutation(10)[:5] for _ in range(6)]).reshape(*shape, 5)
     paths = {
-        "ind_digits": digits.astype(np.uint32), "set_digits": digits[..., 1:].astype(np.uint8),
-        "sincron_prob": np.ones(shape, np.uint8), "digit_position": np.ones(shape, np.uint8),
+        "ind_digits": digits.astype(np.uint32),
+        "set_digits": digits[..., 1:].astype(np.uint8),
+        "sincron_prob": np.ones(shape, np.uint8),
+        "digit_position": np.ones(shape, np.uint8),
         "coords_digits": generator.integers(0, 72, (*shape, 10, 5, 2)).astype(np.uint8),
-        "noise_coords": np.zeros((*shape, 10, 0, 2), np.uint8), "ind_rand_part": np.zeros((*shape, 0), np.uint32)}
+        "noise_coords": np.zeros((*shape, 10, 0, 2), np.uint8),
+        "ind_rand_part": np.zeros((*shape, 0), np.uint32),
+    }
     (folder / "predefined_path_test.pickle").write_bytes(pickle.dumps(paths))
 
 
@@ -88,9 +105,19 @@ def something_something(folder: Path) -> None:
         (folder / f"something-something-v1-{split}.csv").write_text(text)
     (folder / "something-something-v1-labels.csv").write_text("".join(f"{name}\n" for name in CLASSES))
     (folder / "labels.json").write_text(json.dumps({name: str(label) for label, name in enumerate(CLASSES)}))
-    (folder / "train.json").write_text(json.dumps([
-        {"id": media_id, "label": name, "template": name.replace("something", "[something]"), "placeholders": []}
-        for media_id, name in rows["train"]]))
+    (folder / "train.json").write_text(
+        json.dumps(
+            [
+                {
+                    "id": media_id,
+                    "label": name,
+                    "template": name.replace("something", "[something]"),
+                    "placeholders": [],
+                }
+                for media_id, name in rows["train"]
+            ]
+        )
+    )
 
 
 def authors_weights(folder: Path) -> None:
@@ -104,5 +131,11 @@ def authors_weights(folder: Path) -> None:
 
 def sync_mnist_records(folder: Path) -> None:
     for split in ("train", "test"):
-        assert run_command(f"python -m datasets.sync_mnist --split={split} --num_clips=8 --digits=sklearn "
-                           f"--num_workers=1 --out_dir={folder}/data/sync_mnist/{split}", folder) == 0
+        assert (
+            run_command(
+                f"python -m datasets.sync_mnist --split={split} --num_clips=8 --digits=sklearn "
+                f"--num_workers=1 --out_dir={folder}/data/sync_mnist/{split}",
+                folder,
+            )
+            == 0
+        )

@@ -11,9 +11,19 @@ from rstg_tf import build_model, release
 from rstg_tf.config import GraphConfig, ModelConfig
 
 SMALL_GRAPH = {"num_scales": 2, "space_iterations": 1, "node_width": 8, "message_width": 8}
-SMALL = ModelConfig(backbone="i3d", height=32, width=32, channels=3, num_frames=4, graph_frames=2, num_classes=5,
-                    pixel_scaling="centred", combination="plus", graph_places=("res3", "final"),
-                    graph=GraphConfig(**SMALL_GRAPH))
+SMALL = ModelConfig(
+    backbone="i3d",
+    height=32,
+    width=32,
+    channels=3,
+    num_frames=4,
+    graph_frames=2,
+    num_classes=5,
+    pixel_scaling="centred",
+    combination="plus",
+    graph_places=("res3", "final"),
+    graph=GraphConfig(**SMALL_GRAPH),
+)
 VIDEO = recipe.video(7, (2, 4, 32, 32, 3))
 
 

@@ -129,7 +129,7 @@ def _handler(model):
             head, _, rest = self.path.partition("/v1/models/")
             if head or not rest.endswith(suffix):
                 raise UnknownModelError(f"Malformed request: {self.path}")
-            name, _, version = rest[:-len(suffix)].partition("/versions/")
+            name, _, version = rest[: -len(suffix)].partition("/versions/")
             model.check(name, int(version) if version else None)
 
         def log_message(self, *arguments):

@@ -19,8 +19,13 @@ def clip_frames(index, *, num_frames=3, height=4, width=6, channels=1):
 def tiny_record(index, **changes):
     """Clip `index`, serialized; `changes` replace arguments of `encode_clip`."""
     arguments = dict(
-        frames=clip_frames(index), label=index % 3, label_name=CLASSES[index % 3], media_id=f"clip-{index}",
-        image_format="PNG", timestamps=[0, 40_000, 80_000])
+        frames=clip_frames(index),
+        label=index % 3,
+        label_name=CLASSES[index % 3],
+        media_id=f"clip-{index}",
+        image_format="PNG",
+        timestamps=[0, 40_000, 80_000],
+    )
     return encode_clip(**{**arguments, **changes})
 
 
@@ -33,8 +38,18 @@ def write_shards(directory, shards, **changes):
             for record in records:
                 shard.write(record)
         infos.append(shard.info)
-    fields = dict(name="tiny", split="train", shards=tuple(infos), num_frames=3, height=4, width=6, channels=1,
-                  image_format="PNG", classes=CLASSES, made_by={"seed": 1})
+    fields = dict(
+        name="tiny",
+        split="train",
+        shards=tuple(infos),
+        num_frames=3,
+        height=4,
+        width=6,
+        channels=1,
+        image_format="PNG",
+        classes=CLASSES,
+        made_by={"seed": 1},
+    )
     manifest = Manifest(**{**fields, **changes})
     manifest.write(directory)
     return manifest

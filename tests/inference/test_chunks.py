@@ -16,7 +16,7 @@ def chunks_through(part, inputs, lengths):
     """Outputs after each chunk of `inputs` [B, T, …], whose lengths sum to T, and the last states."""
     states, outputs, begin = part.initial_state(len(inputs)), [], 0
     for length in lengths:
-        output, states = part(inputs[:, begin:begin + length], states=states)
+        output, states = part(inputs[:, begin : begin + length], states=states)
         outputs.append(output.numpy())
         begin += length
     assert begin == inputs.shape[1]
@@ -30,13 +30,27 @@ def random_lengths(steps, generator):
 
 
 STREAMED = [
-    {}, {"head": "mean_lstm"}, {"head": "conv_lstm"},
+    {},
+    {"head": "mean_lstm"},
+    {"head": "conv_lstm"},
     {"graph": GraphConfig(node_width=8, message_width=8, input_batch_norm=True, normalization="BN")},
     {"graph": GraphConfig(node_width=8, message_width=8, share_stages=True, time_stages="none")},
-    {"pixel_scaling": "centred", "graph": GraphConfig(
-        node_width=8, message_width=12, attention="dot", attention_heads=4, time_stages="every",
-        neighbourhood="masked", stage_norm=True, residual_stages=True, **PER_STEP)},
-    *({"backbone": "c2d", **changes} for changes in RESNETS)]
+    {
+        "pixel_scaling": "centred",
+        "graph": GraphConfig(
+            node_width=8,
+            message_width=12,
+            attention="dot",
+            attention_heads=4,
+            time_stages="every",
+            neighbourhood="masked",
+            stage_norm=True,
+            residual_stages=True,
+            **PER_STEP,
+        ),
+    },
+    *({"backbone": "c2d", **changes} for changes in RESNETS),
+]
 
 
 @pytest.mark.parametrize("changes", STREAMED, ids=str)
@@ -68,8 +82,9 @@ def test_clips_of_a_batch_may_be_in_the_midst_of_pairs_or_between_them():
     model = c2d(graph_places=("res2", "res5"), final_norm="LN_per_step")
     video = recipe.video(6, (2, 9, *model.video_shape[1:]))
     _, states = model(video[:, :3], states=model.initial_state(2))
-    states = {name: value * np.reshape([1.0, 0.0], [2] + [1] * (value.shape.rank - 1))
-              for name, value in states.items()}  # another clip takes the second place
+    states = {
+        name: value * np.reshape([1.0, 0.0], [2] + [1] * (value.shape.rank - 1)) for name, value in states.items()
+    }  # another clip takes the second place
     for begin, end in ((3, 6), (6, 8), (8, 9)):
         logits, states = model(video[:, begin:end], states=states)
     assert_close(logits[:1], model(video[:1, :8]))
@@ -81,7 +96,8 @@ def test_a_chunk_of_a_length_that_is_unknown_when_traced():
     video = recipe.video(2, (2, 7, *model.video_shape[1:]))
     chunk = tf.function(lambda frames, states: model(frames, states=states)).get_concrete_function(
         tf.TensorSpec([None, None, *model.video_shape[1:]], tf.uint8),
-        {name: tf.TensorSpec([None, *shape]) for name, shape in model.state_shapes().items()})
+        {name: tf.TensorSpec([None, *shape]) for name, shape in model.state_shapes().items()},
+    )
     states = model.initial_state(2)
     for begin, end in ((0, 5), (5, 7)):
         logits, states = chunk(tf.constant(video[:, begin:end]), states)
@@ -89,7 +105,8 @@ def test_a_chunk_of_a_length_that_is_unknown_when_traced():
     with pytest.raises(ValueError, match="length of a chunk must be known when traced, got \\(None, None, 32"):
         resnet = c2d(graph_places=())
         tf.function(lambda frames: resnet(frames, states=resnet.initial_state(1))).get_concrete_function(
-            tf.TensorSpec([None, None, *resnet.video_shape[1:]], tf.uint8))
+            tf.TensorSpec([None, None, *resnet.video_shape[1:]], tf.uint8)
+        )
 
 
 def test_gradients_flow_through_the_states_as_through_the_clip():
@@ -101,7 +118,7 @@ def test_gradients_flow_through_the_states_as_through_the_clip():
         with tf.GradientTape() as tape:
             states, begin = model.initial_state(2), 0
             for length in lengths:
-                logits, states = model(video[:, begin:begin + length], states=states)
+                logits, states = model(video[:, begin : begin + length], states=states)
                 begin += length
             loss = tf.reduce_sum(logits * tf.constant([[1.0, -2.0, 3.0, -4.0, 5.0]]))
         found.append(tape.gradient(loss, weights))

@@ -28,6 +28,8 @@ from rstg_tf.video.decoding import probe, read_video
 from rstg_tf.viz import annotated_video
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
 def logits_of(run_folder, frames):
     """The network's logits of these frames by its own means: uint8 [D, H, W, 3] -> [classes]."""
     run = runs.open_run(str(run_folder))
@@ -63,7 +65,7 @@ def test_without_a_run_or_model_the_newest_run_answers_in_a_table(grey_run, tmp_
 
 def test_a_long_video_is_answered_by_windows_and_their_mean_logits(colour_run, capsys):
     frames = read_video(carphone()).frames
-    expected = [logits_of(colour_run, frames[start:start + 60]) for start in (0, 30, 60)]  # 2 s of 29.97 a second
+    expected = [logits_of(colour_run, frames[start : start + 60]) for start in (0, 30, 60)]  # 2 s of 29.97 a second
     arguments = f"--model_dir={colour_run}", f"--video={carphone()}", "--window_seconds=2"
     found = answered(capsys, *arguments)
     spans = [(window["first_frame"], window["last_frame"]) for window in found["windows"]]
@@ -82,8 +84,9 @@ def test_a_long_video_is_answered_by_windows_and_their_mean_logits(colour_run, c
 def test_a_video_that_fits_a_window_is_seen_whole(colour_run, capsys):
     found = answered(capsys, f"--model_dir={colour_run}", f"--video={carphone()}")
     assert len(found["windows"]) == 1
-    np.testing.assert_allclose(probabilities(found), softmax(logits_of(colour_run, read_video(carphone()).frames)),
-                               atol=1e-5)
+    np.testing.assert_allclose(
+        probabilities(found), softmax(logits_of(colour_run, read_video(carphone()).frames)), atol=1e-5
+    )
 
 
 def test_window_lengths_in_frames_and_seconds():
@@ -109,8 +112,11 @@ def test_an_array_a_folder_and_raw_frames_are_answered_alike(colour_run, tmp_pat
     np.testing.assert_allclose(probabilities(found[0]), softmax(logits_of(colour_run, frames)), atol=1e-5)
     for other in found[1:]:
         assert {**other, "video": ""} == {**found[0], "video": ""}
-    assert [answer["video"] for answer in found] == [str(tmp_path / "clip.npy"), str(tmp_path / "frames"),
-                                                     "standard input"]
+    assert [answer["video"] for answer in found] == [
+        str(tmp_path / "clip.npy"),
+        str(tmp_path / "frames"),
+        "standard input",
+    ]
     assert found[0]["windows"][0]["end_seconds"] == pytest.approx(8 / 24)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Pipe(frames[..., 0].tobytes())))
     grey = answered(capsys, run, "--video=-", "--raw_size=50x40", "--raw_pixels=gray")
@@ -122,8 +128,9 @@ def test_a_single_frame_is_a_still_video(colour_run, tmp_path, capsys):
     frame = np.random.default_rng(2).integers(0, 256, (1, 40, 50, 3), np.uint8)
     np.save(tmp_path / "frame.npy", frame)
     found = answered(capsys, f"--model_dir={colour_run}", f"--video={tmp_path / 'frame.npy'}")
-    np.testing.assert_allclose(probabilities(found), softmax(logits_of(colour_run, np.repeat(frame, 6, axis=0))),
-                               atol=1e-5)
+    np.testing.assert_allclose(
+        probabilities(found), softmax(logits_of(colour_run, np.repeat(frame, 6, axis=0))), atol=1e-5
+    )
 
 
 def test_a_video_file_on_standard_input_is_answered_as_the_file(colour_run, capsys, monkeypatch):
@@ -164,7 +171,7 @@ def test_out_is_the_video_again_with_the_seen_part_bright_and_its_regions_in_col
     assert ratio == pytest.approx(annotated_video.UNSEEN_BRIGHTNESS, abs=0.04)
     # The part that was seen: 32 of 40 rows and of 49 columns, from row 4 and column 8, framed in orange.
     top, left = 4 * 432 // 40, 8 * 528 // 49
-    border = video[20, top + 30:top + 60, left:left + 3].reshape(-1, 3).mean(axis=0)
+    border = video[20, top + 30 : top + 60, left : left + 3].reshape(-1, 3).mean(axis=0)
     assert border[0] > 180 and border[0] - border[2] > 80
     assert sorted(tmp_path.iterdir()) == [path, original]
 
@@ -199,7 +206,8 @@ def test_a_model_without_a_graph_is_drawn_plain_and_its_export_says_why_it_is_no
     np.testing.assert_allclose(frame[:440, 100:540].astype(int), 100, atol=6)
     saved_model.export_run(runs.open_run(str(run)), base=str(tmp_path / "served"))
     assert "has no signature 'attention': the model has no graph" in refused(
-        capsys, f"--export_dir={tmp_path / 'served'}", video, out)
+        capsys, f"--export_dir={tmp_path / 'served'}", video, out
+    )
 
 
 def test_frames_that_come_as_a_stream_are_answered_as_the_file(colour_run, capsys, monkeypatch):
@@ -218,8 +226,9 @@ def test_times_are_those_of_the_frames_where_the_rate_varies(colour_run, tmp_pat
     found = answered(capsys, f"--model_dir={colour_run}", f"--video={path}", "--window_frames=8", "--overlap=0.5")
     spans = [(window["start_seconds"], window["end_seconds"]) for window in found["windows"]]
     # Frames 0-7, 4-11, 8-15 and 12-19; each is shown until the next one.
-    assert spans == [pytest.approx(span) for span in ((0, 8 / 12), (4 / 12, 32 / 12), (8 / 12, 61 / 12),
-                                                      (32 / 12, 65 / 12))]
+    assert spans == [
+        pytest.approx(span) for span in ((0, 8 / 12), (4 / 12, 32 / 12), (8 / 12, 61 / 12), (32 / 12, 65 / 12))
+    ]
 
 
 def test_windows_of_seconds_hold_what_is_shown_in_that_time(colour_run, tmp_path, capsys):
@@ -227,18 +236,22 @@ def test_windows_of_seconds_hold_what_is_shown_in_that_time(colour_run, tmp_path
     found = answered(capsys, f"--model_dir={colour_run}", f"--video={path}", "--window_seconds=1.5", "--overlap=0")
     # 18 twelfths at a time; nothing is shown from the 36th to the 53rd.
     assert [(window["first_frame"], window["last_frame"]) for window in found["windows"]] == [
-        (0, 9), (10, 14), (15, 19)]
+        (0, 9),
+        (10, 14),
+        (15, 19),
+    ]
 
 
 def test_the_annotated_video_keeps_times_and_sound(colour_run, tmp_path, capsys):
-    path = write_video(tmp_path / "uneven.mp4", moving_frames(20, height=40, width=56), FASTSTART, rate=12,
-                       ticks=UNEVEN, sound="aac")
+    path = write_video(
+        tmp_path / "uneven.mp4", moving_frames(20, height=40, width=56), FASTSTART, rate=12, ticks=UNEVEN, sound="aac"
+    )
     found = answered(capsys, f"--model_dir={colour_run}", f"--video={path}", f"--out={tmp_path / 'out.mp4'}")
     original, drawn = read_video(path), read_video(tmp_path / "out.mp4")
     assert found["frames"] == 20 and len(drawn.frames) == 20
     np.testing.assert_allclose(drawn.timestamps, original.timestamps, atol=1)
     packets = [sound_of(video) for video in (path, tmp_path / "out.mp4")]
-    assert len(packets[1]) > 40 and packets[1] == packets[0][-len(packets[1]):]
+    assert len(packets[1]) > 40 and packets[1] == packets[0][-len(packets[1]) :]
     assert len(packets[0]) - len(packets[1]) <= 1  # what lies before the first frame
 
 

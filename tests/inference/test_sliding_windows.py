@@ -26,8 +26,10 @@ def test_windows_by_place_span_time_and_not_frames():
     places = [0, 1, 2, 3, 4, 5, 12, 13, 14, 31]
 
     def cut(length, stride):
-        return [(start, [places[number] for number in frames]) for start, frames in sliding_windows(
-            range(len(places)), Windows(length, stride), place=places.__getitem__)]
+        return [
+            (start, [places[number] for number in frames])
+            for start, frames in sliding_windows(range(len(places)), Windows(length, stride), place=places.__getitem__)
+        ]
 
     assert cut(4, 4) == [(0, [0, 1, 2, 3]), (4, [4, 5]), (6, [12, 13, 14]), (9, [31])]
     assert cut(8, 4) == [(0, [0, 1, 2, 3, 4, 5]), (4, [4, 5]), (6, [12, 13, 14]), (6, [12, 13, 14]), (9, [31])]

@@ -36,6 +36,7 @@ def step_through(part, inputs):
 
 # The graph alone
 
+
 @pytest.mark.parametrize("options", GRAPH_OPTIONS, ids=name_of)
 def test_the_vector_so_far_is_that_of_the_clip_so_far(options):
     features = features_of(5, clips=2, steps=max(LENGTHS))
@@ -65,7 +66,11 @@ def test_the_state_after_one_step_of_one_unit_by_hand():
         variable.assign(np.asarray(value, np.float32))
     state = graph.initial_state(1)
     assert {name: value.shape for name, value in state.items()} == {
-        "last_time/hidden": (1, 1, 1), "last_time/carry": (1, 1, 1), "mean": (1, 1), "steps": (1,)}
+        "last_time/hidden": (1, 1, 1),
+        "last_time/carry": (1, 1, 1),
+        "mean": (1, 1),
+        "steps": (1,),
+    }
     _, state = graph.step(np.array([[[[1.0]]]], np.float32), state)
     output, state = graph.step(np.array([[[[2.0]]]], np.float32), state)
     first = 0.5 * np.tanh(1)
@@ -85,10 +90,30 @@ def test_a_mean_over_many_steps_keeps_its_digits():
 
 # Whole models
 
-@pytest.mark.parametrize("changes", [
-    {}, {"head": "mean_lstm"}, {"head": "conv_lstm"}, {"pixel_scaling": "centred", "graph": GraphConfig(
-        node_width=8, message_width=12, attention="dot", attention_heads=4, normalization="LN_per_step",
-        neighbourhood="masked", stage_norm=True, residual_stages=True, input_batch_norm=True)}], ids=str)
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"head": "mean_lstm"},
+        {"head": "conv_lstm"},
+        {
+            "pixel_scaling": "centred",
+            "graph": GraphConfig(
+                node_width=8,
+                message_width=12,
+                attention="dot",
+                attention_heads=4,
+                normalization="LN_per_step",
+                neighbourhood="masked",
+                stage_norm=True,
+                residual_stages=True,
+                input_batch_norm=True,
+            ),
+        },
+    ],
+    ids=str,
+)
 def test_logits_so_far_are_those_of_the_clip_so_far(changes):
     model = random_model(**changes)
     video = recipe.video(2, (2, max(LENGTHS), *model.video_shape[1:]))
@@ -125,17 +150,21 @@ def test_a_map_of_several_windows_keeps_them_apart(combination):
         assert_close(output, head(features[:, :end]))
 
 
-@pytest.mark.parametrize(("make", "whole"), [
-    (random_model, 5), (lambda: c2d(graph_places=("res2", "res5"), final_norm="LN_per_step"), 4),
-], ids=["every frame", "pairs"])
+@pytest.mark.parametrize(
+    ("make", "whole"),
+    [(random_model, 5), (lambda: c2d(graph_places=("res2", "res5"), final_norm="LN_per_step"), 4)],
+    ids=["every frame", "pairs"],
+)
 def test_clips_of_a_batch_may_be_at_different_frames(make, whole):
     model = make()
     video = recipe.video(4, (2, 5, *model.video_shape[1:]))
     state = model.initial_state(2)
     for t in range(5):
         if t == 3:  # another clip takes the second place: a row of zeros
-            state = {name: value * np.reshape([1.0, 0.0], [2] + [1] * (value.shape.rank - 1))
-                     for name, value in state.items()}
+            state = {
+                name: value * np.reshape([1.0, 0.0], [2] + [1] * (value.shape.rank - 1))
+                for name, value in state.items()
+            }
         logits, state = model.step(video[:, t], state)
     assert_close(logits[:1], model(video[:1, :whole]))
     assert_close(logits[1:], model(video[1:, 3:]))
@@ -148,10 +177,16 @@ def test_the_golden_clip_frame_by_frame_gives_the_golden_logits():
     assert_equals_golden(outputs[-1], golden["logits"], "logits")
 
 
-@pytest.mark.parametrize("changes", [
-    {}, {"head": "conv_lstm"}, {"graph": GraphConfig(node_width=8, message_width=8, **PER_STEP)},
-    {"backbone": "c2d", "graph_places": ("res2", "final"), "final_norm": "BN"},
-], ids=["graph", "conv_lstm", "LN_per_step", "c2d"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"head": "conv_lstm"},
+        {"graph": GraphConfig(node_width=8, message_width=8, **PER_STEP)},
+        {"backbone": "c2d", "graph_places": ("res2", "final"), "final_norm": "BN"},
+    ],
+    ids=["graph", "conv_lstm", "LN_per_step", "c2d"],
+)
 def test_bfloat16_steps_stay_as_near_the_whole_clip_as_bfloat16_is_to_float32(changes):
     # Both round the same products to 8 bits but sum them in another order, so that here and there a last bit differs,
     # 2⁻⁸, and the next stages take it in. State and means are float32, which keeps that from adding up over the steps.
@@ -169,6 +204,7 @@ def test_bfloat16_steps_stay_as_near_the_whole_clip_as_bfloat16_is_to_float32(ch
 
 
 # What a step costs
+
 
 @pytest.mark.parametrize("changes", [{}, {"head": "mean_lstm"}], ids=str)
 def test_a_step_is_traced_once_and_neither_it_nor_the_state_grows_with_the_clip(changes):
@@ -194,6 +230,7 @@ def test_the_operations_of_a_step_are_fewer_than_those_of_a_clip():
 
 # The state on its way
 
+
 def test_a_state_packs_into_a_row_per_clip_and_back():
     model = random_model()
     video = recipe.video(2, (3, 4, *model.video_shape[1:]))
@@ -210,8 +247,9 @@ def test_a_state_packs_into_a_row_per_clip_and_back():
 
 def test_packing_keeps_every_bit_of_a_bfloat16_model_s_state():
     hidden = tf.cast(tf.cast(np.random.default_rng(0).standard_normal((2, 3, 4)), tf.bfloat16), tf.float32)
-    np.testing.assert_array_equal(tf.cast(tf.cast(pack_state({"hidden": hidden}), tf.bfloat16), tf.float32),
-                                  np.reshape(hidden, (2, 12)))
+    np.testing.assert_array_equal(
+        tf.cast(tf.cast(pack_state({"hidden": hidden}), tf.bfloat16), tf.float32), np.reshape(hidden, (2, 12))
+    )
 
 
 def test_streaming_a_clip_yields_the_logits_after_every_frame():
@@ -229,41 +267,93 @@ def test_streaming_a_clip_yields_the_logits_after_every_frame():
 
 # What is refused
 
-@pytest.mark.parametrize(("changes", "messages"), [
-    ({"backbone": "i3d"}, ["rstg cannot run frame by frame", "backbone: conv1, res2_0, res2_1, res2_2, res3_0, res3_2,",
-                           "convolve over frames still to come", "--backbone_model=simple_c2d or c2d"]),
-    ({"backbone": "c2d", "graph_places": (), "nonlocal_places": ("res3", "res5")},
-     ["backbone: nonlocal_res3_1, nonlocal_res3_3, nonlocal_res5_1 attend over all frames", "--place_nonlocal"]),
-    ({"backbone": "c2d", "final_norm": "LN", "graph_places": ("res2", "res4")},
-     ["res2: the norm after the graph, final_norm='LN', takes its statistics over all steps", "res4: the norm"]),
-    ({"graph": GraphConfig(node_width=8, message_width=8, normalization="LN")},
-     ["graph_final: before_norm, normalization='LN', takes its statistics over all steps", "LN_per_step"]),
-    ({"graph": GraphConfig(node_width=8, message_width=8, share_stages=True)},
-     ["graph_final: share_stages lets every step hear all earlier ones, so its memory would grow with the clip"]),
-    ({"backbone": "c2d", "graph_places": ("res3",), "final_norm": "BN",
-      "graph": GraphConfig(node_width=8, message_width=8, normalization="LN")}, ["graph_res3: before_norm"]),
-], ids=lambda value: "-".join(value) if isinstance(value, dict) else "")
+
+@pytest.mark.parametrize(
+    ("changes", "messages"),
+    [
+        (
+            {"backbone": "i3d"},
+            [
+                "rstg cannot run frame by frame",
+                "backbone: conv1, res2_0, res2_1, res2_2, res3_0, res3_2,",
+                "convolve over frames still to come",
+                "--backbone_model=simple_c2d or c2d",
+            ],
+        ),
+        (
+            {"backbone": "c2d", "graph_places": (), "nonlocal_places": ("res3", "res5")},
+            ["backbone: nonlocal_res3_1, nonlocal_res3_3, nonlocal_res5_1 attend over all frames", "--place_nonlocal"],
+        ),
+        (
+            {"backbone": "c2d", "final_norm": "LN", "graph_places": ("res2", "res4")},
+            ["res2: the norm after the graph, final_norm='LN', takes its statistics over all steps", "res4: the norm"],
+        ),
+        (
+            {"graph": GraphConfig(node_width=8, message_width=8, normalization="LN")},
+            ["graph_final: before_norm, normalization='LN', takes its statistics over all steps", "LN_per_step"],
+        ),
+        (
+            {"graph": GraphConfig(node_width=8, message_width=8, share_stages=True)},
+            ["graph_final: share_stages lets every step hear all earlier ones, so its memory would grow with the clip"],
+        ),
+        (
+            {
+                "backbone": "c2d",
+                "graph_places": ("res3",),
+                "final_norm": "BN",
+                "graph": GraphConfig(node_width=8, message_width=8, normalization="LN"),
+            },
+            ["graph_res3: before_norm"],
+        ),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
 def test_a_model_that_looks_ahead_is_refused_by_the_name_of_the_part(changes, messages):
     model = build_model(dataclasses.replace(SMALL if "backbone" in changes else TINY, **changes))
     frame = np.zeros((1, *model.video_shape[1:]), np.uint8)
-    for attempt in (lambda: model.check_streamable(), lambda: model.initial_state(1), lambda: model.step(frame, {}),
-                    lambda: model(frame[:, None], states={}), lambda: packed_step(model)):
+    for attempt in (
+        lambda: model.check_streamable(),
+        lambda: model.initial_state(1),
+        lambda: model.step(frame, {}),
+        lambda: model(frame[:, None], states={}),
+        lambda: packed_step(model),
+    ):
         with pytest.raises(ConfigError) as error:
             attempt()
         for message in messages:
             assert message in str(error.value)
 
 
-@pytest.mark.parametrize(("changes", "part", "message"), [
-    ({"backbone": "i3d"}, lambda model: model.backbone, "backbone cannot run frame by frame. backbone: conv1, res2_0"),
-    ({"backbone": "c2d", "final_norm": "LN", "graph_places": ("res2",)}, lambda model: model.backbone.graphs["res2"],
-     "res2 cannot run frame by frame. res2: the norm after the graph, final_norm='LN', takes its statistics over all"),
-    ({"graph": GraphConfig(node_width=8, message_width=8, share_stages=True)}, lambda model: model.head,
-     "graph_final cannot run frame by frame. graph_final: share_stages lets every step hear all earlier ones"),
-    ({"backbone": "c2d", "graph_places": ("final",), "graph": GraphConfig(
-        node_width=8, message_width=8, normalization="LN")}, lambda model: model.head,
-     "head cannot run frame by frame. graph_final: before_norm, normalization='LN'"),
-], ids=["convolution in time", "norm over the clip", "shared stages", "norm before the graph"])
+@pytest.mark.parametrize(
+    ("changes", "part", "message"),
+    [
+        (
+            {"backbone": "i3d"},
+            lambda model: model.backbone,
+            "backbone cannot run frame by frame. backbone: conv1, res2_0",
+        ),
+        (
+            {"backbone": "c2d", "final_norm": "LN", "graph_places": ("res2",)},
+            lambda model: model.backbone.graphs["res2"],
+            "res2 cannot run frame by frame. res2: the norm after the graph, final_norm='LN', takes its statistics over",
+        ),
+        (
+            {"graph": GraphConfig(node_width=8, message_width=8, share_stages=True)},
+            lambda model: model.head,
+            "graph_final cannot run frame by frame. graph_final: share_stages lets every step hear all earlier ones",
+        ),
+        (
+            {
+                "backbone": "c2d",
+                "graph_places": ("final",),
+                "graph": GraphConfig(node_width=8, message_width=8, normalization="LN"),
+            },
+            lambda model: model.head,
+            "head cannot run frame by frame. graph_final: before_norm, normalization='LN'",
+        ),
+    ],
+    ids=["convolution in time", "norm over the clip", "shared stages", "norm before the graph"],
+)
 def test_a_part_that_looks_ahead_refuses_states_without_a_word_of_flags(changes, part, message):
     model = build_model(dataclasses.replace(SMALL if "backbone" in changes else TINY, **changes))
     part = part(model)
@@ -275,7 +365,8 @@ def test_a_part_that_looks_ahead_refuses_states_without_a_word_of_flags(changes,
 def test_nothing_else_is_named_where_one_part_alone_looks_ahead():
     model = build_model(dataclasses.replace(SMALL, backbone="c2d", final_norm="LN", graph_places=("res3", "final")))
     assert model.noncausal_reasons() == [
-        "res3: the norm after the graph, final_norm='LN', takes its statistics over all steps"]
+        "res3: the norm after the graph, final_norm='LN', takes its statistics over all steps"
+    ]
 
 
 def test_a_graph_alone_is_refused_too():

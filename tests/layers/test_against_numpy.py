@@ -67,13 +67,18 @@ def test_the_first_golden_training_loss_is_met_with_batch_statistics():
 def test_the_golden_gradients_are_the_slopes_of_the_reference_in_training_mode():
     golden, weights, _ = _golden("syncmnist_small")
     nodes, step = _small_nodes(1), 1e-6
-    above_the_convnet = [row for row in zip(golden["grad_names"], golden["grad_norms"], golden["grad_probes"])
-                         if "/conv2d/" not in row[0]]
+    above_the_convnet = [
+        row
+        for row in zip(golden["grad_names"], golden["grad_norms"], golden["grad_probes"])
+        if "/conv2d/" not in row[0]
+    ]
     assert len(above_the_convnet) == 21
     for name, norm, probe in above_the_convnet:
         direction = recipe.probe(name, weights[name].shape)
-        ends = [_small_loss({**weights, name: weights[name] + sign * step * direction}, nodes, golden["labels"]).sum()
-                for sign in (1.0, -1.0)]
+        ends = [
+            _small_loss({**weights, name: weights[name] + sign * step * direction}, nodes, golden["labels"]).sum()
+            for sign in (1.0, -1.0)
+        ]
         slope = (ends[0] - ends[1]) / (2 * step)
         assert abs(slope - probe) <= 5e-3 * norm, f"{name}: slope {slope}, golden {probe}, gradient norm {norm}"
 
@@ -89,8 +94,16 @@ def test_our_recipe_draws_what_the_releases_recipe_draws():
     spec = importlib.util.spec_from_file_location("release_recipe", RELEASE / "recipe.py")
     theirs = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(theirs)
-    for name in ("a/kernel", "a/bias", "a/gamma", "a/moving_variance", "a_ln_scale", "res2_0_branch2c_bn/gamma",
-                 "nonlocal_conv3_1_bn/gamma", "x/biases"):
+    for name in (
+        "a/kernel",
+        "a/bias",
+        "a/gamma",
+        "a/moving_variance",
+        "a_ln_scale",
+        "res2_0_branch2c_bn/gamma",
+        "nonlocal_conv3_1_bn/gamma",
+        "x/biases",
+    ):
         np.testing.assert_array_equal(recipe.weight(name, (3, 4)), theirs.weight(name, (3, 4)))
     np.testing.assert_array_equal(recipe.probe("a/kernel", (3, 4)), theirs.probe("a/kernel", (3, 4)))
     np.testing.assert_array_equal(recipe.video(7, (2, 3, 10, 7, 3)), theirs.video(7, (2, 3, 10, 7, 3)))
@@ -115,8 +128,9 @@ def test_a_map_of_nodes_sums_the_scales():
 
 def test_regions_with_a_common_edge_are_neighbours_and_those_with_a_common_corner_are_not():
     matrix = reference_regions.adjacency(2, 4, 6)
-    np.testing.assert_array_equal(matrix, [[0, 1, 1, 0, 1], [1, 0, 0, 1, 1], [1, 0, 0, 1, 1], [0, 1, 1, 0, 1],
-                                           [1, 1, 1, 1, 0]])
+    np.testing.assert_array_equal(
+        matrix, [[0, 1, 1, 0, 1], [1, 0, 0, 1, 1], [1, 0, 0, 1, 1], [0, 1, 1, 0, 1], [1, 1, 1, 1, 0]]
+    )
     finest_cell, quarter = 5, 16 + 9 + 3  # S=4 on 64: rows and columns 16…32 against rows and columns 32…64
     assert reference_regions.adjacency(4, 64, 64)[finest_cell, quarter] == 0
     assert reference_regions.adjacency(4, 64, 64)[finest_cell - 4, quarter - 2] == 1  # column 32 is a common edge
@@ -140,8 +154,12 @@ def test_layer_norm_takes_its_statistics_over_every_axis_but_the_batch():
 
 @pytest.mark.parametrize("shape, variance", [((1, 2, 2), [1.0, 4.0]), ((1, 1, 2, 2), [2.0, 8.0])])
 def test_batch_norm_moves_its_variance_unbiased_for_rank_4_alone(shape, variance):
-    weights = {"x_bn/gamma": np.ones(2), "x_bn/beta": np.zeros(2), "x_bn/moving_mean": np.zeros(2),
-               "x_bn/moving_variance": np.ones(2)}
+    weights = {
+        "x_bn/gamma": np.ones(2),
+        "x_bn/beta": np.zeros(2),
+        "x_bn/moving_mean": np.zeros(2),
+        "x_bn/moving_variance": np.ones(2),
+    }
     stored = reference.normalize(TWO_CHANNELS.reshape(shape), weights, "x", kind="BN", training=False)
     np.testing.assert_allclose(stored.ravel(), np.array([1, 2, 3, 6]) / np.sqrt(1.001))
     batch = reference.normalize(TWO_CHANNELS.reshape(shape), weights, "x", kind="BN", training=True)
@@ -151,17 +169,32 @@ def test_batch_norm_moves_its_variance_unbiased_for_rank_4_alone(shape, variance
 
 
 def test_space_stage_batch_norms_move_their_averages_step_after_step():
-    options = {"width": 2, "message_width": 2, "normalization": "BN", "space_iterations": 1, "time_stages": "none",
-               "num_scales": 1}
+    options = {
+        "width": 2,
+        "message_width": 2,
+        "normalization": "BN",
+        "space_iterations": 1,
+        "time_stages": "none",
+        "num_scales": 1,
+    }
     weights = recipe.graph_weights("", seed=3, **options)
     weights["update_node_mlp/update_conv2/kernel"][:] = 0.0  # so the updates are relu(bias), whatever the input
     weights["update_node_mlp/update_conv2/bias"][:] = [2.0, 3.0]
     weights["update_node_mlp/update_bn/moving_mean"][:] = [0.0, 100.0]
-    output = reference.graph(np.ones((2, 3, 1, 2)), weights, adjacency=np.zeros((1, 1)), num_scales=1, training=True,
-                             space_iterations=1, time_stages="none", normalization="BN")
+    output = reference.graph(
+        np.ones((2, 3, 1, 2)),
+        weights,
+        adjacency=np.zeros((1, 1)),
+        num_scales=1,
+        training=True,
+        space_iterations=1,
+        time_stages="none",
+        normalization="BN",
+    )
     kept = 0.99**3  # T = 3 updates
-    np.testing.assert_allclose(output.moving["update_node_mlp/update_bn/moving_mean"],
-                               [2 * (1 - kept), 100 * kept + 3 * (1 - kept)])
+    np.testing.assert_allclose(
+        output.moving["update_node_mlp/update_bn/moving_mean"], [2 * (1 - kept), 100 * kept + 3 * (1 - kept)]
+    )
     np.testing.assert_array_equal(weights["update_node_mlp/update_bn/moving_mean"], [0, 100])  # the caller's stay
 
 
@@ -177,34 +210,50 @@ def test_the_lstm_orders_its_gates_i_j_f_o_and_adds_the_forget_bias_inside_the_s
 
 def test_the_message_layer_sees_the_sender_first_and_then_the_receiver():
     kernel = np.array([10.0, 7.0, 1.0, 5.0]).reshape(1, 1, 4, 1)  # x_j, p_j, x_i, p_i
-    weights = {"send_messages_mlp/send_conv1/kernel": kernel, "send_messages_mlp/send_conv1/bias": np.array([0.0]),
-               "send_messages_mlp/send_conv2/kernel": np.ones((1, 1, 1, 1)),
-               "send_messages_mlp/send_conv2/bias": np.array([-0.5])}
-    messages = reference.pairwise_messages(np.array([[[1.0], [2.0]]]), weights, positions=np.array([[1.0], [0.0]]),
-                                           normalization="none", training=False)
+    weights = {
+        "send_messages_mlp/send_conv1/kernel": kernel,
+        "send_messages_mlp/send_conv1/bias": np.array([0.0]),
+        "send_messages_mlp/send_conv2/kernel": np.ones((1, 1, 1, 1)),
+        "send_messages_mlp/send_conv2/bias": np.array([-0.5]),
+    }
+    messages = reference.pairwise_messages(
+        np.array([[[1.0], [2.0]]]), weights, positions=np.array([[1.0], [0.0]]), normalization="none", training=False
+    )
     np.testing.assert_allclose(messages[0, :, :, 0], [[22.5, 25.5], [18.5, 21.5]])  # e.g. to 0 from 1: 20 + 1 + 5 - 0.5
 
 
 def test_soft_attention_leaves_non_neighbours_a_weight_and_masked_attention_does_not():
     logits = np.array([[[0.0, np.log(3.0), 0.0], [np.log(2.0), 0.0, np.log(4.0)], [0.0, 0.0, 0.0]]])
     without_last = CHAIN * [[1], [1], [0]]
-    np.testing.assert_allclose(reference.attention_weights(logits, without_last, "soft")[0],
-                               [[0.2, 0.6, 0.2], [2 / 7, 1 / 7, 4 / 7], [1 / 3, 1 / 3, 1 / 3]])
-    np.testing.assert_allclose(reference.attention_weights(logits, without_last, "masked")[0],
-                               [[0, 1, 0], [1 / 3, 0, 2 / 3], [0, 0, 0]])
+    np.testing.assert_allclose(
+        reference.attention_weights(logits, without_last, "soft")[0],
+        [[0.2, 0.6, 0.2], [2 / 7, 1 / 7, 4 / 7], [1 / 3, 1 / 3, 1 / 3]],
+    )
+    np.testing.assert_allclose(
+        reference.attention_weights(logits, without_last, "masked")[0], [[0, 1, 0], [1 / 3, 0, 2 / 3], [0, 0, 0]]
+    )
 
 
 def test_simple_logits_add_receiver_and_sender_leak_below_zero_and_add_the_adjacency():
-    weights = {"my_attn/att_conv1/kernel": np.ones((1, 1, 1)), "my_attn/att_conv1/bias": np.array([0.5]),
-               "my_attn/att_conv2/kernel": np.full((1, 1, 1), -10.0), "my_attn/att_conv2/bias": np.array([0.0])}
+    weights = {
+        "my_attn/att_conv1/kernel": np.ones((1, 1, 1)),
+        "my_attn/att_conv1/bias": np.array([0.5]),
+        "my_attn/att_conv2/kernel": np.full((1, 1, 1), -10.0),
+        "my_attn/att_conv2/bias": np.array([0.0]),
+    }
     logits = reference.simple_logits(np.array([[[1.0], [2.0], [-3.0]]]), weights, CHAIN)[0]
-    np.testing.assert_allclose(logits, [[0, 0.2 * (1.5 - 20) + 1, 0], [0.2 * (2.5 - 10) + 1, 0, 2.5 + 30 + 1],
-                                        [0, 0.2 * (-2.5 - 20) + 1, 0]])
+    np.testing.assert_allclose(
+        logits, [[0, 0.2 * (1.5 - 20) + 1, 0], [0.2 * (2.5 - 10) + 1, 0, 2.5 + 30 + 1], [0, 0.2 * (-2.5 - 20) + 1, 0]]
+    )
 
 
 def test_dot_logits_are_unscaled_products_of_the_receivers_query_and_the_senders_key():
-    weights = {"att/att_conv1/kernel": np.array([[[2.0, 0.0]]]), "att/att_conv1/bias": np.array([0.0, 1.0]),
-               "att/att_conv2/kernel": np.array([[[1.0, 1.0]]]), "att/att_conv2/bias": np.zeros(2)}
+    weights = {
+        "att/att_conv1/kernel": np.array([[[2.0, 0.0]]]),
+        "att/att_conv1/bias": np.array([0.0, 1.0]),
+        "att/att_conv2/kernel": np.array([[[1.0, 1.0]]]),
+        "att/att_conv2/bias": np.zeros(2),
+    }
     logits = reference.dot_logits(np.array([[[1.0], [2.0], [3.0]]]), weights, CHAIN, "att")[0]
     np.testing.assert_allclose(logits, [[0, 2 * 2 + 2, 0], [4 * 1 + 1, 0, 4 * 3 + 3], [0, 6 * 2 + 2, 0]])
 
@@ -214,14 +263,32 @@ def test_each_of_two_heads_adds_its_own_bias_and_keeps_its_channels():
     for head, bias in enumerate((1.0, -100.0)):
         scope = f"attention_head{head}/"
         kernel = np.eye(2)[:, head].reshape(1, 1, 2, 1)
-        weights.update({f"{scope}messages_proj/kernel": kernel, f"{scope}messages_proj/bias": np.array([0.25]),
-                        f"{scope}dot_product_attn/att_bias/biases": np.array([bias])})
+        weights.update(
+            {
+                f"{scope}messages_proj/kernel": kernel,
+                f"{scope}messages_proj/bias": np.array([0.25]),
+                f"{scope}dot_product_attn/att_bias/biases": np.array([bias]),
+            }
+        )
         for part in ("att_conv1", "att_conv2"):
-            weights.update({f"{scope}dot_product_attn/{part}/kernel": np.zeros((1, 1, 1)),
-                            f"{scope}dot_product_attn/{part}/bias": np.zeros(1)})
+            weights.update(
+                {
+                    f"{scope}dot_product_attn/{part}/kernel": np.zeros((1, 1, 1)),
+                    f"{scope}dot_product_attn/{part}/bias": np.zeros(1),
+                }
+            )
     messages = np.array([[[[4.0, 8.0], [6.0, 2.0]], [[0.0, 2.0], [2.0, 2.0]]]])  # [B=1, N=2, N=2, C=2]
-    received, alpha = reference.aggregate(np.zeros((1, 2, 1)), messages, weights, neighbours=np.zeros((2, 2)), heads=2,
-                                          attention="dot", neighbourhood="soft", normalization="LN", training=False)
+    received, alpha = reference.aggregate(
+        np.zeros((1, 2, 1)),
+        messages,
+        weights,
+        neighbours=np.zeros((2, 2)),
+        heads=2,
+        attention="dot",
+        neighbourhood="soft",
+        normalization="LN",
+        training=False,
+    )
     np.testing.assert_allclose(received, [[[6.25, 0], [2.25, 0]]])  # means 5 and 1, + 0.25 + 1; relu of 5 - 100
     np.testing.assert_allclose(alpha, np.full((1, 2, 2, 2), 0.5))
 
@@ -229,9 +296,17 @@ def test_each_of_two_heads_adds_its_own_bias_and_keeps_its_channels():
 def test_a_region_without_a_neighbour_receives_the_bias_alone_under_masked_attention():
     weights = recipe.graph_weights("", seed=0, width=1, message_width=2)
     weights["my_attn/att_bias/biases"] = np.array([0.5, -0.5])
-    received, _ = reference.aggregate(np.ones((1, 1, 1)), np.ones((1, 1, 1, 2)), weights, neighbours=np.zeros((1, 1)),
-                                      attention="simple", heads=1, neighbourhood="masked", normalization="none",
-                                      training=False)
+    received, _ = reference.aggregate(
+        np.ones((1, 1, 1)),
+        np.ones((1, 1, 1, 2)),
+        weights,
+        neighbours=np.zeros((1, 1)),
+        attention="simple",
+        heads=1,
+        neighbourhood="masked",
+        normalization="none",
+        training=False,
+    )
     np.testing.assert_allclose(received, [[[0.5, 0.0]]])
 
 
@@ -240,8 +315,16 @@ def test_scale_wise_updates_give_the_finest_scale_the_first_parameters():
     for scale, bias in ((1, 1.0), (2, 20.0)):
         weights[f"update_node_mlp_/update_conv1_type{scale}/kernel"] = np.array([[[1.0], [2.0]]])  # x_i, g_i
         weights[f"update_node_mlp_/update_conv1_type{scale}/bias"] = np.array([bias])
-    updated = reference.update(np.arange(5.0).reshape(1, 5, 1), np.ones((1, 5, 1)), weights, num_scales=2, layers=1,
-                               scalewise=True, normalization="none", training=False)
+    updated = reference.update(
+        np.arange(5.0).reshape(1, 5, 1),
+        np.ones((1, 5, 1)),
+        weights,
+        num_scales=2,
+        layers=1,
+        scalewise=True,
+        normalization="none",
+        training=False,
+    )
     np.testing.assert_allclose(updated.ravel(), [3, 4, 5, 6, 26])
 
 
@@ -249,16 +332,20 @@ def test_scale_wise_updates_give_the_finest_scale_the_first_parameters():
 def _run(*, nodes: np.ndarray | None = None, seed: int = 5, **options) -> reference.GraphOutput:
     """A graph of 5 nodes, 3 steps and 4 channels; the weights hold just what the options need."""
     nodes = np.random.default_rng(0).standard_normal((2, 3, 5, 4)) if nodes is None else nodes
-    own = {key: value for key, value in options.items()
-           if key not in ("neighbourhood", "residual_stages", "forget_bias", "training")}
+    own = {
+        key: value
+        for key, value in options.items()
+        if key not in ("neighbourhood", "residual_stages", "forget_bias", "training")
+    }
     weights = recipe.graph_weights("", seed=seed, width=4, message_width=6, num_scales=2, **own)
     return reference.graph(nodes, weights, adjacency=reference_regions.adjacency(2, 8, 8), num_scales=2, **options)
 
 
 def test_all_stops_its_time_stages_after_the_third_space_stage_and_every_does_not():
     np.testing.assert_array_equal(_run(time_stages="all").nodes, _run(time_stages="every").nodes)
-    fourth = np.abs(_run(time_stages="all", space_iterations=4).nodes
-                    - _run(time_stages="every", space_iterations=4).nodes).max()
+    fourth = np.abs(
+        _run(time_stages="all", space_iterations=4).nodes - _run(time_stages="every", space_iterations=4).nodes
+    ).max()
     assert fourth > 1e-6
 
 
@@ -279,11 +366,16 @@ def test_attention_rows_sum_to_one_per_stage_step_and_head():
 
 def test_a_normed_residual_stage_adds_its_input_before_the_norm():
     nodes = np.array([1.0, 3.0]).reshape(1, 1, 1, 2)
-    weights = {"extern_stage_norm/gamma": np.ones(2), "extern_stage_norm/beta": np.zeros(2),
-               f"{reference.EXTERN_LSTM}/kernel": np.zeros((4, 8)), f"{reference.EXTERN_LSTM}/bias": np.zeros(8)}
+    weights = {
+        "extern_stage_norm/gamma": np.ones(2),
+        "extern_stage_norm/beta": np.zeros(2),
+        f"{reference.EXTERN_LSTM}/kernel": np.zeros((4, 8)),
+        f"{reference.EXTERN_LSTM}/bias": np.zeros(8),
+    }
     weights[f"{reference.EXTERN_LSTM}/kernel"][1, 2] = 2.0  # second channel -> first candidate
-    output = reference.graph(nodes, weights, adjacency=np.zeros((1, 1)), space_iterations=0, stage_norm=True,
-                             residual_stages=True)
+    output = reference.graph(
+        nodes, weights, adjacency=np.zeros((1, 1)), space_iterations=0, stage_norm=True, residual_stages=True
+    )
     normed = 1 / np.sqrt(1 + 1e-6)  # (1, 3) has mean 2 and variance 1
     np.testing.assert_allclose(output.nodes.ravel(), [1 + 0.5 * np.tanh(0.5 * np.tanh(2 * normed)), 3])
 
@@ -291,22 +383,38 @@ def test_a_normed_residual_stage_adds_its_input_before_the_norm():
 @pytest.mark.parametrize("normalization", ["none", "LN", "BN"])
 @pytest.mark.parametrize("attention, heads", [("simple", 1), ("dot", 1), ("dot", 2)])
 @pytest.mark.parametrize("training", [False, True])
-def test_a_graph_reads_each_weight_of_its_options_and_moves_averages_only_in_training(normalization, attention, heads,
-                                                                                     training):
-    options = {"normalization": normalization, "attention": attention, "heads": heads, "input_width": 3,
-               "input_batch_norm": True, "input_projection": True, "output_projection": True, "scalewise_update": True,
-               "stage_norm": True, "update_layers": 3}
+def test_a_graph_reads_each_weight_of_its_options_and_moves_averages_only_in_training(
+    normalization, attention, heads, training
+):
+    options = {
+        "normalization": normalization,
+        "attention": attention,
+        "heads": heads,
+        "input_width": 3,
+        "input_batch_norm": True,
+        "input_projection": True,
+        "output_projection": True,
+        "scalewise_update": True,
+        "stage_norm": True,
+        "update_layers": 3,
+    }
     weights = recipe.graph_weights("g/", seed=1, width=4, message_width=6, num_scales=2, **options)
     del options["input_width"]
-    run = functools.partial(reference.graph, np.random.default_rng(0).standard_normal((2, 3, 5, 3)), num_scales=2,
-                            adjacency=reference_regions.adjacency(2, 8, 8), training=training, **options)
+    run = functools.partial(
+        reference.graph,
+        np.random.default_rng(0).standard_normal((2, 3, 5, 3)),
+        num_scales=2,
+        adjacency=reference_regions.adjacency(2, 8, 8),
+        training=training,
+        **options,
+    )
     output = run(reference.below("g/", weights))
     assert output.nodes.shape == (2, 3, 5, 3)
     assert np.isfinite(output.nodes).all()
     moved = {name for name, value in output.moving.items() if not np.allclose(value, weights["g/" + name], atol=1e-9)}
     assert moved == (set(output.moving) if training else set())
     for name in weights:
-        with pytest.raises(KeyError, match=name[len("g/"):]):
+        with pytest.raises(KeyError, match=name[len("g/") :]):
             run(reference.below("g/", {other: value for other, value in weights.items() if other != name}))
 
 
@@ -321,8 +429,9 @@ def test_readouts_average_the_steps_and_sum_or_average_the_nodes():
 def test_the_convnet_correlates_without_padding_and_pools_what_fits():
     frame = np.arange(9.0).reshape(3, 3, 1)
     kernel = np.array([[1.0, 0.0], [0.0, 10.0]]).reshape(2, 2, 1, 1)
-    np.testing.assert_array_equal(reference_backbone.convolve_valid(frame, kernel, np.array([0.5]))[..., 0],
-                                  [[40.5, 51.5], [73.5, 84.5]])
+    np.testing.assert_array_equal(
+        reference_backbone.convolve_valid(frame, kernel, np.array([0.5]))[..., 0], [[40.5, 51.5], [73.5, 84.5]]
+    )
     np.testing.assert_array_equal(reference_backbone.max_pool_2x2(frame)[..., 0], [[4]])
 
 

@@ -37,8 +37,9 @@ def test_conv_lstm_sees_where_things_are():
 
 @pytest.mark.parametrize(("pooling", "weights"), [("mean", 3), ("conv", 5)])
 def test_the_baselines_keep_the_rules_of_layers(pooling, weights):
-    check_layer(FrameLSTMHead, {"units": 4, "pooling": pooling, "forget_bias": 1.0}, MAPS, output_shape=(2, 4),
-                weights=weights)
+    check_layer(
+        FrameLSTMHead, {"units": 4, "pooling": pooling, "forget_bias": 1.0}, MAPS, output_shape=(2, 4), weights=weights
+    )
 
 
 def test_an_unknown_pooling_is_refused():

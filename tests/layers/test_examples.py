@@ -18,10 +18,17 @@ import rstg_tf.ops
 
 def public_objects():
     """All layers of the three rooms, and what the package hands out."""
-    names = [module.name for room in (rstg_tf.ops, rstg_tf.layers, rstg_tf.backbones)
-             for module in pkgutil.iter_modules(room.__path__, f"{room.__name__}.")]
-    layers = {value for name in names for value in vars(importlib.import_module(name)).values()
-              if inspect.isclass(value) and issubclass(value, keras.layers.Layer) and value.__module__ == name}
+    names = [
+        module.name
+        for room in (rstg_tf.ops, rstg_tf.layers, rstg_tf.backbones)
+        for module in pkgutil.iter_modules(room.__path__, f"{room.__name__}.")
+    ]
+    layers = {
+        value
+        for name in names
+        for value in vars(importlib.import_module(name)).values()
+        if inspect.isclass(value) and issubclass(value, keras.layers.Layer) and value.__module__ == name
+    }
     handed_out = {value for name in rstg_tf.__all__ if callable(value := getattr(rstg_tf, name))}
     return sorted(layers | handed_out, key=lambda value: value.__qualname__)
 
@@ -34,7 +41,8 @@ def test_the_layers_are_found():
 def test_the_example_gives_what_it_says(public):
     module = importlib.import_module(public.__module__)
     examples = doctest.DocTestParser().get_doctest(
-        public.__doc__, {**vars(module)}, public.__qualname__, module.__file__, 0)
+        public.__doc__, {**vars(module)}, public.__qualname__, module.__file__, 0
+    )
     assert examples.examples, f"{public.__qualname__} has no Example in its docstring"
     found = []
     failed, _ = doctest.DocTestRunner(verbose=False).run(examples, out=found.append)

@@ -66,9 +66,17 @@ def test_of_the_joint_layer_norm(axes):
     assert_gradients_equal(layer, plain, values, layer.trainable_weights)
 
 
-@pytest.mark.parametrize("norm", [JointLayerNorm(trailing_axes=3, epsilon=1e-3), JointLayerNorm(trailing_axes=1),
-                                  JointLayerNorm(trailing_axes=2, scale=False), BatchNorm(per_step=True), BatchNorm()],
-                         ids=["joint", "each", "no_gamma", "batch_per_step", "batch"])
+@pytest.mark.parametrize(
+    "norm",
+    [
+        JointLayerNorm(trailing_axes=3, epsilon=1e-3),
+        JointLayerNorm(trailing_axes=1),
+        JointLayerNorm(trailing_axes=2, scale=False),
+        BatchNorm(per_step=True),
+        BatchNorm(),
+    ],
+    ids=["joint", "each", "no_gamma", "batch_per_step", "batch"],
+)
 def test_of_a_norm_as_factor_and_shift(norm):
     values = 3.0 + tf.random.stateless_normal([2, 3, 4, 4, 5], seed=[0, 3])
     norm.build(values.shape)

@@ -19,8 +19,9 @@ from rstg_tf.layers.residual_graph import AfterGraphNorm, ResidualGraph
 def test_a_new_graph_adds_nothing_wherever_it_sits():
     for final_norm in ("LN", "BN"):
         plain = build_model(dataclasses.replace(SMALL, graph_places=()))
-        placed = build_model(dataclasses.replace(SMALL, graph_places=("res2", "res3", "res4", "res5", "final"),
-                                                 final_norm=final_norm))
+        placed = build_model(
+            dataclasses.replace(SMALL, graph_places=("res2", "res3", "res4", "res5", "final"), final_norm=final_norm)
+        )
         tensors = release.release_tensors(placed)
         release.assign_weights(placed, {**tensors, **release.release_tensors(plain)})
         np.testing.assert_allclose(placed(VIDEO), plain(VIDEO), rtol=1e-4, atol=1e-5)
@@ -55,7 +56,7 @@ def test_the_per_step_norm_after_a_graph_is_that_of_every_step_alone():
     for norm in (per_clip, per_step):
         norm(inputs)
         randomise(norm)
-    alone = np.concatenate([per_clip(inputs[:, t:t + 1]) for t in range(3)], axis=1)
+    alone = np.concatenate([per_clip(inputs[:, t : t + 1]) for t in range(3)], axis=1)
     np.testing.assert_allclose(per_step(inputs), alone, rtol=1e-5, atol=1e-6)
     assert np.abs(per_clip(inputs) - alone).max() > 1e-2
     assert AfterGraphNorm.from_config(per_step.get_config()).kind == "LN_per_step"
@@ -71,8 +72,13 @@ def test_the_per_step_norm_after_a_graph_is_that_of_every_step_alone():
 def test_pooling_takes_14_by_14_windows_or_the_whole_map(height, width, positions):
     features = random_inputs(2, 3, height, width, 2)
     window = (14, 14) if min(height, width) >= 14 else (height, width)
-    expected = [[features[:, :, row:row + window[0], column:column + window[1]].mean(axis=(1, 2, 3))
-                 for column in range(positions[1])] for row in range(positions[0])]
+    expected = [
+        [
+            features[:, :, row : row + window[0], column : column + window[1]].mean(axis=(1, 2, 3))
+            for column in range(positions[1])
+        ]
+        for row in range(positions[0])
+    ]
     pooled = PoolingHead()(features)
     np.testing.assert_allclose(pooled, np.transpose(expected, (2, 0, 1, 3)), rtol=1e-4, atol=1e-5)
 
@@ -94,8 +100,12 @@ def test_the_final_graph_is_added_at_every_position_or_stands_alone():
 @pytest.mark.parametrize("backbone", ["c2d", "i3d", "non-local"])
 @pytest.mark.parametrize(("combination", "final_norm"), [("plus", "LN"), ("serial", "BN"), ("serial", "none")])
 def test_every_combination_describes_the_graphs_at_all_places(backbone, combination, final_norm):
-    model = build_with_recipe_weights(backbone=backbone, combination=combination, final_norm=final_norm,
-                                      nonlocal_places=("res4",) if backbone == "non-local" else ())
+    model = build_with_recipe_weights(
+        backbone=backbone,
+        combination=combination,
+        final_norm=final_norm,
+        nonlocal_places=("res4",) if backbone == "non-local" else (),
+    )
     described = model.describe(VIDEO)
     np.testing.assert_allclose(described["logits"], model(VIDEO, training=False), rtol=1e-5, atol=1e-5)
     assert set(described["attention"]) == set(described["nodes"]) == {"res3", "final"}
@@ -122,20 +132,30 @@ def test_every_placed_graph_has_names_of_its_own():
 
     prefix = "tower/resnet_i3d/"
     assert after_graph() == [
-        f"{prefix}backbone/res3_after_graph_ln/beta", f"{prefix}backbone/res3_after_graph_ln_scale",
-        f"{prefix}final_after_graph_ln/beta", f"{prefix}final_after_graph_ln_scale"]
+        f"{prefix}backbone/res3_after_graph_ln/beta",
+        f"{prefix}backbone/res3_after_graph_ln_scale",
+        f"{prefix}final_after_graph_ln/beta",
+        f"{prefix}final_after_graph_ln_scale",
+    ]
     prefix = "tower/resnet_c2d/"
     assert after_graph(backbone="c2d") == [
-        f"{prefix}after_graph_ln/beta", f"{prefix}after_graph_ln_scale",
-        f"{prefix}backbone/after_graph_ln/beta", f"{prefix}backbone/after_graph_ln_scale"]
+        f"{prefix}after_graph_ln/beta",
+        f"{prefix}after_graph_ln_scale",
+        f"{prefix}backbone/after_graph_ln/beta",
+        f"{prefix}backbone/after_graph_ln_scale",
+    ]
     leaves = ("beta", "gamma", "moving_mean", "moving_variance")
     assert after_graph(graph_places=("res5",), final_norm="BN") == [
-        f"tower/resnet_i3d/backbone/res5_after_graph_bn/{leaf}" for leaf in leaves]
+        f"tower/resnet_i3d/backbone/res5_after_graph_bn/{leaf}" for leaf in leaves
+    ]
 
 
 def test_res3_alone_has_no_projection_at_the_release_s_widths():
-    config = dataclasses.replace(SMALL, graph_places=("res2", "res3", "res4", "res5", "final"),
-                                 graph=GraphConfig(num_scales=1, space_iterations=1))
+    config = dataclasses.replace(
+        SMALL,
+        graph_places=("res2", "res3", "res4", "res5", "final"),
+        graph=GraphConfig(num_scales=1, space_iterations=1),
+    )
     names = release.release_tensors(build_model(config))
     places = {name.split("whole_graph_model_")[1].split("/")[0] for name in names if "project_i3d/kernel" in name}
     assert places == {"res2", "res4", "res5", "final"}

@@ -27,8 +27,18 @@ from rstg_tf.ops.dense import FlatDense
 old_keras, new_keras = (pytest.mark.skipif(HERE != stack, reason=f"of the {stack} stack") for stack in ("old", "new"))
 GRAPH = {"node_width": 4, "message_width": 4, "num_scales": 2, "space_iterations": 1}
 # Every option that adds weights of its own.
-RICH = {**GRAPH, "space_iterations": 2, "stage_norm": True, "normalization": "BN", "input_batch_norm": True,
-        "attention": "dot", "attention_heads": 2, "scalewise_update": True, "positional_map_size": 3, "node_width": 8}
+RICH = {
+    **GRAPH,
+    "space_iterations": 2,
+    "stage_norm": True,
+    "normalization": "BN",
+    "input_batch_norm": True,
+    "attention": "dot",
+    "attention_heads": 2,
+    "scalewise_update": True,
+    "positional_map_size": 3,
+    "node_width": 8,
+}
 
 
 @keras.utils.register_keras_serializable("tests")
@@ -46,22 +56,42 @@ class OnToAMap(MapFromNodes):
 
 
 LAYERS = [
-    (RecurrentSpaceTimeGraph, GRAPH, (2, 3, 4, 6, 4)), (RecurrentSpaceTimeGraph, RICH, (2, 3, 4, 6, 5)),
+    (RecurrentSpaceTimeGraph, GRAPH, (2, 3, 4, 6, 4)),
+    (RecurrentSpaceTimeGraph, RICH, (2, 3, 4, 6, 5)),
     (RecurrentSpaceTimeGraph, {**GRAPH, "output": "map"}, (2, 3, 4, 6, 5)),
-    (TemporalStage, {"units": 3}, (2, 3, 4, 5)), (NodesFromMap, {"num_scales": 2}, (2, 3, 4, 6, 5)),
+    (TemporalStage, {"units": 3}, (2, 3, 4, 5)),
+    (NodesFromMap, {"num_scales": 2}, (2, 3, 4, 6, 5)),
     (OnToAMap, {"num_scales": 2}, (2, 3, 5, 4)),
     (SpaceWithinFourNodes, {"node_width": 4, "message_width": 6}, (2, 3, 4, 4)),
-    (FrameLSTMHead, {"units": 3}, (2, 3, 4, 6, 5)), (FrameLSTMHead, {"units": 3, "pooling": "conv"}, (2, 3, 4, 6, 5)),
-    (PoolingHead, {}, (2, 3, 4, 6, 5)), (Classifier, {"num_classes": 3}, (2, 4)),
-    (CountedDropout, {"rate": 0.0}, (2, 4)), (JointLayerNorm, {"trailing_axes": 2}, (2, 3, 4)),
-    (BatchNorm, {"per_step": True}, (2, 3, 4)), (AfterGraphNorm, {"kind": "BN"}, (2, 3, 4)),
-    (AfterGraphNorm, {"kind": "LN"}, (2, 3, 4)), (PixelScaling, {"mean": 2.0, "scale": 4.0}, (2, 3, 4)),
-    (FlatDense, {"units": 3}, (2, 3, 4)), (SmallConvnet, {"filters": 3, "layers": 1}, (2, 3, 8, 9, 1)),
+    (FrameLSTMHead, {"units": 3}, (2, 3, 4, 6, 5)),
+    (FrameLSTMHead, {"units": 3, "pooling": "conv"}, (2, 3, 4, 6, 5)),
+    (PoolingHead, {}, (2, 3, 4, 6, 5)),
+    (Classifier, {"num_classes": 3}, (2, 4)),
+    (CountedDropout, {"rate": 0.0}, (2, 4)),
+    (JointLayerNorm, {"trailing_axes": 2}, (2, 3, 4)),
+    (BatchNorm, {"per_step": True}, (2, 3, 4)),
+    (AfterGraphNorm, {"kind": "BN"}, (2, 3, 4)),
+    (AfterGraphNorm, {"kind": "LN"}, (2, 3, 4)),
+    (PixelScaling, {"mean": 2.0, "scale": 4.0}, (2, 3, 4)),
+    (FlatDense, {"units": 3}, (2, 3, 4)),
+    (SmallConvnet, {"filters": 3, "layers": 1}, (2, 3, 8, 9, 1)),
     (FrozenNormConvolution, {"filters": 3, "kernel_size": (1, 3, 3), "stride": 2}, (2, 3, 5, 6, 4)),
-    (Bottleneck, {"inner": 2, "outer": 6, "stride": 2}, (2, 3, 5, 6, 4)), (NonLocalBlock, {}, (2, 3, 4, 6, 4)),
+    (Bottleneck, {"inner": 2, "outer": 6, "stride": 2}, (2, 3, 5, 6, 4)),
+    (NonLocalBlock, {}, (2, 3, 4, 6, 4)),
 ]
-FLOAT32_INSIDE = (NodesFromMap, Classifier, PixelScaling, FrozenNormConvolution, Bottleneck, NonLocalBlock, BatchNorm,
-                  JointLayerNorm, AfterGraphNorm, RecurrentSpaceTimeGraph, SpaceWithinFourNodes)
+FLOAT32_INSIDE = (
+    NodesFromMap,
+    Classifier,
+    PixelScaling,
+    FrozenNormConvolution,
+    Bottleneck,
+    NonLocalBlock,
+    BatchNorm,
+    JointLayerNorm,
+    AfterGraphNorm,
+    RecurrentSpaceTimeGraph,
+    SpaceWithinFourNodes,
+)
 
 
 def named(value):
@@ -74,9 +104,13 @@ def named(value):
 def test_the_harness_of_keras_2_passes(layer, arguments, shape):
     from keras.src.testing_infra import test_utils
 
-    test_utils.layer_test(layer, kwargs=arguments, input_shape=shape, validate_training=bool(arguments) and
-                          layer not in (NodesFromMap, OnToAMap, PixelScaling, CountedDropout),
-                          supports_masking=None)
+    test_utils.layer_test(
+        layer,
+        kwargs=arguments,
+        input_shape=shape,
+        validate_training=bool(arguments) and layer not in (NodesFromMap, OnToAMap, PixelScaling, CountedDropout),
+        supports_masking=None,
+    )
 
 
 @new_keras
@@ -85,9 +119,13 @@ def test_the_harness_of_keras_2_passes(layer, arguments, shape):
 def test_the_harness_of_keras_3_passes(layer, arguments, shape):
     from keras.src.testing import TestCase
 
-    TestCase().run_layer_test(layer, arguments, input_shape=shape,
-                              # These have weights that stay float32 under any policy.
-                              run_mixed_precision_check=layer not in FLOAT32_INSIDE)
+    TestCase().run_layer_test(
+        layer,
+        arguments,
+        input_shape=shape,
+        # These have weights that stay float32 under any policy.
+        run_mixed_precision_check=layer not in FLOAT32_INSIDE,
+    )
 
 
 @pytest.fixture
@@ -124,8 +162,9 @@ def test_a_saved_model_comes_back_with_its_numbers(tmp_path, features, options, 
     same(model, keras.models.load_model(str(tmp_path / f"model{suffix}")), features)
 
 
-@pytest.mark.parametrize("suffix", [".weights.h5", pytest.param(".h5", marks=old_keras),
-                                    pytest.param("", marks=old_keras)])
+@pytest.mark.parametrize(
+    "suffix", [".weights.h5", pytest.param(".h5", marks=old_keras), pytest.param("", marks=old_keras)]
+)
 def test_saved_weights_come_back(tmp_path, features, suffix):
     model, other = graph_model(RICH), graph_model(RICH)
     other.set_weights([weight * 0 for weight in other.get_weights()])
@@ -158,23 +197,36 @@ def test_a_program_without_this_package_loads_the_saved_model(tmp_path, features
     model = graph_model(GRAPH)
     model.save(str(tmp_path / "model"))
     np.save(tmp_path / "features.npy", features)
-    program = ("import numpy as np, sys; from tensorflow import keras; model = keras.models.load_model('model'); "
-               "np.save('logits.npy', model(np.load('features.npy'))); assert 'rstg_tf' not in sys.modules")
+    program = (
+        "import numpy as np, sys; from tensorflow import keras; model = keras.models.load_model('model'); "
+        "np.save('logits.npy', model(np.load('features.npy'))); assert 'rstg_tf' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, capture_output=True)
     np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), model(features), atol=1e-6)
 
 
 @pytest.mark.parametrize("built", ["called", "built"])
-@pytest.mark.parametrize("layer_and_shape", [
-    (lambda: RecurrentSpaceTimeGraph(**RICH, name="mine"), (2, 3, 4, 6, 5)),
-    (lambda: PoolingHead(graph=RecurrentSpaceTimeGraph(**GRAPH, project_features=True), name="mine"), (2, 3, 4, 6, 5)),
-    (lambda: ResidualGraph(graph=RecurrentSpaceTimeGraph(**GRAPH, output="map", project_features=True), name="mine"),
-     (2, 3, 4, 6, 5)),
-    (lambda: FrameLSTMHead(units=3, pooling="conv", name="mine"), (2, 3, 4, 6, 5)),
-    (lambda: SmallConvnet(filters=3, layers=2, name="mine"), (2, 3, 12, 12, 1)),
-    (lambda: NonLocalBlock(name="mine"), (2, 3, 4, 6, 4)), (lambda: Bottleneck(inner=2, outer=6, name="mine"),
-                                                           (2, 3, 4, 6, 4)),
-], ids=["graph", "head", "residual", "lstm", "convnet", "nonlocal", "bottleneck"])
+@pytest.mark.parametrize(
+    "layer_and_shape",
+    [
+        (lambda: RecurrentSpaceTimeGraph(**RICH, name="mine"), (2, 3, 4, 6, 5)),
+        (
+            lambda: PoolingHead(graph=RecurrentSpaceTimeGraph(**GRAPH, project_features=True), name="mine"),
+            (2, 3, 4, 6, 5),
+        ),
+        (
+            lambda: ResidualGraph(
+                graph=RecurrentSpaceTimeGraph(**GRAPH, output="map", project_features=True), name="mine"
+            ),
+            (2, 3, 4, 6, 5),
+        ),
+        (lambda: FrameLSTMHead(units=3, pooling="conv", name="mine"), (2, 3, 4, 6, 5)),
+        (lambda: SmallConvnet(filters=3, layers=2, name="mine"), (2, 3, 12, 12, 1)),
+        (lambda: NonLocalBlock(name="mine"), (2, 3, 4, 6, 4)),
+        (lambda: Bottleneck(inner=2, outer=6, name="mine"), (2, 3, 4, 6, 4)),
+    ],
+    ids=["graph", "head", "residual", "lstm", "convnet", "nonlocal", "bottleneck"],
+)
 def test_every_weight_has_a_name_of_its_own_under_its_layer_s(layer_and_shape, built):
     make, shape = layer_and_shape
     layer = make()
@@ -220,20 +272,34 @@ def test_a_frozen_graph_in_a_model_that_is_fitted_keeps_every_weight(features):
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize(("layer", "shape"), [
-    (TemporalStage(units=3), (2, 4, 5, 8)), (NodesFromMap(num_scales=1), (2, 3, 4, 6, 5)),
-    (RecurrentSpaceTimeGraph(**GRAPH), (2, 3, 4, 6, 5)), (FrameLSTMHead(units=3), (2, 3, 4, 6, 5)),
-    (Classifier(num_classes=2), (2, 3, 4))], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (TemporalStage(units=3), (2, 4, 5, 8)),
+        (NodesFromMap(num_scales=1), (2, 3, 4, 6, 5)),
+        (RecurrentSpaceTimeGraph(**GRAPH), (2, 3, 4, 6, 5)),
+        (FrameLSTMHead(units=3), (2, 3, 4, 6, 5)),
+        (Classifier(num_classes=2), (2, 3, 4)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
 def test_masks_are_refused_in_eager_mode_and_in_functional_models(layer, shape):
     for inputs in (np.ones(shape, np.float32), keras.Input(shape[1:])):
         with pytest.raises(ValueError, match="masks are not supported"):
             layer(keras.layers.Masking()(inputs))
 
 
-@pytest.mark.parametrize(("layer", "shape"), [
-    (TemporalStage(units=3), (2, 4, 5, 8)), (RecurrentSpaceTimeGraph(**GRAPH), (2, 3, 4, 6, 5)),
-    (FrameLSTMHead(units=3), (2, 3, 4, 6, 5)), (SmallConvnet(filters=2, layers=1), (2, 3, 8, 8, 3)),
-    (Classifier(num_classes=2), (2, 4))], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (TemporalStage(units=3), (2, 4, 5, 8)),
+        (RecurrentSpaceTimeGraph(**GRAPH), (2, 3, 4, 6, 5)),
+        (FrameLSTMHead(units=3), (2, 3, 4, 6, 5)),
+        (SmallConvnet(filters=2, layers=1), (2, 3, 8, 8, 3)),
+        (Classifier(num_classes=2), (2, 4)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
 def test_another_number_of_channels_is_refused_by_keras(layer, shape):
     layer(np.zeros(shape, np.float32))
     with pytest.raises(ValueError, match=rf"expected axis -1 of input shape to have value {shape[-1]}"):

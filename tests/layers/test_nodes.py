@@ -43,5 +43,11 @@ def test_nodes_and_maps_equal_the_reference_for_any_size(scales, height, width):
 def test_both_layers_keep_the_rules_of_layers():
     features = np.random.default_rng(0).standard_normal((2, 3, 4, 6, 5)).astype(np.float32)
     check_layer(NodesFromMap, {"num_scales": 2}, features, output_shape=(2, 3, 5, 5), weights=0)
-    check_layer(MapFromNodes, {"num_scales": 2}, features[:, :, 0, :5], output_shape=(2, 3, 4, 6, 5), weights=0,
-                call_arguments={"height": 4, "width": 6})
+    check_layer(
+        MapFromNodes,
+        {"num_scales": 2},
+        features[:, :, 0, :5],
+        output_shape=(2, 3, 4, 6, 5),
+        weights=0,
+        call_arguments={"height": 4, "width": 6},
+    )

@@ -13,20 +13,25 @@ from rstg_tf.layers.normalization import BatchNorm, JointLayerNorm, normalizatio
 
 def test_joint_layer_norm_takes_one_mean_over_nodes_and_channels():
     values = np.array([[[0, 2], [4, 6]]], np.float32)  # mean 3, variance 5
-    np.testing.assert_allclose(JointLayerNorm(trailing_axes=2)(values)[0], np.array([[-3, -1], [1, 3]]) / 5**0.5,
-                               rtol=1e-6)
+    np.testing.assert_allclose(
+        JointLayerNorm(trailing_axes=2)(values)[0], np.array([[-3, -1], [1, 3]]) / 5**0.5, rtol=1e-6
+    )
     np.testing.assert_allclose(JointLayerNorm(trailing_axes=1)(values)[0], [[-1, 1], [-1, 1]], rtol=1e-6)
 
 
 def test_per_step_layer_norm_leaves_time_out_where_it_would_be_in():
     values = np.array([[[[1], [3]], [[10], [30]]]], np.float32)  # [B=1, T=2, N=2, C=1]: means of the steps 2 and 20
-    over_clip, over_step = (normalization_layer(kind, trailing_axes=3, per_step=False, unbiased=True, name="norm")
-                            for kind in ("LN", "LN_per_step"))
+    over_clip, over_step = (
+        normalization_layer(kind, trailing_axes=3, per_step=False, unbiased=True, name="norm")
+        for kind in ("LN", "LN_per_step")
+    )
     np.testing.assert_allclose(over_step(values)[0, :, :, 0], [[-1, 1], [-1, 1]], rtol=1e-6)
     np.testing.assert_allclose(over_clip(values), (values - 11) / values.std(), rtol=1e-6)
     # Inside a space stage the axes never hold T: both are one.
-    inside = [normalization_layer(kind, trailing_axes=2, per_step=True, unbiased=False, name="norm")(values)
-              for kind in ("LN", "LN_per_step")]
+    inside = [
+        normalization_layer(kind, trailing_axes=2, per_step=True, unbiased=False, name="norm")(values)
+        for kind in ("LN", "LN_per_step")
+    ]
     np.testing.assert_array_equal(inside[0], inside[1])
 
 
@@ -75,7 +80,8 @@ def test_batch_statistics_run_over_all_replicas():
         layer = BatchNorm()
         layer.build((None, 1))
     values = strategy.experimental_distribute_values_from_function(
-        lambda context: tf.constant([[[1.0], [2.0]], [[5.0], [9.0]]][context.replica_id_in_sync_group]))
+        lambda context: tf.constant([[[1.0], [2.0]], [[5.0], [9.0]]][context.replica_id_in_sync_group])
+    )
     outputs = strategy.run(tf.function(lambda part: layer(part, training=True)), args=(values,))
     together = BatchNorm()
     expected = together(np.array([[1.0], [2.0], [5.0], [9.0]], np.float32), training=True)
@@ -83,10 +89,13 @@ def test_batch_statistics_run_over_all_replicas():
     np.testing.assert_allclose(layer.moving_variance, together.moving_variance, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("layer_class", "arguments", "weights"), [
-    (JointLayerNorm, {"trailing_axes": 2, "epsilon": 1e-6, "scale": True}, 2),
-    (BatchNorm, {"per_step": True, "unbiased": False, "momentum": 0.9, "epsilon": 1e-3}, 4),
-])
+@pytest.mark.parametrize(
+    ("layer_class", "arguments", "weights"),
+    [
+        (JointLayerNorm, {"trailing_axes": 2, "epsilon": 1e-6, "scale": True}, 2),
+        (BatchNorm, {"per_step": True, "unbiased": False, "momentum": 0.9, "epsilon": 1e-3}, 4),
+    ],
+)
 def test_both_keep_the_rules_of_layers(layer_class, arguments, weights):
     values = np.random.default_rng(0).standard_normal((2, 3, 4, 5)).astype(np.float32)
     check_layer(layer_class, arguments, values, output_shape=(2, 3, 4, 5), weights=weights)

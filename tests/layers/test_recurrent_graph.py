@@ -17,17 +17,33 @@ from rstg_tf.release.names import graph_entries
 
 def reference_output(features, weights, *, training=False, **options):
     scales = options.get("num_scales", 3)
-    names = {"num_scales", "space_iterations", "time_stages", "attention", "neighbourhood", "normalization",
-             "input_batch_norm", "update_layers", "scalewise_update", "stage_norm", "residual_stages"}
+    names = {
+        "num_scales",
+        "space_iterations",
+        "time_stages",
+        "attention",
+        "neighbourhood",
+        "normalization",
+        "input_batch_norm",
+        "update_layers",
+        "scalewise_update",
+        "stage_norm",
+        "residual_stages",
+    }
     positions = options.get("positional_map_size", 0)
     projected = features.shape[-1] != options.get("message_width", 8)
     return reference.graph(
-        reference_regions.pool_nodes(features, scales), weights,
+        reference_regions.pool_nodes(features, scales),
+        weights,
         adjacency=reference_regions.adjacency(scales, *SIZE),
         positions=reference_regions.positional_maps(scales, positions) if positions else None,
-        heads=options.get("attention_heads", 1), input_projection=projected, output_projection=projected,
-        node_projection=options.get("node_width", 8) != options.get("message_width", 8), training=training,
-        **{name: value for name, value in options.items() if name in names})
+        heads=options.get("attention_heads", 1),
+        input_projection=projected,
+        output_projection=projected,
+        node_projection=options.get("node_width", 8) != options.get("message_width", 8),
+        training=training,
+        **{name: value for name, value in options.items() if name in names},
+    )
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=name_of)
@@ -46,9 +62,11 @@ def test_every_option_equals_the_reference(options, channels):
         np.testing.assert_allclose(trace.attention, expected.attention.mean(axis=3), atol=2e-5)
 
 
-@pytest.mark.parametrize("options", [options for options in OPTIONS
-                                     if options.get("normalization") == "BN" or options.get("input_batch_norm")],
-                         ids=name_of)
+@pytest.mark.parametrize(
+    "options",
+    [options for options in OPTIONS if options.get("normalization") == "BN" or options.get("input_batch_norm")],
+    ids=name_of,
+)
 def test_batch_norm_in_training_uses_and_moves_the_statistics_step_by_step(options):
     features = features_of()
     graph, weights = graph_and_weights(features, **options)
@@ -57,8 +75,9 @@ def test_batch_norm_in_training_uses_and_moves_the_statistics_step_by_step(optio
     np.testing.assert_allclose(output, reference.video_vector(expected.nodes), atol=1e-4)
     for entry in graph_entries("", graph):
         if "moving" in entry.name:
-            np.testing.assert_allclose(entry.targets[0].variable, expected.moving[entry.name], rtol=1e-4, atol=1e-5,
-                                       err_msg=entry.name)
+            np.testing.assert_allclose(
+                entry.targets[0].variable, expected.moving[entry.name], rtol=1e-4, atol=1e-5, err_msg=entry.name
+            )
 
 
 def test_the_map_output_spreads_the_final_nodes_over_their_regions():
@@ -76,8 +95,9 @@ def test_the_vector_may_be_a_mean_over_nodes():
     np.testing.assert_allclose(graph(features), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("options", [{"time_stages": "every"}, {"share_stages": True}, {"space_iterations": 0}],
-                         ids=name_of)
+@pytest.mark.parametrize(
+    "options", [{"time_stages": "every"}, {"share_stages": True}, {"space_iterations": 0}], ids=name_of
+)
 def test_the_graph_is_causal(options):
     features = features_of(steps=5)
     graph, _ = graph_and_weights(features, **options)
@@ -109,29 +129,52 @@ def test_shared_stages_pass_time_with_the_weights_of_the_space_stage():
         regions_in_turn = []
         for region in range(14):
             scale = 1 if region < 9 else 2 if region < 13 else 3
-            own = {name.replace("update_node_mlp_/", "update_node_mlp/").replace(f"_type{scale}", ""): value
-                   for name, value in reference.as_dtype(weights, np.float64).items()}
+            own = {
+                name.replace("update_node_mlp_/", "update_node_mlp/").replace(f"_type{scale}", ""): value
+                for name, value in reference.as_dtype(weights, np.float64).items()
+            }
             updated, _ = reference.space_stage(
-                x[:, :, region], own, adjacency=earlier, positions=np.tile(positions[region], (4, 1)), num_scales=1,
-                attention="simple", heads=1, neighbourhood="masked", normalization="none", update_layers=2,
-                scalewise_update=False, training=False)
+                x[:, :, region],
+                own,
+                adjacency=earlier,
+                positions=np.tile(positions[region], (4, 1)),
+                num_scales=1,
+                attention="simple",
+                heads=1,
+                neighbourhood="masked",
+                normalization="none",
+                update_layers=2,
+                scalewise_update=False,
+                training=False,
+            )
             regions_in_turn.append(updated)
         return np.stack(regions_in_turn, axis=2)
 
     for _ in range(3):
         nodes = over_time(nodes)
         nodes, _ = reference.space_stage_at_every_step(
-            nodes, reference.as_dtype(weights, np.float64), adjacency=adjacency, positions=positions, num_scales=3,
-            attention="simple", heads=1, neighbourhood="soft", normalization="none", update_layers=2,
-            scalewise_update=True, training=False)
+            nodes,
+            reference.as_dtype(weights, np.float64),
+            adjacency=adjacency,
+            positions=positions,
+            num_scales=3,
+            attention="simple",
+            heads=1,
+            neighbourhood="soft",
+            normalization="none",
+            update_layers=2,
+            scalewise_update=True,
+            training=False,
+        )
     expected = over_time(nodes)
     output = graph(features, return_trace=True)[1].output_nodes
     np.testing.assert_allclose(output, expected, atol=2e-5 * max(1, np.abs(expected).max()))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [{}, {"attention": "dot", "attention_heads": 2, "normalization": "LN"}],
-                         ids=name_of)
+@pytest.mark.parametrize(
+    "options", [{}, {"attention": "dot", "attention_heads": 2, "normalization": "LN"}], ids=name_of
+)
 def test_xla_compiles_the_same_numbers_and_gradients(options):
     features = features_of()
     graph, _ = graph_and_weights(features, **options)
@@ -147,8 +190,15 @@ def test_xla_compiles_the_same_numbers_and_gradients(options):
         np.testing.assert_allclose(one, other, rtol=2e-3, atol=1e-5 * max(1.0, np.abs(one).max()))
 
 
-@pytest.mark.parametrize("options", [{}, {"attention": "dot", "attention_heads": 2, "normalization": "LN"},
-                                     {"stage_norm": True, "residual_stages": True}], ids=name_of)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"attention": "dot", "attention_heads": 2, "normalization": "LN"},
+        {"stage_norm": True, "residual_stages": True},
+    ],
+    ids=name_of,
+)
 def test_bfloat16_stays_within_three_hundredths_of_float32(options):
     features = features_of()
     graph, _ = graph_and_weights(features, **options)
@@ -163,14 +213,20 @@ def test_bfloat16_stays_within_three_hundredths_of_float32(options):
     assert error < 3e-2
 
 
-@pytest.mark.parametrize(("options", "weights"), [
-    ({}, 3 + 3 + 4 + 5 + 4),
-    ({"attention": "dot", "scalewise_update": True, "normalization": "LN", "positional_map_size": 4},
-     3 + 3 + 4 + 5 + 12 + 6),
-    ({"space_iterations": 0, "output": "map"}, 3),
-    ({"share_stages": True, "stage_norm": True, "residual_stages": True, "node_reduction": "mean"}, 4 + 5 + 4 + 2),
-    ({"time_stages": "none", "input_batch_norm": True, "neighbourhood": "masked"}, 4 + 5 + 4 + 4),
-], ids=str)
+@pytest.mark.parametrize(
+    ("options", "weights"),
+    [
+        ({}, 3 + 3 + 4 + 5 + 4),
+        (
+            {"attention": "dot", "scalewise_update": True, "normalization": "LN", "positional_map_size": 4},
+            3 + 3 + 4 + 5 + 12 + 6,
+        ),
+        ({"space_iterations": 0, "output": "map"}, 3),
+        ({"share_stages": True, "stage_norm": True, "residual_stages": True, "node_reduction": "mean"}, 4 + 5 + 4 + 2),
+        ({"time_stages": "none", "input_batch_norm": True, "neighbourhood": "masked"}, 4 + 5 + 4 + 4),
+    ],
+    ids=str,
+)
 def test_the_graph_keeps_the_rules_of_layers(options, weights):
     shape = (2, 4, 5, 6, 8) if options.get("output") == "map" else (2, 8)
     check_layer(RecurrentSpaceTimeGraph, {**SMALL, **options}, features_of(), output_shape=shape, weights=weights)
@@ -200,7 +256,7 @@ def test_per_step_statistics_are_those_of_ln_on_each_frame_alone():
     per_clip, clip_weights = graph_and_weights(features, time_stages="none", normalization="LN")
     assert set(weights) == set(clip_weights)  # the same variables in the release
     nodes = graph(features, return_trace=True)[1].output_nodes
-    alone = [per_clip(features[:, t:t + 1], return_trace=True)[1].output_nodes for t in range(3)]
+    alone = [per_clip(features[:, t : t + 1], return_trace=True)[1].output_nodes for t in range(3)]
     np.testing.assert_allclose(nodes, np.concatenate(alone, axis=1), atol=1e-5 * np.abs(alone).max())
     together = per_clip(features, return_trace=True)[1].output_nodes
     assert np.abs(nodes - together).max() > 1e-3
@@ -216,26 +272,32 @@ def test_a_graph_with_per_step_norms_comes_back_from_its_config():
     np.testing.assert_array_equal(again(features_of()), graph(features_of()))
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ({"output": "scalar"}, "output=scalar: expected one of vector, map"),
-    ({"time_stages": "some"}, "time_stages=some"),
-    ({"node_reduction": "max"}, "node_reduction=max"),
-    ({"space_iterations": 0, "time_stages": "none"}, "leaves no stage"),
-    ({"space_iterations": 0, "share_stages": True}, "leaves no stage"),
-    ({"space_iterations": -1}, "space_iterations=-1"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"output": "scalar"}, "output=scalar: expected one of vector, map"),
+        ({"time_stages": "some"}, "time_stages=some"),
+        ({"node_reduction": "max"}, "node_reduction=max"),
+        ({"space_iterations": 0, "time_stages": "none"}, "leaves no stage"),
+        ({"space_iterations": 0, "share_stages": True}, "leaves no stage"),
+        ({"space_iterations": -1}, "space_iterations=-1"),
+    ],
+)
 def test_wrong_arguments_are_refused_with_their_value(arguments, message):
     with pytest.raises(ValueError, match=message):
         RecurrentSpaceTimeGraph(**{**SMALL, **arguments})
 
 
-@pytest.mark.parametrize(("arguments", "shape", "message"), [
-    ({}, (2, 5, 6, 8), r"expected features \[B, T, H, W, C\]"),
-    ({}, (2, 4, None, 6, 8), "known H, W and C"),
-    ({"project_features": False}, (2, 4, 5, 6, 3), "features have 3 channels, message_width is 8"),
-    ({"attention": "dot", "attention_heads": 3}, (2, 4, 5, 6, 8), "heads=3"),
-    ({"positional_map_size": 2}, (2, 4, 5, 6, 8), "size of at least 3"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "shape", "message"),
+    [
+        ({}, (2, 5, 6, 8), r"expected features \[B, T, H, W, C\]"),
+        ({}, (2, 4, None, 6, 8), "known H, W and C"),
+        ({"project_features": False}, (2, 4, 5, 6, 3), "features have 3 channels, message_width is 8"),
+        ({"attention": "dot", "attention_heads": 3}, (2, 4, 5, 6, 8), "heads=3"),
+        ({"positional_map_size": 2}, (2, 4, 5, 6, 8), "size of at least 3"),
+    ],
+)
 def test_features_that_cannot_work_are_refused(arguments, shape, message):
     with pytest.raises(ValueError, match=message):
         RecurrentSpaceTimeGraph(**{**SMALL, **arguments}).build(shape)

@@ -22,7 +22,7 @@ def test_the_layer_equals_the_obvious_way_forward_and_backward(kind):
         with tf.GradientTape() as tape:
             tape.watch(features)
             vector = graph(features, training=True)
-            loss = tf.reduce_sum(vector ** 2)
+            loss = tf.reduce_sum(vector**2)
         weights = layer.trainable_weights if name == "layer" else list(plain.weights.values())
         gradients = tape.gradient(loss, [features, *weights], unconnected_gradients=tf.UnconnectedGradients.ZERO)
         results[name] = vector, gradients

@@ -16,18 +16,15 @@ def test_grids_come_finest_first_and_three_scales_have_fourteen_nodes():
 
 def test_boxes_are_row_major_and_leave_the_remainder_of_the_division_out():
     found = regions.boxes(2, height=5, width=8)
-    np.testing.assert_array_equal(
-        found, [[0, 0, 2, 4], [0, 4, 2, 8], [2, 0, 4, 4], [2, 4, 4, 8], [0, 0, 5, 8]])
+    np.testing.assert_array_equal(found, [[0, 0, 2, 4], [0, 4, 2, 8], [2, 0, 4, 4], [2, 4, 4, 8], [0, 0, 5, 8]])
 
 
 def test_neighbours_touch_along_an_edge_but_not_in_a_corner():
     found = regions.adjacency(2, height=64, width=64)
     #        top-left, top-right, bottom-left, bottom-right, whole
-    np.testing.assert_array_equal(found, [[0, 1, 1, 0, 1],
-                                          [1, 0, 0, 1, 1],
-                                          [1, 0, 0, 1, 1],
-                                          [0, 1, 1, 0, 1],
-                                          [1, 1, 1, 1, 0]])
+    np.testing.assert_array_equal(
+        found, [[0, 1, 1, 0, 1], [1, 0, 0, 1, 1], [1, 0, 0, 1, 1], [0, 1, 1, 0, 1], [1, 1, 1, 1, 0]]
+    )
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (224, 224), (48, 100), (7, 11)])
@@ -45,10 +42,10 @@ def test_regions_of_one_scale_have_the_neighbours_of_a_grid():
 
 
 def test_six_pixels_over_four_cells_take_one_and_a_half_pixels_each():
-    np.testing.assert_allclose(regions.area_weights(6, 4), np.array([[2, 1, 0, 0, 0, 0],
-                                                                     [0, 1, 2, 0, 0, 0],
-                                                                     [0, 0, 0, 2, 1, 0],
-                                                                     [0, 0, 0, 0, 1, 2]]) / 3)
+    np.testing.assert_allclose(
+        regions.area_weights(6, 4),
+        np.array([[2, 1, 0, 0, 0, 0], [0, 1, 2, 0, 0, 0], [0, 0, 0, 2, 1, 0], [0, 0, 0, 0, 1, 2]]) / 3,
+    )
 
 
 def test_enlarging_two_cells_to_three_pixels_mixes_the_middle_one():

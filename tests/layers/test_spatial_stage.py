@@ -29,11 +29,13 @@ def test_a_message_knows_who_sends_and_who_receives():
     nodes = one_channel_nodes(1, 2)
     layer(nodes)
     # relu(10·x_j + x_i - 11.5), then doubled, plus 1: sender weighs ten times the receiver.
-    set_weights((layer.first_kernel, [10, 1]), (layer.first_bias, -11.5), (layer.second.kernel, 2),
-                (layer.second.bias, 1))
+    set_weights(
+        (layer.first_kernel, [10, 1]), (layer.first_bias, -11.5), (layer.second.kernel, 2), (layer.second.bias, 1)
+    )
     messages = layer(nodes)[0, 0, :, :, 0]
-    np.testing.assert_allclose(messages, [[1, 2 * (20 + 1 - 11.5) + 1],
-                                          [2 * (10 + 2 - 11.5) + 1, 2 * (20 + 2 - 11.5) + 1]])
+    np.testing.assert_allclose(
+        messages, [[1, 2 * (20 + 1 - 11.5) + 1], [2 * (10 + 2 - 11.5) + 1, 2 * (20 + 2 - 11.5) + 1]]
+    )
 
 
 def test_positions_reach_the_first_layer_of_both_sides():
@@ -101,8 +103,13 @@ def test_heads_have_queries_keys_and_projections_of_their_own():
     layer = NeighbourAttention(width=2, query_width=2, kind="dot", heads=2)
     nodes = np.array([[1, 0], [0, 1]], np.float32).reshape(1, 1, 2, 2)
     layer.build(nodes.shape)
-    set_weights((layer.receiver.kernel, np.eye(2)), (layer.sender.kernel, np.ones((2, 2))),
-                (layer.head_kernels[0], [1, 0]), (layer.head_kernels[1], [0, 2]), (layer.head_bias, [0, 3]))
+    set_weights(
+        (layer.receiver.kernel, np.eye(2)),
+        (layer.sender.kernel, np.ones((2, 2))),
+        (layer.head_kernels[0], [1, 0]),
+        (layer.head_kernels[1], [0, 2]),
+        (layer.head_bias, [0, 3]),
+    )
     messages = np.array([[[1, 10], [2, 20]], [[3, 30], [4, 40]]], np.float32).reshape(1, 1, 2, 2, 2)
     heard, weights = layer(nodes, messages, np.array([[0, 1], [1, 0]]))
     # Node 0, head 0: query 1, key 1 -> scores (0, 1). Head 1: query 0 -> (0, 0). Messages' channel 0 / twice channel 1.
@@ -120,29 +127,45 @@ def test_scalewise_update_gives_every_scale_its_own_layers():
     np.testing.assert_array_equal(layer(nodes, heard)[0, 0, :, 0], [11, 22, 60])
 
 
-@pytest.mark.parametrize("arguments", [
-    {},
-    {"attention": "dot", "normalization": "LN", "update_layers": 1, "neighbourhood": "masked"},
-    {"attention": "dot", "attention_heads": 2, "scale_sizes": [4, 1]},
-])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"attention": "dot", "normalization": "LN", "update_layers": 1, "neighbourhood": "masked"},
+        {"attention": "dot", "attention_heads": 2, "scale_sizes": [4, 1]},
+    ],
+)
 def test_the_stage_keeps_the_rules_of_layers(arguments):
     nodes = np.random.default_rng(0).standard_normal((2, 3, 5, 4)).astype(np.float32)
     arguments = {"node_width": 4, "message_width": 8, **arguments}
-    number = (4 + 4 + 1  # messages, scores, bias
-              + (3 if arguments.get("attention_heads") else 0)
-              + 2 * arguments.get("update_layers", 2) * len(arguments.get("scale_sizes", [5]))
-              + (4 if arguments.get("normalization") else 0))  # LN on messages and update; dot attention has none
-    check_layer(SpatialStage, arguments, nodes, output_shape=(2, 3, 5, 4), weights=number,
-                call_arguments={"adjacency": np.ones((5, 5), np.float32)})
+    number = (
+        4
+        + 4
+        + 1  # messages, scores, bias
+        + (3 if arguments.get("attention_heads") else 0)
+        + 2 * arguments.get("update_layers", 2) * len(arguments.get("scale_sizes", [5]))
+        + (4 if arguments.get("normalization") else 0)
+    )  # LN on messages and update; dot attention has none
+    check_layer(
+        SpatialStage,
+        arguments,
+        nodes,
+        output_shape=(2, 3, 5, 4),
+        weights=number,
+        call_arguments={"adjacency": np.ones((5, 5), np.float32)},
+    )
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ({"attention": "cosine"}, "kind=cosine: expected one of simple, dot"),
-    ({"neighbourhood": "hard"}, "neighbourhood=hard"),
-    ({"normalization": "GN"}, "normalization='GN'"),
-    ({"attention": "dot", "attention_heads": 3}, "heads=3: expected a divisor of the message width 8"),
-    ({"update_layers": 0}, "layers=0"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"attention": "cosine"}, "kind=cosine: expected one of simple, dot"),
+        ({"neighbourhood": "hard"}, "neighbourhood=hard"),
+        ({"normalization": "GN"}, "normalization='GN'"),
+        ({"attention": "dot", "attention_heads": 3}, "heads=3: expected a divisor of the message width 8"),
+        ({"update_layers": 0}, "layers=0"),
+    ],
+)
 def test_wrong_arguments_are_refused_with_their_value(arguments, message):
     with pytest.raises(ValueError, match=message):
         SpatialStage(node_width=4, message_width=8, **arguments)

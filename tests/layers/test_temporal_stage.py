@@ -17,8 +17,9 @@ from rstg_tf.ops import lstm_recurrence
 def stage_with_weights(kernel, recurrent, bias, **arguments):
     stage = TemporalStage(units=np.shape(recurrent)[0], **arguments)
     stage.build((None, None, None, np.shape(kernel)[0]))
-    for variable, value in zip((stage.lstm.cell.kernel, stage.lstm.cell.recurrent_kernel, stage.lstm.cell.bias),
-                               (kernel, recurrent, bias)):
+    for variable, value in zip(
+        (stage.lstm.cell.kernel, stage.lstm.cell.recurrent_kernel, stage.lstm.cell.bias), (kernel, recurrent, bias)
+    ):
         variable.assign(np.asarray(value, np.float32))
     return stage
 
@@ -80,7 +81,7 @@ def test_chunk_by_chunk_equals_the_whole_clip(lengths, fused):
     states = zero_state(stage.state_shapes(6), 2)
     outputs, begin = [], 0
     for length in lengths:
-        output, states = stage(nodes[:, begin:begin + length], states=states)
+        output, states = stage(nodes[:, begin : begin + length], states=states)
         outputs.append(output)
         begin += length
     np.testing.assert_allclose(np.concatenate(outputs, axis=1), stage(nodes), atol=1e-6)
@@ -90,8 +91,9 @@ def test_chunk_by_chunk_equals_the_whole_clip(lengths, fused):
 @pytest.mark.parametrize("form", [lstm_recurrence.unrolled, lstm_recurrence.loop])
 def test_the_written_gradient_is_that_of_the_formula_from_zeros_and_from_a_state(form):
     draw = np.random.default_rng(4).standard_normal
-    projected, kernel, hidden, cell = (tf.constant(draw(shape), tf.float32)
-                                       for shape in ((3, 5, 8), (2, 8), (5, 2), (5, 2)))
+    projected, kernel, hidden, cell = (
+        tf.constant(draw(shape), tf.float32) for shape in ((3, 5, 8), (2, 8), (5, 2), (5, 2))
+    )
     weights = [tf.constant(draw(shape), tf.float32) for shape in ((3, 5, 2), (5, 2))]
 
     def formula(projected, kernel, hidden, cell):
@@ -111,10 +113,15 @@ def test_the_written_gradient_is_that_of_the_formula_from_zeros_and_from_a_state
 
     zeros = tf.zeros_like(hidden)
     for found, expected in (
-            (gradients(form, [projected, kernel]),
-             gradients(lambda *inputs: formula(*inputs, zeros, zeros), [projected, kernel])),
-            (gradients(lambda x, u, h, c: form(x, u, (h, c)), [projected, kernel, hidden, cell]),
-             gradients(formula, [projected, kernel, hidden, cell]))):
+        (
+            gradients(form, [projected, kernel]),
+            gradients(lambda *inputs: formula(*inputs, zeros, zeros), [projected, kernel]),
+        ),
+        (
+            gradients(lambda x, u, h, c: form(x, u, (h, c)), [projected, kernel, hidden, cell]),
+            gradients(formula, [projected, kernel, hidden, cell]),
+        ),
+    ):
         for one, other in zip(found, expected):
             np.testing.assert_allclose(one, other, atol=2e-6)
 

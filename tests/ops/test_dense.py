@@ -24,8 +24,9 @@ def test_rows_dense_is_a_dense_layer():
 
 def test_rows_keep_their_places_and_known_sizes_stay_known():
     values = tf.constant([[[1.0, 2.0]], [[3.0, 4.0]], [[5.0, 6.0]]])  # [3, 1, 2]
-    np.testing.assert_array_equal(dense(values, tf.constant([[10.0], [1.0]]), tf.constant([0.5])),
-                                  [[[12.5]], [[34.5]], [[56.5]]])
+    np.testing.assert_array_equal(
+        dense(values, tf.constant([[10.0], [1.0]]), tf.constant([0.5])), [[[12.5]], [[34.5]], [[56.5]]]
+    )
     shapes = []
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, 4, 2])], autograph=False)

@@ -14,7 +14,7 @@ from rstg_tf.ops.conv3x3 import WIDE, convolve
 def by_definition(frames, kernel):
     """Σ over 3×3 pixels and all channels, one place in the kernel after the other."""
     height, width = frames.shape[1] - 2, frames.shape[2] - 2
-    return sum(frames[:, y:y + height, x:x + width] @ kernel[y, x] for y in range(3) for x in range(3))
+    return sum(frames[:, y : y + height, x : x + width] @ kernel[y, x] for y in range(3) for x in range(3))
 
 
 def plain(frames, kernel):
@@ -56,8 +56,10 @@ def test_gradients_are_those_of_the_definition_for_an_unknown_number_of_frames()
             sums = convolution(frames, factors)
         return tape.gradient(sums, [frames, factors], tf.constant(upstream))
 
-    function = tf.function(lambda frames: gradients(lambda *given: winograd.convolve(*given, plain), frames),
-                           input_signature=[tf.TensorSpec([None, 9, 5, 3], tf.float64)])
+    function = tf.function(
+        lambda frames: gradients(lambda *given: winograd.convolve(*given, plain), frames),
+        input_signature=[tf.TensorSpec([None, 9, 5, 3], tf.float64)],
+    )
     for found, expected in zip(function(frames), gradients(plain, tf.constant(frames))):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
 
@@ -65,15 +67,23 @@ def test_gradients_are_those_of_the_definition_for_an_unknown_number_of_frames()
 def test_in_float32_the_error_is_about_twice_that_of_a_plain_convolution():
     frames, kernel = np.maximum(random(2, 31, 12, 256), 0).astype(np.float32), random(3, 3, 256, 32).astype(np.float32)
     exact = by_definition(frames.astype(np.float64), kernel.astype(np.float64))
-    error, plain_error = (np.sqrt(np.mean((sums.numpy() - exact)**2))
-                          for sums in (winograd.convolve(tf.constant(frames), tf.constant(kernel), plain),
-                                       plain(frames, kernel)))
+    error, plain_error = (
+        np.sqrt(np.mean((sums.numpy() - exact) ** 2))
+        for sums in (winograd.convolve(tf.constant(frames), tf.constant(kernel), plain), plain(frames, kernel))
+    )
     assert error < 2.6 * plain_error  # with Lavin's points three times
 
 
-@pytest.mark.parametrize(("dtype", "width", "height", "fewer", "parts"), [
-    ("float32", WIDE, 6, True, 6), ("float32", WIDE, 6, False, 1), ("float32", WIDE, 4, True, 1),
-    ("float32", WIDE - 1, 6, True, 1), ("bfloat16", WIDE, 6, True, 1)])
+@pytest.mark.parametrize(
+    ("dtype", "width", "height", "fewer", "parts"),
+    [
+        ("float32", WIDE, 6, True, 6),
+        ("float32", WIDE, 6, False, 1),
+        ("float32", WIDE, 4, True, 1),
+        ("float32", WIDE - 1, 6, True, 1),
+        ("bfloat16", WIDE, 6, True, 1),
+    ],
+)
 def test_only_wide_float32_maps_of_enough_rows_are_convolved_in_six_parts(dtype, width, height, fewer, parts):
     function = tf.function(lambda *inputs: convolve(*inputs, fewer_products=fewer), autograph=False)
     shapes = [None, height, 7, width], [3, 3, width, WIDE], [WIDE]

@@ -69,23 +69,44 @@ def toy_folder(toy_settings, tmp_path, monkeypatch):
 
 # ------------------------------------------------------------------------------------------------------------ inspect
 def test_the_command_lists_the_release_s_own_checkpoint_and_names_the_flags_that_fit(release_dir):
-    finished = subprocess.run([sys.executable, "-m", "rstg_tf.release", str(release_dir / "checkpoint")], cwd=ROOT,
-                              capture_output=True, text=True, timeout=240, check=False,
-                              env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
+    finished = subprocess.run(
+        [sys.executable, "-m", "rstg_tf.release", str(release_dir / "checkpoint")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
     assert (finished.returncode, without_greeting(finished.stderr)) == (0, "")
-    for line in ("model_1234.ckpt, step 1234", "weights: 29, 45,776 values, 0.17 MiB", "optimiser slots: 27",
-                 "cuDNN buffers: 2, 16,896 values", "constants: 4", "nearest: syncmnist.flags",
-                 "  with --num_filters=32 --node_feat_dim=32 --message_dims=32", "has then just these weights"):
+    for line in (
+        "model_1234.ckpt, step 1234",
+        "weights: 29, 45,776 values, 0.17 MiB",
+        "optimiser slots: 27",
+        "cuDNN buffers: 2, 16,896 values",
+        "constants: 4",
+        "nearest: syncmnist.flags",
+        "  with --num_filters=32 --node_feat_dim=32 --message_dims=32",
+        "has then just these weights",
+    ):
         assert line in finished.stdout
     kernel = next(line for line in finished.stdout.splitlines() if "conv1/conv2d/kernel" in line)
     assert kernel.split(maxsplit=2) == ["tower/conv1/conv2d/kernel", "9,216", "[3, 3, 32, 32]"]
 
 
 def test_a_wrong_path_is_answered_without_loading_tensorflow():
-    code = ("import runpy, sys\ntry: runpy.run_module('rstg_tf.release', run_name='__main__', alter_sys=True)\n"
-            "finally: assert 'tensorflow' not in sys.modules")
-    finished = subprocess.run([sys.executable, "-c", code, "/no/such/path"], cwd=ROOT, capture_output=True, text=True,
-                              timeout=240, check=False)
+    code = (
+        "import runpy, sys\ntry: runpy.run_module('rstg_tf.release', run_name='__main__', alter_sys=True)\n"
+        "finally: assert 'tensorflow' not in sys.modules"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", code, "/no/such/path"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
     assert finished.returncode == 2
     assert finished.stderr.startswith("release: /no/such/path: no checkpoint there")
     assert finished.stderr.count("\n") == 1
@@ -99,9 +120,14 @@ def test_json_holds_the_whole_list(release_dir, monkeypatch, capsys):
     assert listed == _weights(_shapes(CASES["syncmnist_small"]))
     assert found["step"] == 1234 and found["settings"]["num_scales"] == [3] and found["settings"]["dim_map"] == [6]
     assert "num_process_iter" in found["unknown"]
-    assert found["fits"] == [{
-        "file": "syncmnist.flags", "changes": {"num_filters": 32, "node_feat_dim": 32, "message_dims": 32},
-        "flags": "--num_filters=32 --node_feat_dim=32 --message_dims=32", "differences": []}]
+    assert found["fits"] == [
+        {
+            "file": "syncmnist.flags",
+            "changes": {"num_filters": 32, "node_feat_dim": 32, "message_dims": 32},
+            "flags": "--num_filters=32 --node_feat_dim=32 --message_dims=32",
+            "differences": [],
+        }
+    ]
 
 
 @pytest.mark.slow
@@ -118,12 +144,20 @@ def test_the_release_s_lists_of_variables_fit_their_flag_files(name, monkeypatch
     assert not others & {fit.file for fit in fits}
 
 
-@pytest.mark.parametrize("changes", [
-    {}, {"use_att": "dot", "attention_heads": 2, "use_norm": "LN", "scalewise_update": True},
-    {"num_process_iter": 0}, {"time_stages": "final", "update_layers": 3, "use_norm": "BN"}, {"time_stages": "none"},
-    {"use_positional_emb": True, "dim_map": 3, "message_dims": 6, "num_conv_layers": 2}, {"stage_norm": True},
-    {"input_batch_norm": False, "num_chan": 3, "num_classes": 9},
-], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"use_att": "dot", "attention_heads": 2, "use_norm": "LN", "scalewise_update": True},
+        {"num_process_iter": 0},
+        {"time_stages": "final", "update_layers": 3, "use_norm": "BN"},
+        {"time_stages": "none"},
+        {"use_positional_emb": True, "dim_map": 3, "message_dims": 6, "num_conv_layers": 2},
+        {"stage_norm": True},
+        {"input_batch_norm": False, "num_chan": 3, "num_classes": 9},
+    ],
+    ids=str,
+)
 def test_settings_are_read_off_names_and_shapes(changes, toy_settings):
     config = flags.config_from_settings({**toy_settings, **changes})
     shapes = {name: value.shape for name, value in _values(build_model(config.model)).items()}
@@ -182,16 +216,19 @@ def test_a_flag_file_that_cannot_be_read_is_named_and_passed_over(toy_folder, ca
     assert "not compared: " in printed and "bach_size" in printed and "fits: toy.flags" in printed
 
 
-@pytest.mark.parametrize(("arguments", "named"), [
-    (["/no/such/checkpoint"], "/no/such/checkpoint: no checkpoint there"),
-    (["one", "two"], "expected one PATH"),
-    (["--jason", "one"], "expected one PATH"),
-    (["--json"], "expected one PATH"),
-    (["export-tf1"], "--out is missing"),
-    (["export-tf1", "--out=x", "--precision=run"], "--precision has no effect"),
-    (["export-tf1", "--out=x", "--model_dir=/no/run"], "--model_dir=/no/run: no run there"),
-    (["export-tf1", "--out=x", "stray"], "'stray' is no flag"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["/no/such/checkpoint"], "/no/such/checkpoint: no checkpoint there"),
+        (["one", "two"], "expected one PATH"),
+        (["--jason", "one"], "expected one PATH"),
+        (["--json"], "expected one PATH"),
+        (["export-tf1"], "--out is missing"),
+        (["export-tf1", "--out=x", "--precision=run"], "--precision has no effect"),
+        (["export-tf1", "--out=x", "--model_dir=/no/run"], "--model_dir=/no/run: no run there"),
+        (["export-tf1", "--out=x", "stray"], "'stray' is no flag"),
+    ],
+)
 def test_wrong_use_ends_with_2_and_a_sentence(arguments, named, capsys):
     assert tool.main(arguments) == 2
     refusal = capsys.readouterr().err
@@ -208,9 +245,16 @@ def test_a_run_exported_to_tf1_comes_back_bit_for_bit(toy_folder, toy_settings, 
     assert tool.main(["export-tf1", "--model_dir=run", "--checkpoint=best", "--out=tf1/model.ckpt"]) == 0
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
     expected = _values(runs.open_run("run").load_model()[0])
-    assert said == {"checkpoint": "tf1/model.ckpt", "model_dir": "run", "step": 0, "weights": len(expected),
-                    "values": sum(value.size for value in expected.values()), "constants": 2, "cudnn_buffers": 2,
-                    "unlike_the_release": ["num_conv_layers=1"]}
+    assert said == {
+        "checkpoint": "tf1/model.ckpt",
+        "model_dir": "run",
+        "step": 0,
+        "weights": len(expected),
+        "values": sum(value.size for value in expected.values()),
+        "constants": 2,
+        "cudnn_buffers": 2,
+        "unlike_the_release": ["num_conv_layers=1"],
+    }
     assert os.path.normpath(tf.train.latest_checkpoint("tf1")) == "tf1/model.ckpt"
     model = build_model(flags.config_from_settings(toy_settings).model)
     assert release.load_checkpoint(model, "tf1") == 0
@@ -218,13 +262,19 @@ def test_a_run_exported_to_tf1_comes_back_bit_for_bit(toy_folder, toy_settings, 
     read = load_tf1("tf1/model.ckpt")  # by TensorFlow 1's own Saver
     _assert_same_bits({name: read[name] for name in expected}, expected)
     assert sorted(path.name for path in pathlib.Path("tf1").iterdir()) == [
-        "checkpoint", "model.ckpt.data-00000-of-00001", "model.ckpt.index"]
+        "checkpoint",
+        "model.ckpt.data-00000-of-00001",
+        "model.ckpt.index",
+    ]
 
 
 def test_the_release_s_checkpoint_comes_back_with_its_constants_and_buffers(release_dir, tmp_path):
     reader = tf.train.load_checkpoint(str(release_dir / "checkpoint"))
-    theirs = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()
-              if kind_of(name) != "optimiser slots"}
+    theirs = {
+        name: reader.get_tensor(name)
+        for name in reader.get_variable_to_shape_map()
+        if kind_of(name) != "optimiser slots"
+    }
     model = build_model(release.config_from_release(CASES["syncmnist_small"]["config"]).model)
     step = release.load_checkpoint(model, release_dir / "checkpoint")
     writer.write_checkpoint(model, str(tmp_path / "model.ckpt"), step=step)
@@ -232,9 +282,15 @@ def test_the_release_s_checkpoint_comes_back_with_its_constants_and_buffers(rele
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", [
-    {}, {"backbone": "c2d", "graph_places": ("res4",), "final_norm": "BN"},
-    {"graph_places": ("res2",), "nonlocal_places": ("res3", "res5")}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"backbone": "c2d", "graph_places": ("res4",), "final_norm": "BN"},
+        {"graph_places": ("res2",), "nonlocal_places": ("res3", "res5")},
+    ],
+    ids=str,
+)
 def test_a_resnet_comes_back_bit_for_bit(changes, tmp_path):
     model = small_resnet.build_with_recipe_weights(**changes)
     written = writer.write_checkpoint(model, str(tmp_path / "model.ckpt"), step=7)
@@ -250,8 +306,9 @@ def test_a_resnet_comes_back_bit_for_bit(changes, tmp_path):
 def test_constants_have_the_release_s_names_and_shapes(name):
     model = build_model(release.config_from_release(CASES[name]["config"]).model)
     ours = {constant: value.shape for constant, value in writer.graph_constants(model)}
-    assert ours == {constant: shape for constant, shape in _shapes(CASES[name]).items()
-                    if kind_of(constant) == "constants"}
+    assert ours == {
+        constant: shape for constant, shape in _shapes(CASES[name]).items() if kind_of(constant) == "constants"
+    }
 
 
 def test_a_filter_is_the_share_of_each_pixel_in_each_cell():
@@ -278,10 +335,16 @@ def test_a_second_checkpoint_becomes_the_newest_and_the_first_stays(toy_folder):
     assert os.path.basename(state.model_checkpoint_path) == "two"
 
 
-@pytest.mark.parametrize(("out", "message"), [
-    ("tf1/model.ckpt", "tf1/model.ckpt.index exists"), ("tf1", "expected a prefix such as DIR/model.ckpt"),
-    ("tf1/", "expected a prefix"), ("run/checkpoints/ours", "lies among a run's own checkpoints"),
-    ("run/checkpoints/best/ours", "lies among a run's own checkpoints")])
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("tf1/model.ckpt", "tf1/model.ckpt.index exists"),
+        ("tf1", "expected a prefix such as DIR/model.ckpt"),
+        ("tf1/", "expected a prefix"),
+        ("run/checkpoints/ours", "lies among a run's own checkpoints"),
+        ("run/checkpoints/best/ours", "lies among a run's own checkpoints"),
+    ],
+)
 def test_a_prefix_that_cannot_be_written_is_refused_and_nothing_is_touched(out, message, toy_folder, capsys):
     assert tool.main(["export-tf1", "--model_dir=run", "--out=tf1/model.ckpt"]) == 0
     before = {path: path.read_bytes() for path in toy_folder.rglob("*") if path.is_file()}
@@ -313,7 +376,19 @@ def test_a_baseline_cannot_be_exported(toy_settings, tmp_path):
 def test_what_the_release_would_compute_otherwise_is_named(toy_settings):
     config = flags.config_from_settings({**toy_settings, "num_conv_layers": 3, "dim_h": 64, "dim_w": 64})
     assert writer.unlike_the_release(config.model) == []
-    ours = flags.config_from_settings({**toy_settings, "stage_norm": True, "neighbourhood": "masked",
-                                       "time_stages": "final", "node_reduction": "mean"})
+    ours = flags.config_from_settings(
+        {
+            **toy_settings,
+            "stage_norm": True,
+            "neighbourhood": "masked",
+            "time_stages": "final",
+            "node_reduction": "mean",
+        }
+    )
     assert set(writer.unlike_the_release(ours.model)) == {
-        "stage_norm=True", "neighbourhood=masked", "time_stages=final", "node_reduction=mean", "num_conv_layers=1"}
+        "stage_norm=True",
+        "neighbourhood=masked",
+        "time_stages=final",
+        "node_reduction=mean",
+        "num_conv_layers=1",
+    }

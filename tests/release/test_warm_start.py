@@ -38,8 +38,11 @@ def _assert_equal(ours, theirs, names):
 
 def _in_scope(names, scope: str) -> list[str]:
     """By the meaning of the words, apart from the code's table."""
-    parts = {"all": lambda name: True, "except_head": lambda name: "/pred/" not in name,
-             "backbone": lambda name: "graph" not in name and "lstm" not in name and "/pred/" not in name}
+    parts = {
+        "all": lambda name: True,
+        "except_head": lambda name: "/pred/" not in name,
+        "backbone": lambda name: "graph" not in name and "lstm" not in name and "/pred/" not in name,
+    }
     return [name for name in names if parts[scope](name)]
 
 
@@ -57,15 +60,18 @@ def toy_config(toy_settings):
 
 def _tiny_tensors(config) -> dict[str, np.ndarray]:
     model = build_model(config)
-    return {name: np.random.default_rng(3).normal(size=value.shape).astype(np.float32)
-            for name, value in _values(model).items()}
+    return {
+        name: np.random.default_rng(3).normal(size=value.shape).astype(np.float32)
+        for name, value in _values(model).items()
+    }
 
 
 # ------------------------------------------------------------------------------------------------------------- scopes
 @pytest.mark.parametrize("scope", RESTORE_SCOPES)
 @pytest.mark.parametrize("only_buffers", [False, True], ids=["lstm pairs", "opaque kernels alone"])
-def test_a_scope_takes_its_part_of_the_release_s_own_checkpoint_and_leaves_the_rest(scope, only_buffers, released,
-                                                                                   release_dir, tmp_path):
+def test_a_scope_takes_its_part_of_the_release_s_own_checkpoint_and_leaves_the_rest(
+    scope, only_buffers, released, release_dir, tmp_path
+):
     path = release_dir / "checkpoint"
     if only_buffers:
         dropped = ("lstm_cell/kernel", "lstm_cell/bias", "global_step")
@@ -93,8 +99,10 @@ def test_another_number_of_classes_is_refused_under_all_and_started_anew_under_e
     before, said = _values(model), []
     with pytest.raises(ConfigError) as refusal:
         restore_weights(model, str(release_dir / "checkpoint"))
-    for part in ("tower/pred/kernel has shape [1, 1, 1, 32, 46], expected [1, 1, 1, 32, 7]",
-                 "--restore_scope=except_head would load 27 of the model's 29 weights"):
+    for part in (
+        "tower/pred/kernel has shape [1, 1, 1, 32, 46], expected [1, 1, 1, 32, 7]",
+        "--restore_scope=except_head would load 27 of the model's 29 weights",
+    ):
         assert part in str(refusal.value)
     assert "\n" not in str(refusal.value)
     _assert_equal(_values(model), before, before)
@@ -108,13 +116,20 @@ def test_another_number_of_classes_is_refused_under_all_and_started_anew_under_e
 
 
 @pytest.mark.parametrize("scope", RESTORE_SCOPES)
-@pytest.mark.parametrize(("damage", "message"), [
-    (lambda tensors: tensors.pop("tower/conv0/conv2d/bias"), "missing in it: conv0 1 \\(conv2d/bias\\)"),
-    (lambda tensors: tensors.update({"tower/conv0/conv2d/bias": np.zeros(5, np.float32)}),
-     "tower/conv0/conv2d/bias has shape \\[5\\], expected \\[4\\]"),
-    (lambda tensors: [tensors.pop(name) for name in list(tensors)] and tensors.update({"x/y/z": np.zeros(2)}),
-     "none of the .* weights to be loaded is in it \\(it holds x/y/…, the model has tower/"),
-])
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda tensors: tensors.pop("tower/conv0/conv2d/bias"), "missing in it: conv0 1 \\(conv2d/bias\\)"),
+        (
+            lambda tensors: tensors.update({"tower/conv0/conv2d/bias": np.zeros(5, np.float32)}),
+            "tower/conv0/conv2d/bias has shape \\[5\\], expected \\[4\\]",
+        ),
+        (
+            lambda tensors: [tensors.pop(name) for name in list(tensors)] and tensors.update({"x/y/z": np.zeros(2)}),
+            "none of the .* weights to be loaded is in it \\(it holds x/y/…, the model has tower/",
+        ),
+    ],
+)
 def test_what_does_not_fit_is_refused_whatever_the_scope(scope, damage, message, toy_config, tmp_path):
     model = build_model(toy_config.model)
     tensors = _tiny_tensors(toy_config.model)
@@ -182,14 +197,16 @@ def test_a_run_gives_its_averages_where_it_keeps_them(averaged, toy_config, tmp_
     model = build_model(toy_config.model)
     assert restore_weights(model, str(tmp_path / "run"), say=lambda line: None) == 0
     expected = average.values if averaged else saved.trainable_variables
-    for weight, value in zip([*model.trainable_variables, *model.non_trainable_variables],
-                             [*expected, *saved.non_trainable_variables]):
+    for weight, value in zip(
+        [*model.trainable_variables, *model.non_trainable_variables], [*expected, *saved.non_trainable_variables]
+    ):
         np.testing.assert_array_equal(weight, value)
 
 
 @pytest.mark.parametrize("head", ["mean_lstm", "conv_lstm"])
-def test_a_baseline_starts_from_its_own_runs_and_shares_its_backbone_with_graphs(head, toy_settings, toy_config,
-                                                                                tmp_path):
+def test_a_baseline_starts_from_its_own_runs_and_shares_its_backbone_with_graphs(
+    head, toy_settings, toy_config, tmp_path
+):
     settings = {name: value for name, value in toy_settings.items() if name != "input_batch_norm"}
     baseline = flags.config_from_settings({**settings, "head": head})
     saved, _ = save_run(tmp_path / head, baseline)
@@ -205,8 +222,17 @@ def test_a_baseline_starts_from_its_own_runs_and_shares_its_backbone_with_graphs
     assert f"left       {len(_values(saved)) - 2} weights" in said[1]
 
 
-@pytest.mark.parametrize("changes", [{}, {"head": "mean_lstm"}, {"head": "conv_lstm"}, {"stage_norm": True},
-                                     {"use_att": "dot", "attention_heads": 2, "use_norm": "BN"}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"head": "mean_lstm"},
+        {"head": "conv_lstm"},
+        {"stage_norm": True},
+        {"use_att": "dot", "attention_heads": 2, "use_norm": "BN"},
+    ],
+    ids=str,
+)
 def test_the_table_holds_every_weight_but_the_dropout_s_count(changes, toy_settings):
     model = build_model(flags.config_from_settings({**toy_settings, **changes}).model)
     entries = weight_entries(model)
@@ -220,10 +246,14 @@ def test_the_table_holds_every_weight_but_the_dropout_s_count(changes, toy_setti
 def test_every_way_to_name_a_run_and_its_checkpoints_is_understood(toy_config, tmp_path, monkeypatch):
     run = tmp_path / "run"
     save_run(run, toy_config)
-    for path, checkpoint in ((run, None), (run / "checkpoints", None), (run / "checkpoints" / "best", "best"),
-                             (run / "checkpoints" / "ckpt-0", "ckpt-0"),
-                             (run / "checkpoints" / "ckpt-0.index", "ckpt-0"),
-                             (run / "checkpoints" / "best" / "ckpt-0", "best")):
+    for path, checkpoint in (
+        (run, None),
+        (run / "checkpoints", None),
+        (run / "checkpoints" / "best", "best"),
+        (run / "checkpoints" / "ckpt-0", "ckpt-0"),
+        (run / "checkpoints" / "ckpt-0.index", "ckpt-0"),
+        (run / "checkpoints" / "best" / "ckpt-0", "best"),
+    ):
         found = find_weights(str(path))
         assert (found.run.path, found.run.checkpoint) == (str(run), checkpoint), path
     monkeypatch.chdir(run / "checkpoints")
@@ -236,8 +266,14 @@ def test_every_way_to_name_a_run_and_its_checkpoints_is_understood(toy_config, t
 def test_every_way_to_name_a_tf1_checkpoint_is_understood(tmp_path):
     folder = tmp_path / "weights"
     prefix = save_tf1(folder, {"a": np.zeros(2, np.float32)})
-    for path in (prefix, f"{prefix}.index", f"{prefix}.data-00000-of-00001", f"{prefix}.meta", str(folder),
-                 f"{folder}/"):
+    for path in (
+        prefix,
+        f"{prefix}.index",
+        f"{prefix}.data-00000-of-00001",
+        f"{prefix}.meta",
+        str(folder),
+        f"{folder}/",
+    ):
         found = find_weights(path)
         assert found.run is None and pathlib.Path(found.prefix) == pathlib.Path(prefix), path
     (folder / "checkpoint").write_text('model_checkpoint_path: "/their/machine/model_12.ckpt"\n')
@@ -278,12 +314,16 @@ def test_every_name_of_the_release_belongs_to_a_part(file):
     assert "unknown" not in parts and "classifier" in parts
     places = json.loads((GOLDEN / file).read_text())["config"]["place_graph"]
     assert {part for part in parts if part.startswith("graph")} == {
-        f"graph {place}" for place in places.split("-") if place != "none"}
+        f"graph {place}" for place in places.split("-") if place != "none"
+    }
 
 
 def test_a_name_behind_a_graph_inside_c2d_belongs_to_that_graph():
-    names = ["tower/resnet_c2d/backbone/whole_graph_model_res4/project_i3d/kernel",
-             "tower/resnet_c2d/backbone/after_graph_ln_scale", "tower/resnet_c2d/after_graph_ln/beta"]
+    names = [
+        "tower/resnet_c2d/backbone/whole_graph_model_res4/project_i3d/kernel",
+        "tower/resnet_c2d/backbone/after_graph_ln_scale",
+        "tower/resnet_c2d/after_graph_ln/beta",
+    ]
     assert list(parts_of(names).values()) == ["graph res4", "graph res4", "graph final"]
 
 
@@ -294,10 +334,16 @@ def test_a_plan_goes_by_shapes_alone(toy_config):
 
 
 # -------------------------------------------------------------------------------------------------------- command line
-@pytest.mark.parametrize(("arguments", "message"), [
-    (["--restore_scope=backbone"], "--restore_scope=backbone has no effect without --restore_dir"),
-    (["--restore_scope=head", "--restore_dir=x"], "--restore_scope=head: expected one of all, backbone, except_head"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--restore_scope=backbone"], "--restore_scope=backbone has no effect without --restore_dir"),
+        (
+            ["--restore_scope=head", "--restore_dir=x"],
+            "--restore_scope=head: expected one of all, backbone, except_head",
+        ),
+    ],
+)
 def test_a_scope_that_cannot_work_is_refused(arguments, message):
     with pytest.raises(ConfigError, match=message):
         flags.config_from_flags(flags.parse(arguments))
@@ -307,8 +353,15 @@ def test_a_scope_that_cannot_work_is_refused(arguments, message):
 def test_train_starts_from_the_release_s_weights_and_says_what_it_took(toy_settings, toy_records, tmp_path, capsys):
     five_classes = flags.config_from_settings({**toy_settings, "num_classes": 5})
     weights = save_tf1(tmp_path / "weights", _tiny_tensors(five_classes.model))
-    arguments = [f"--{name}={value}" for name, value in {
-        **toy_settings, "num_steps": 1, "train_dataset": toy_records / "train", "restore_dir": weights}.items()]
+    arguments = [
+        f"--{name}={value}"
+        for name, value in {
+            **toy_settings,
+            "num_steps": 1,
+            "train_dataset": toy_records / "train",
+            "restore_dir": weights,
+        }.items()
+    ]
     flag_file = tmp_path / "toy.flags"
     flag_file.write_text("\n".join(arguments))
     run = tmp_path / "run"
@@ -318,9 +371,13 @@ def test_train_starts_from_the_release_s_weights_and_says_what_it_took(toy_setti
     assert not run.exists()
     assert train.main([f"--flagfile={flag_file}", f"--model_dir={run}", "--restore_scope=except_head"]) == 0
     printed = capsys.readouterr().out
-    for part in (f"weights of the TF1 checkpoint {weights} (step 12), --restore_scope=except_head:",
-                 "  loaded     23 weights, ", "  not found  0 weights", "  kept       2 weights of the model outside",
-                 "  left       2 weights of the checkpoint: classifier 2 (pred/bias, pred/kernel)"):
+    for part in (
+        f"weights of the TF1 checkpoint {weights} (step 12), --restore_scope=except_head:",
+        "  loaded     23 weights, ",
+        "  not found  0 weights",
+        "  kept       2 weights of the model outside",
+        "  left       2 weights of the checkpoint: classifier 2 (pred/bias, pred/kernel)",
+    ):
         assert part in printed
     assert train.main([f"--flagfile={flag_file}", f"--model_dir={run}", "--restore_scope=backbone"]) == 0
     assert "going on from step 1" in capsys.readouterr().out  # its own weights, whatever the scope is now

@@ -24,8 +24,9 @@ class Parts:
     """A model with every kind of state: weights, statistics, slots, a step, averages."""
 
     def __init__(self, *, averaged: bool = True):
-        self.model = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(4),
-                                       keras.layers.BatchNormalization(), keras.layers.Dense(2)])
+        self.model = keras.Sequential(
+            [keras.layers.Input((3,)), keras.layers.Dense(4), keras.layers.BatchNormalization(), keras.layers.Dense(2)]
+        )
         self.optimizer = keras.optimizers.Adam(0.1)
         self.optimizer.build(self.model.trainable_variables)
         self.average = WeightAverage(self.model.trainable_variables, 0.9) if averaged else None
@@ -40,8 +41,11 @@ class Parts:
             self.average.update(variables, self.optimizer.iterations)
 
     def state(self) -> list[np.ndarray]:
-        variables = [*self.model.weights, *optimizer_variables(self.optimizer),
-                     *(self.average.values if self.average else ())]
+        variables = [
+            *self.model.weights,
+            *optimizer_variables(self.optimizer),
+            *(self.average.values if self.average else ()),
+        ]
         return [variable.numpy() for variable in variables]
 
     def in_folder(self, folder: RunFolder, keep: int = 2) -> Checkpoints:
@@ -126,11 +130,14 @@ def test_checkpoints_without_a_state_file_are_not_swept(folder):
 
 def _flip_a_byte(content: bytes) -> bytes:
     middle = len(content) // 2
-    return content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1:]
+    return content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1 :]
 
 
-@pytest.mark.parametrize("damage", [_flip_a_byte, lambda content: content[:100], lambda content: b""],
-                         ids=["a flipped byte", "shortened", "empty"])
+@pytest.mark.parametrize(
+    "damage",
+    [_flip_a_byte, lambda content: content[:100], lambda content: b""],
+    ids=["a flipped byte", "shortened", "empty"],
+)
 def test_a_damaged_newest_checkpoint_is_announced_and_the_one_before_it_taken(folder, damage):
     parts = Parts()
     saved = parts.in_folder(folder)
@@ -214,7 +221,8 @@ def test_a_state_file_that_names_checkpoints_elsewhere_is_refused_and_those_stay
     with RunFolder(path, _config()) as folder:
         pass
     (folder.checkpoint_dir / "checkpoint").write_text(
-        f'model_checkpoint_path: "{victim}/ckpt-1"\nall_model_checkpoint_paths: "{victim}/ckpt-1"\n')
+        f'model_checkpoint_path: "{victim}/ckpt-1"\nall_model_checkpoint_paths: "{victim}/ckpt-1"\n'
+    )
     with pytest.raises(ConfigError, match="expected checkpoints of this folder alone"), RunFolder(path, _config()):
         pass
     assert sorted(os.listdir(victim)) == ["ckpt-1.data-00000-of-00001", "ckpt-1.index"]
@@ -291,8 +299,10 @@ def test_inference_loads_the_averages_where_the_run_keeps_them(folder, averaged)
     model = Parts().model
     assert restore_for_inference(model, folder.path) == 3
     _assert_same([weight.numpy() for weight in model.trainable_variables], expected)
-    _assert_same([value.numpy() for value in model.non_trainable_variables],
-                 [value.numpy() for value in parts.model.non_trainable_variables])
+    _assert_same(
+        [value.numpy() for value in model.non_trainable_variables],
+        [value.numpy() for value in parts.model.non_trainable_variables],
+    )
     assert restore_for_inference(model, folder.path, "2") == 2
     assert restore_for_inference(model, folder.path, "ckpt-1") == 1
 

@@ -28,8 +28,16 @@ def test_sizes_that_the_model_cannot_take_are_refused():
         clip_spec_of_run.served_clip_spec(COLOUR, height=16)
 
 
-@pytest.mark.parametrize("config, as_stored, short_side", [
-    (GREY, True, None), (GREY, None, None), (GREY, False, 256), (COLOUR, False, 256), (COLOUR, None, 256),
-    (COLOUR, True, 32)])
+@pytest.mark.parametrize(
+    "config, as_stored, short_side",
+    [
+        (GREY, True, None),
+        (GREY, None, None),
+        (GREY, False, 256),
+        (COLOUR, False, 256),
+        (COLOUR, None, 256),
+        (COLOUR, True, 32),
+    ],
+)
 def test_frames_are_resized_as_the_runs_own_data_was(config, as_stored, short_side):
     assert clip_spec_of_run.served_clip_spec(config, as_stored=as_stored).short_side == short_side

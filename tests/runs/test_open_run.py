@@ -10,8 +10,9 @@ from rstg_tf import runs
 from rstg_tf.common.errors import ConfigError
 
 
-@pytest.mark.parametrize("checkpoint", [
-    "", "5", "ckpt-5", "{run}/checkpoints/ckpt-5", "{run}/checkpoints/ckpt-5.index"])
+@pytest.mark.parametrize(
+    "checkpoint", ["", "5", "ckpt-5", "{run}/checkpoints/ckpt-5", "{run}/checkpoints/ckpt-5.index"]
+)
 def test_a_checkpoint_is_named_by_step_or_path(small_run, checkpoint):
     path = checkpoint.format(run=small_run.path)
     found = runs.open_run("" if os.sep in path else small_run.path, path)

@@ -33,8 +33,16 @@ RUNTIMES = {"openvino": with_openvino, "onnx": with_onnx}
 
 def wrong_shapes(video):
     """Like the tests' table of malformed requests, as far as a fixed shape alone can refuse them."""
-    return [video[:, 1:], video[:, [0, *range(video.shape[1])]], video[:, :, 1:], video[:, :, :, 1:],
-            np.concatenate([video, video], axis=-1), video[0], video[None], video.ravel()]
+    return [
+        video[:, 1:],
+        video[:, [0, *range(video.shape[1])]],
+        video[:, :, 1:],
+        video[:, :, :, 1:],
+        np.concatenate([video, video], axis=-1),
+        video[0],
+        video[None],
+        video.ravel(),
+    ]
 
 
 def refusal(run, video):

@@ -62,7 +62,7 @@ class Client:
     def ask(self, signature: str, inputs: dict) -> dict[str, np.ndarray]:
         """The signature's outputs for named arrays or Tensors. A name it lacks is sent as it is. Raises Refused."""
         self.send(signature, inputs)
-        code, = self._read("<I")
+        (code,) = self._read("<I")
         if code:
             raise Refused(self._read_text().decode())
         return {name: self._read_tensor() for name in self.signatures[signature].outputs}
@@ -119,9 +119,28 @@ def compile_server(folder: pathlib.Path) -> pathlib.Path:
         pytest.skip(f"no C program can be tried: {missing[0] if missing else 'gcc'} is missing")
     program = folder / "serve"
     subprocess.run(
-        ["gcc", "-std=c11", "-D_GNU_SOURCE", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", program, SOURCE,
-         "-I", tf.sysconfig.get_include(), "-L", library, f"-Wl,-rpath,{library}",
-         *(f"-l:{name}" for name in LIBRARIES)], check=True, timeout=PATIENCE)
+        [
+            "gcc",
+            "-std=c11",
+            "-D_GNU_SOURCE",
+            "-O1",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-pthread",
+            "-o",
+            program,
+            SOURCE,
+            "-I",
+            tf.sysconfig.get_include(),
+            "-L",
+            library,
+            f"-Wl,-rpath,{library}",
+            *(f"-l:{name}" for name in LIBRARIES),
+        ],
+        check=True,
+        timeout=PATIENCE,
+    )
     return program
 
 
@@ -129,8 +148,12 @@ def compile_server(folder: pathlib.Path) -> pathlib.Path:
 def serving(program: pathlib.Path, saved_model: str):
     """A Server, while it runs. That it ends in good order when it is told to is tested by the way."""
     content = SavedModel.FromString(pathlib.Path(saved_model, "saved_model.pb").read_bytes())
-    process = subprocess.Popen([program, saved_model], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                               env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
+    process = subprocess.Popen(
+        [program, saved_model],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
     with process:
         try:
             line = process.stdout.readline()

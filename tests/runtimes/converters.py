@@ -24,9 +24,24 @@ def install(cache: pathlib.Path) -> pathlib.Path:
         return packages
     building = cache / f"{key}.{os.getpid()}"
     done = subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps",
-         "--only-binary=:all:", "--target", building, "--requirement", REQUIREMENTS], capture_output=True, text=True,
-        timeout=600)
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+            "--only-binary=:all:",
+            "--target",
+            building,
+            "--requirement",
+            REQUIREMENTS,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     if done.returncode != 0:
         shutil.rmtree(building, ignore_errors=True)
         pytest.skip(f"OpenVINO and ONNX Runtime cannot be installed: {done.stderr.strip().splitlines()[-1]}")
@@ -39,8 +54,21 @@ def install(cache: pathlib.Path) -> pathlib.Path:
 
 
 def convert_to_onnx(saved_model: str, out: pathlib.Path, packages: pathlib.Path) -> None:
-    _run(packages, "-m", "tf2onnx.convert", "--saved-model", saved_model, "--tag", "serve", "--signature_def",
-         "serving_default", "--opset", "15", "--output", out)
+    _run(
+        packages,
+        "-m",
+        "tf2onnx.convert",
+        "--saved-model",
+        saved_model,
+        "--tag",
+        "serve",
+        "--signature_def",
+        "serving_default",
+        "--opset",
+        "15",
+        "--output",
+        out,
+    )
 
 
 def answer(runtime: str, model, video: np.ndarray, packages: pathlib.Path, folder: pathlib.Path) -> dict:
@@ -52,6 +80,12 @@ def answer(runtime: str, model, video: np.ndarray, packages: pathlib.Path, folde
 
 
 def _run(packages: pathlib.Path, *command) -> None:
-    done = subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True, timeout=300,
-                          cwd=packages, env={**os.environ, "PYTHONPATH": str(packages)})
+    done = subprocess.run(
+        [sys.executable, *map(str, command)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=packages,
+        env={**os.environ, "PYTHONPATH": str(packages)},
+    )
     assert done.returncode == 0, done.stderr[-2000:]

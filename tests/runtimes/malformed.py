@@ -65,7 +65,7 @@ VIDEOS = {
     "bytes left over": (lambda video: Tensor(UINT8, video[:1].shape, [video.tobytes()]), OTHER_BYTES),
     "an unknown type": (lambda video: Tensor(NO_TYPE, video.shape, [video.tobytes()]), NO_TENSOR),
     "a negative size": (lambda video: Tensor(UINT8, (-2, *video.shape[1:]), [video.tobytes()]), NO_TENSOR),
-    "more than fits in memory": (lambda video: Tensor(UINT8, (2 ** 40, *video.shape[1:]), [b""]), NO_TENSOR),
+    "more than fits in memory": (lambda video: Tensor(UINT8, (2**40, *video.shape[1:]), [b""]), NO_TENSOR),
 }
 
 
@@ -80,8 +80,10 @@ def _picture(height: int, width: int, image_format: str) -> bytes:
 
 
 FRAMES = {
-    "a frame too few": (lambda frames: frames[:, 1:],
-                        r"\[frames holds clips of\] \[9\] \[frames, expected at least\] \[10\]"),
+    "a frame too few": (
+        lambda frames: frames[:, 1:],
+        r"\[frames holds clips of\] \[9\] \[frames, expected at least\] \[10\]",
+    ),
     "no frame": (lambda frames: frames[:, :0], r"\[frames holds clips of\] \[0\]"),
     "no clip": (lambda frames: frames[:0], "frames holds no clip, expected at least one"),
     "a clip without batch": (lambda frames: frames[0], FRAMES_SHAPE),
@@ -99,9 +101,11 @@ FRAMES = {
     "a JPEG's first and last bytes": (lambda frames: _replaced(frames, b"\xff\xd8\xff\xff\xd9"), "JPEG"),
     "a PNG's first and last bytes": (lambda frames: _replaced(frames, b"\x89PNG\r\n\x1a\nIEND"), "PNG"),
     "a PNG with a hole": (lambda frames: _replaced(frames, frames[1, 2][:50] + bytes(20) + frames[1, 2][70:]), "PNG"),
-    "a larger picture": (lambda frames: _replaced(frames, _picture(32, 33, "PNG")),
-                         r"\[frame\] \[2\] \[of clip\] \[1\] \[is of height, width\] \[32 33\] \[pixels, expected\] "
-                         r"\[32 32\]"),
+    "a larger picture": (
+        lambda frames: _replaced(frames, _picture(32, 33, "PNG")),
+        r"\[frame\] \[2\] \[of clip\] \[1\] \[is of height, width\] \[32 33\] \[pixels, expected\] "
+        r"\[32 32\]",
+    ),
 }
 # Changes to both inputs of the stream.
 STREAM = {
@@ -110,8 +114,10 @@ STREAM = {
     "no channel axis": (lambda good: {**good, "frame": good["frame"][..., 0]}, FRAME_SHAPE),
     "floats": (lambda good: {**good, "frame": good["frame"] / np.float32(255)}, _type("uint8", "float")),
     "no clip": (lambda good: {name: value[:0] for name, value in good.items()}, "frame holds no clip"),
-    "a state too few": (lambda good: {**good, "state": good["state"][:1]},
-                        r"\[frame holds\] \[2\] \[clips, but state\] \[1\]"),
+    "a state too few": (
+        lambda good: {**good, "state": good["state"][:1]},
+        r"\[frame holds\] \[2\] \[clips, but state\] \[1\]",
+    ),
     "no state": (lambda good: {**good, "state": good["state"][:0]}, r"\[clips, but state\] \[0\]"),
     "a narrower state": (lambda good: {**good, "state": good["state"][:, 1:]}, STATE_SHAPE),
     "a state without batch": (lambda good: {**good, "state": good["state"][0]}, STATE_SHAPE),
@@ -121,20 +127,34 @@ STREAM = {
 
 
 def _of_one_input(signature: str, name: str, rows: dict) -> list[Malformed]:
-    return [Malformed(signature, wrong, lambda good, make=make: {name: make(good[name])}, told)
-            for wrong, (make, told) in rows.items()]
+    return [
+        Malformed(signature, wrong, lambda good, make=make: {name: make(good[name])}, told)
+        for wrong, (make, told) in rows.items()
+    ]
 
 
 def _missing(signature: str, name: str) -> list[Malformed]:
     """Without the input; with it under another name; with one more."""
     return [
-        Malformed(signature, f"{name} is missing", lambda good: {key: good[key] for key in good if key != name},
-                  f"You must feed a value for placeholder .*{name}"),
-        Malformed(signature, f"{name} under another name",
-                  lambda good: {f"{key}s" if key == name else key: good[key] for key in good},
-                  f"{name}s: the model has no tensor of that name"),
-        Malformed(signature, f"an input beside {name}", lambda good: {**good, "label": good[name]},
-                  "label: the model has no tensor of that name")]
+        Malformed(
+            signature,
+            f"{name} is missing",
+            lambda good: {key: good[key] for key in good if key != name},
+            f"You must feed a value for placeholder .*{name}",
+        ),
+        Malformed(
+            signature,
+            f"{name} under another name",
+            lambda good: {f"{key}s" if key == name else key: good[key] for key in good},
+            f"{name}s: the model has no tensor of that name",
+        ),
+        Malformed(
+            signature,
+            f"an input beside {name}",
+            lambda good: {**good, "label": good[name]},
+            "label: the model has no tensor of that name",
+        ),
+    ]
 
 
 REQUESTS = [

@@ -48,8 +48,13 @@ def served(tmp_path_factory):
 def test_a_process_without_our_code_gets_the_models_scores(served, tmp_path):
     video = clips(GREY, 5)
     np.save(tmp_path / "clips.npy", video)
-    subprocess.run([sys.executable, "-c", RELOAD, served.path, str(tmp_path / "clips.npy"), str(tmp_path / "out.npz")],
-                   check=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": ""}, timeout=120)
+    subprocess.run(
+        [sys.executable, "-c", RELOAD, served.path, str(tmp_path / "clips.npy"), str(tmp_path / "out.npz")],
+        check=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": ""},
+        timeout=120,
+    )
     expected = served.model(video, training=False).numpy()
     assert np.ptp(expected) > 1e-2  # no constant answer
     with np.load(tmp_path / "out.npz") as found:
@@ -71,16 +76,22 @@ def test_names_settings_and_what_every_signature_takes_travel_with_the_model(ser
     assert set(facts["signatures"]) == set(served.signatures)
     for name, signature in served.signatures.items():
         told = facts["signatures"][name]
-        for kind, specs in (("inputs", signature.structured_input_signature[1]),
-                            ("outputs", signature.structured_outputs)):
+        for kind, specs in (
+            ("inputs", signature.structured_input_signature[1]),
+            ("outputs", signature.structured_outputs),
+        ):
             assert {key: (tensor["dtype"], tensor["shape"]) for key, tensor in told[kind].items()} == {
-                key: (spec.dtype.name, spec.shape.as_list()) for key, spec in specs.items()}
+                key: (spec.dtype.name, spec.shape.as_list()) for key, spec in specs.items()
+            }
             assert all(tensor["about"] for tensor in told[kind].values())
 
 
 def test_the_saved_model_holds_the_networks_variables_once_and_no_layers(served):
-    names = [name for name, _ in tf.train.list_variables(os.path.join(served.path, "variables", "variables"))
-             if name.startswith("weights")]
+    names = [
+        name
+        for name, _ in tf.train.list_variables(os.path.join(served.path, "variables", "variables"))
+        if name.startswith("weights")
+    ]
     assert len(names) == len(served.model.weights)
 
 
@@ -105,16 +116,19 @@ def test_a_model_that_reloads_differently_is_not_published(served, tmp_path, mon
         signature = loaded.signatures["features"]
 
         class Another:
-            signatures = {**loaded.signatures,
-                          "features": lambda **given: {key: value + 1 for key, value in signature(**given).items()}}
+            signatures = {
+                **loaded.signatures,
+                "features": lambda **given: {key: value + 1 for key, value in signature(**given).items()},
+            }
 
         return Another
 
     monkeypatch.setattr(tf.saved_model, "load", load_another)
     monkeypatch.setattr(signatures, "SIGNATURES", {"features": signatures.SIGNATURES["features"]})
     with pytest.raises(saved_model.ExportError, match="vector of features differ by 1"):
-        saved_model.export_model(served.model, base=str(tmp_path / "base"), config=GREY,
-                            class_names=served_models.class_names(GREY))
+        saved_model.export_model(
+            served.model, base=str(tmp_path / "base"), config=GREY, class_names=served_models.class_names(GREY)
+        )
     assert not list((tmp_path / "base").iterdir())
     assert [path.name for path in tmp_path.iterdir()] == ["base"]
 
@@ -135,13 +149,28 @@ def test_a_model_is_published_in_bfloat16_too(tmp_path):
 @pytest.mark.slow
 def test_the_command_publishes_a_run_and_its_last_line_says_what_and_where(small_run, toy_records, tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "rstg_tf.export", f"--model_dir={small_run.path}", f"--out={tmp_path / 'served'}",
-         "--version=3"], cwd=ROOT, capture_output=True, text=True, timeout=240)
+        [
+            sys.executable,
+            "-m",
+            "rstg_tf.export",
+            f"--model_dir={small_run.path}",
+            f"--out={tmp_path / 'served'}",
+            "--version=3",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
     assert (done.returncode, without_greeting(done.stderr)) == (0, "")
     assert json.loads(done.stdout.splitlines()[-1]) == {
-        "export": str(tmp_path / "served" / "3"), "model_dir": small_run.path, "step": 5,
-        "signatures": ["serving_default", "serving_bytes", "features", "attention", "stream"], "left_out": {},
-        "warmup": f"clip test-0 of {toy_records / 'test'}"}
+        "export": str(tmp_path / "served" / "3"),
+        "model_dir": small_run.path,
+        "step": 5,
+        "signatures": ["serving_default", "serving_bytes", "features", "attention", "stream"],
+        "left_out": {},
+        "warmup": f"clip test-0 of {toy_records / 'test'}",
+    }
     assert (tmp_path / "served" / "3" / "assets" / "class_names.txt").read_text() == "up\ndown\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["runs", "served"]
 
@@ -152,20 +181,26 @@ def test_wrong_use_is_told_in_a_sentence_without_waiting_for_tensorflow(small_ru
     monkeypatch.chdir(tmp_path / "empty")
     run = f"--model_dir={small_run.path}"
     for arguments, told in [
-            ([], "--out is missing"), (["--out=x"], "no run under runs"),
-            (["--model_dir=nowhere", "--out=x"], "--model_dir=nowhere: no run there"),
-            ([run], "--out is missing"), ([run, "--out=x", "--versoin=1"], "versoin"),
-            ([run, f"--out={tmp_path / 'file'}"], "file, cannot be written (File exists"),
-            ([run, f"--out={tmp_path / 'file' / 'base'}"], "cannot be written (Not a directory"),
-            ([run, "--out=/proc/served"], "/proc/served, cannot be written"),
-            ([run, "--out=x", "--version=-1"], "--version=-1: version -1: expected an integer from 0"),
-            ([run, "--out=x", "--height=-1"], "height"), ([run, "--out=x", "--checkpoint=a/b"], "--checkpoint=a/b")]:
+        ([], "--out is missing"),
+        (["--out=x"], "no run under runs"),
+        (["--model_dir=nowhere", "--out=x"], "--model_dir=nowhere: no run there"),
+        ([run], "--out is missing"),
+        ([run, "--out=x", "--versoin=1"], "versoin"),
+        ([run, f"--out={tmp_path / 'file'}"], "file, cannot be written (File exists"),
+        ([run, f"--out={tmp_path / 'file' / 'base'}"], "cannot be written (Not a directory"),
+        ([run, "--out=/proc/served"], "/proc/served, cannot be written"),
+        ([run, "--out=x", "--version=-1"], "--version=-1: version -1: expected an integer from 0"),
+        ([run, "--out=x", "--height=-1"], "height"),
+        ([run, "--out=x", "--checkpoint=a/b"], "--checkpoint=a/b"),
+    ]:
         code = export.main(arguments)
         printed = capsys.readouterr()
         assert (code, printed.out) == (2, ""), arguments
         assert printed.err.startswith("export: ") and told in printed.err and "Traceback" not in printed.err
-    program = ("import sys; from rstg_tf import export; print(export.main(['--model_dir=nowhere', '--out=x']), "
-               "export.main([sys.argv[1], '--out=/proc/served']), 'tensorflow' in sys.modules)")
+    program = (
+        "import sys; from rstg_tf import export; print(export.main(['--model_dir=nowhere', '--out=x']), "
+        "export.main([sys.argv[1], '--out=/proc/served']), 'tensorflow' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", program, run], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == ["2", "2", "False"], done.stderr
 

@@ -35,8 +35,9 @@ def light(monkeypatch):
 
 
 def publish(base, version=None, names=None):
-    return saved_model.export_model(None, base=str(base), config=GREY, version=version,
-                               class_names=names or served_models.class_names(GREY))
+    return saved_model.export_model(
+        None, base=str(base), config=GREY, version=version, class_names=names or served_models.class_names(GREY)
+    )
 
 
 def test_versions_count_up_and_a_published_one_is_refused(light, tmp_path):
@@ -84,7 +85,7 @@ def test_what_a_killed_export_left_is_swept_and_a_running_ones_is_not(tmp_path):
     base.mkdir()
     ours = pathlib.Path(model_versions.building_folder(str(base)))
     assert ours.parent == tmp_path and ours.name.startswith(".base.tmp-")
-    prefix = ours.name[:-len(str(os.getpid()))]
+    prefix = ours.name[: -len(str(os.getpid()))]
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     with child:
         (tmp_path / f"{prefix}{child.pid}").mkdir()
@@ -104,8 +105,12 @@ def test_another_number_of_class_names_is_refused(light, tmp_path):
 def test_an_interrupted_export_ends_with_130_and_leaves_nothing(small_run, tmp_path):
     base = tmp_path / "served"
     process = subprocess.Popen(
-        [sys.executable, "-m", "rstg_tf.export", f"--model_dir={small_run.path}", f"--out={base}"], cwd=ROOT,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        [sys.executable, "-m", "rstg_tf.export", f"--model_dir={small_run.path}", f"--out={base}"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     deadline = time.monotonic() + 200
     while not list(tmp_path.glob(".served.tmp-*/saved_model.pb")):
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()

@@ -83,7 +83,8 @@ def assert_close(found, expected, tolerance):
 
 def assert_same_bits(found, expected):
     assert {name: value.tolist() for name, value in found.items()} == {
-        name: value.tolist() for name, value in expected.items()}
+        name: value.tolist() for name, value in expected.items()
+    }
 
 
 def assert_eval_agrees(answer, exported, tolerance):
@@ -116,8 +117,12 @@ def test_the_c_program_answers_every_signature_as_python_does(kind, request):
     assert set(given) == set(loaded)
     with server.client() as client:
         for name, signature in loaded.items():
-            expected = signature(**{key: tf.constant(value.tolist() if value.dtype == object else value)
-                                    for key, value in given[name].items()})
+            expected = signature(
+                **{
+                    key: tf.constant(value.tolist() if value.dtype == object else value)
+                    for key, value in given[name].items()
+                }
+            )
             assert_close(client.ask(name, given[name]), {key: value.numpy() for key, value in expected.items()}, 1e-6)
 
 
@@ -136,7 +141,8 @@ def test_the_malformed_requests_are_at_least_fifty_and_no_two_the_same():
 
 @pytest.mark.parametrize("wrong", malformed.REQUESTS, ids=str)
 def test_a_malformed_request_is_refused_by_name_and_the_next_good_one_gets_the_same_bits(
-        wrong, grey_export, grey_server):
+    wrong, grey_export, grey_server
+):
     good = inputs(grey_export, grey_server, stop=2)[wrong.signature]
     with grey_server.client() as client:
         before = client.ask(wrong.signature, good)
@@ -146,8 +152,17 @@ def test_a_malformed_request_is_refused_by_name_and_the_next_good_one_gets_the_s
     assert grey_server.process.poll() is None
 
 
-@pytest.mark.parametrize("sent", [b"", b"\1", struct.pack("<2I", 1, 1), struct.pack("<2I", 99, 1), b"\xff" * 1000,
-                                  b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"\1",
+        struct.pack("<2I", 1, 1),
+        struct.pack("<2I", 99, 1),
+        b"\xff" * 1000,
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    ],
+)
 def test_what_is_no_request_ends_its_own_connection_and_no_other(sent, grey_export, grey_server):
     good = inputs(grey_export, grey_server, stop=2)["serving_default"]
     with grey_server.client() as client:
@@ -202,7 +217,8 @@ def test_eight_clients_at_once_beside_one_that_sends_nonsense_get_what_one_alone
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("runtime", ["openvino", "onnx"])
 def test_openvino_and_onnx_runtime_give_evals_scores_and_refuse_other_shapes(
-        kind, runtime, packages, request, tmp_path):
+    kind, runtime, packages, request, tmp_path
+):
     exported = request.getfixturevalue(f"{kind}_export")
     model = exported.path
     if runtime == "onnx":

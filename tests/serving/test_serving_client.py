@@ -88,8 +88,14 @@ def test_frames_are_sent_encoded_and_names_come_back(server, served, clip, capsy
 
 def test_pixels_are_sent_as_numbers_and_names_come_from_the_models_assets(server, served, clip, capsys):
     video, path = clip
-    told = ask(capsys, *server, f"--video={path}", "--signature=serving_default", "--top=7",
-               f"--class_names={served.path}/assets/class_names.txt")
+    told = ask(
+        capsys,
+        *server,
+        f"--video={path}",
+        "--signature=serving_default",
+        "--top=7",
+        f"--class_names={served.path}/assets/class_names.txt",
+    )
     names, probabilities = expected_classes(served, video, top=7)
     rows = [line.split("  ") for line in told.splitlines()]
     assert [name for _, name in rows] == names
@@ -127,9 +133,13 @@ def test_what_the_server_refuses_is_told_with_its_reason(server, tmp_path, capsy
     assert "[frame] [0] [of clip] [0] [is of height, width] [20 20] [pixels, expected] [20 16]" in told
 
 
-@pytest.mark.parametrize("flag, told", [
-    ("--model=other", "has no model other (Servable not found"),
-    ("--version=7", "has no model rstg, version 7, (Servable not found")])
+@pytest.mark.parametrize(
+    "flag, told",
+    [
+        ("--model=other", "has no model other (Servable not found"),
+        ("--version=7", "has no model rstg, version 7, (Servable not found"),
+    ],
+)
 def test_an_unknown_model_or_version_is_told(server, clip, capsys, flag, told):
     assert told in refused(capsys, 1, *server, f"--video={clip[1]}", flag)
 
@@ -179,7 +189,8 @@ def test_wrong_use_is_told_before_any_server_is_asked(clip, tmp_path, capsys):
 def test_names_of_another_model_are_refused(server, clip, tmp_path, capsys):
     (tmp_path / "names.txt").write_text("a\nb\n")
     assert "holds 2 names, but the model has 7 classes" in refused(
-        capsys, 2, *server, f"--video={clip[1]}", f"--class_names={tmp_path / 'names.txt'}")
+        capsys, 2, *server, f"--video={clip[1]}", f"--class_names={tmp_path / 'names.txt'}"
+    )
 
 
 @pytest.mark.parametrize("signature", ["serving_bytes", "serving_default"])
@@ -216,10 +227,23 @@ def test_the_script_sends_a_real_video_file_to_a_colour_model(tmp_path):
     with stand_in_servers.grpc_server(stand_in_servers.StandInModel("colour", served.path)) as address:
         for signature in ("serving_bytes", "serving_default"):
             done = subprocess.run(
-                [sys.executable, str(SCRIPT), f"--video={video}", f"--server={address}", "--model=colour", "--json",
-                 f"--signature={signature}", "--short_side=256", "--top=7",
-                 f"--class_names={served.path}/assets/class_names.txt"],
-                cwd=tmp_path, capture_output=True, text=True, timeout=120)
+                [
+                    sys.executable,
+                    str(SCRIPT),
+                    f"--video={video}",
+                    f"--server={address}",
+                    "--model=colour",
+                    "--json",
+                    f"--signature={signature}",
+                    "--short_side=256",
+                    "--top=7",
+                    f"--class_names={served.path}/assets/class_names.txt",
+                ],
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                timeout=120,
+            )
             assert done.returncode == 0, done.stderr
             answers.append({row["name"]: row["probability"] for row in json.loads(done.stdout)["classes"]})
     assert set(answers[0]) == set(served_models.class_names(GREY))

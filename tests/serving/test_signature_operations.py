@@ -19,8 +19,9 @@ def operations(function):
 def test_the_clips_signature_has_no_string_and_no_control_flow_even_with_a_gpu(monkeypatch):
     monkeypatch.setattr(temporal_stage, "has_gpu", lambda: True)  # Keras' LSTM, a loop, would run in training
     model = served_models.build_grey()
-    functions, _ = signatures.build_signatures(model, clip_spec_of_run.served_clip_spec(GREY),
-                                               served_models.class_names(GREY))
+    functions, _ = signatures.build_signatures(
+        model, clip_spec_of_run.served_clip_spec(GREY), served_models.class_names(GREY)
+    )
     found = operations(functions["serving_default"])
     assert "EnsureShape" in found and "Softmax" in found
     assert not [name for name in found if "While" in name or name in ("If", "StatelessIf") or "String" in name]

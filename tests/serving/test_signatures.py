@@ -44,16 +44,22 @@ def ask(signature, given):
     """The signature's answer, as arrays, to those of the inputs that it takes."""
     taken = {}
     for name, spec in signature.structured_input_signature[1].items():
-        value = given[name][:, :spec.shape[1]] if name == "state" else given[name]
+        value = given[name][:, : spec.shape[1]] if name == "state" else given[name]
         taken[name] = tf.constant(value, spec.dtype)
     return {name: value.numpy() for name, value in signature(**taken).items()}
 
 
 def shapes(served):
-    return {name: ({key: (spec.dtype.name, spec.shape.as_list())
-                    for key, spec in signature.structured_input_signature[1].items()},
-                   {key: spec.shape.as_list() for key, spec in signature.structured_outputs.items()})
-            for name, signature in served.signatures.items()}
+    return {
+        name: (
+            {
+                key: (spec.dtype.name, spec.shape.as_list())
+                for key, spec in signature.structured_input_signature[1].items()
+            },
+            {key: spec.shape.as_list() for key, spec in signature.structured_outputs.items()},
+        )
+        for name, signature in served.signatures.items()
+    }
 
 
 def test_a_grey_graph_has_all_signatures_with_sizes_that_are_fixed_but_for_the_batch(grey):
@@ -66,8 +72,11 @@ def test_a_grey_graph_has_all_signatures_with_sizes_that_are_fixed_but_for_the_b
         "serving_bytes": ({"frames": ("string", [None, None])}, {**scores, "classes": [None, 5], "scores": [None, 5]}),
         "features": (video, {"vector": [None, 8]}),
         "attention": (video, {"attention": [None, 2, 4, 5, 5]}),  # 2 space stages, 4 steps, 4 + 1 nodes
-        "stream": ({"frame": ("uint8", [None, 20, 16, 1]), "state": ("float32", [None, state])},
-                   {**scores, "state": [None, state]})}
+        "stream": (
+            {"frame": ("uint8", [None, 20, 16, 1]), "state": ("float32", [None, state])},
+            {**scores, "state": [None, state]},
+        ),
+    }
 
 
 def test_graphs_at_two_places_answer_under_their_names_and_an_i3d_has_no_stream(colour):
@@ -78,8 +87,13 @@ def test_graphs_at_two_places_answer_under_their_names_and_an_i3d_has_no_stream(
 
 
 def test_no_output_has_a_name_that_rest_would_send_in_base64(grey, colour):
-    assert not [name for served in (grey, colour) for _, outputs in shapes(served).values() for name in outputs
-                if name.endswith("_bytes")]
+    assert not [
+        name
+        for served in (grey, colour)
+        for _, outputs in shapes(served).values()
+        for name in outputs
+        if name.endswith("_bytes")
+    ]
 
 
 @pytest.mark.parametrize("kind", ["grey", "colour"])
@@ -88,7 +102,7 @@ def test_a_batch_of_five_gets_the_answers_of_five_batches_of_one(kind, request):
     given = inputs(config, 5)
     for name, signature in served.signatures.items():
         whole = ask(signature, given)
-        single = [ask(signature, {key: value[row:row + 1] for key, value in given.items()}) for row in range(5)]
+        single = [ask(signature, {key: value[row : row + 1] for key, value in given.items()}) for row in range(5)]
         for output, values in whole.items():
             joined = np.concatenate([answer[output] for answer in single])
             if values.dtype == np.float32:
@@ -137,10 +151,13 @@ def test_jpeg_frames_of_any_size_become_the_clip_that_evaluation_makes_of_them(c
     for height, width in sizes:
         coarse = generator.integers(0, 256, (9, 5, 7, 3)).astype(np.uint8)
         files.append(encode(np.repeat(np.repeat(coarse, height // 5, 1), width // 7, 2), "JPEG"))
-    records = [tiny_record(number, frames=frames, image_format="JPEG", timestamps=range(9))
-               for number, frames in enumerate(files)]
-    manifest = write_shards(tmp_path, [records], num_frames=None, height=None, width=None, channels=3,
-                            image_format="JPEG")
+    records = [
+        tiny_record(number, frames=frames, image_format="JPEG", timestamps=range(9))
+        for number, frames in enumerate(files)
+    ]
+    manifest = write_shards(
+        tmp_path, [records], num_frames=None, height=None, width=None, channels=3, image_format="JPEG"
+    )
     options = ReadingOptions(COLOUR.clip_spec)
     [batch] = evaluation_clips(dataset=RecordedDataset(tmp_path, manifest), options=options, batch_size=2)
     expected = ask(colour.signatures["serving_default"], {"video": batch["video"].numpy()})
@@ -188,9 +205,15 @@ def test_streamed_clips_end_with_the_whole_clips_scores_whatever_runs_beside_the
 
 VIDEO = (1, 4, 20, 16, 1)
 WRONG_VIDEOS = {
-    "one frame too few": (1, 3, 20, 16, 1), "height": (1, 4, 16, 16, 1), "sides exchanged": (1, 4, 16, 20, 1),
-    "channels": (1, 4, 20, 16, 3), "no batch": (4, 20, 16, 1), "a row of pixels": (1, 4 * 20 * 16),
-    "a batch of batches": (1, 1, 4, 20, 16, 1), "a scalar": ()}
+    "one frame too few": (1, 3, 20, 16, 1),
+    "height": (1, 4, 16, 16, 1),
+    "sides exchanged": (1, 4, 16, 20, 1),
+    "channels": (1, 4, 20, 16, 3),
+    "no batch": (4, 20, 16, 1),
+    "a row of pixels": (1, 4 * 20 * 16),
+    "a batch of batches": (1, 1, 4, 20, 16, 1),
+    "a scalar": (),
+}
 
 
 @pytest.mark.parametrize("name", ["serving_default", "features", "attention"])
@@ -220,8 +243,10 @@ def wrong_frames():
 
     whole = r"\[frame\] \[2\] \[of clip\] \[1\] \[is no whole JPEG or PNG picture; its bytes are\] "
     return {
-        "too few frames": ([first[:3], second[:3]],
-                           r"\[frames holds clips of\] \[3\] \[frames, expected at least\] \[4\]"),
+        "too few frames": (
+            [first[:3], second[:3]],
+            r"\[frames holds clips of\] \[3\] \[frames, expected at least\] \[4\]",
+        ),
         "no frames": (np.zeros((2, 0), object), r"\[frames holds clips of\] \[0\]"),
         "no clips": (np.zeros((0, 4), object), "frames holds no clip, expected at least one"),
         "no batch": (first, r"\[4\] is not compatible with expected shape \[\?,\?\]"),
@@ -233,8 +258,10 @@ def wrong_frames():
         "a JPEG of two bytes": (replaced(jpeg[2][:2]), whole + r"\[2\]"),
         "a damaged PNG": (replaced(broken), "Invalid PNG data"),
         "a frame of another size": (
-            replaced(other[0]), r"\[frame\] \[2\] \[of clip\] \[1\] \[is of height, width\] \[20 20\] "
-            r"\[pixels, expected\] \[20 16\]"),
+            replaced(other[0]),
+            r"\[frame\] \[2\] \[of clip\] \[1\] \[is of height, width\] \[20 20\] "
+            r"\[pixels, expected\] \[20 16\]",
+        ),
     }
 
 
@@ -251,8 +278,11 @@ def test_frames_that_make_no_clip_are_refused_by_clip_and_number(grey, case):
 def test_frames_of_two_sizes_in_one_clip_are_refused_where_frames_are_resized_too(colour):
     generator = np.random.default_rng(0)
     frames = [encode(generator.integers(0, 256, (1, side, 40, 3), np.uint8))[0] for side in (40, 40, 40, 41)]
-    with pytest.raises(Refused, match=r"\[frame\] \[3\] \[of clip\] \[0\] \[is of height, width\] \[41 40\] "
-                       r"\[pixels, expected\] \[40 40\]"):
+    with pytest.raises(
+        Refused,
+        match=r"\[frame\] \[3\] \[of clip\] \[0\] \[is of height, width\] \[41 40\] "
+        r"\[pixels, expected\] \[40 40\]",
+    ):
         colour.signatures["serving_bytes"](frames=tf.constant([frames]))
 
 
@@ -291,6 +321,7 @@ def test_clips_of_other_sizes_are_served_where_the_model_takes_them(grey):
     clip = clip_spec_of_run.served_clip_spec(GREY, num_frames=6, height=24, width=28)
     functions, left_out = signatures.build_signatures(grey.model, clip, served_models.class_names(GREY))
     video = np.random.default_rng(0).integers(0, 256, (2, 6, 24, 28, 1), np.uint8)
-    np.testing.assert_allclose(functions["serving_default"](video=video)["logits"], grey.model(video), rtol=1e-4,
-                               atol=1e-4)
+    np.testing.assert_allclose(
+        functions["serving_default"](video=video)["logits"], grey.model(video), rtol=1e-4, atol=1e-4
+    )
     assert list(left_out) == ["stream"]

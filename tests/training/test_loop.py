@@ -103,16 +103,29 @@ def test_a_run_starts_from_the_weights_of_another_run(toy_settings, tmp_path):
     model = build_model(flags.config_from_settings(toy_settings).model)
     checkpoints.restore_for_inference(model, str(tmp_path / "first"))
     expected = [weight.numpy() for weight in model.trainable_variables]
-    _train({**toy_settings, "num_steps": 1, "learning_rate": 1e-30, "restore_dir": str(tmp_path / "first"),
-            "ema_momentum": 0.9}, tmp_path / "second")
+    _train(
+        {
+            **toy_settings,
+            "num_steps": 1,
+            "learning_rate": 1e-30,
+            "restore_dir": str(tmp_path / "first"),
+            "ema_momentum": 0.9,
+        },
+        tmp_path / "second",
+    )
     assert checkpoints.restore_for_inference(model, str(tmp_path / "second")) == 1
     for weight, value in zip(model.trainable_variables, expected):
         np.testing.assert_allclose(weight, value, rtol=1e-6, atol=1e-12)
 
 
-@pytest.mark.parametrize("backbone, earlier_step, warned", [
-    (ResNet50(variant="c2d"), None, True), (ResNet50(variant="c2d"), 3, False),
-    (SmallConvnet(filters=2, layers=1), None, False)])
+@pytest.mark.parametrize(
+    "backbone, earlier_step, warned",
+    [
+        (ResNet50(variant="c2d"), None, True),
+        (ResNet50(variant="c2d"), 3, False),
+        (SmallConvnet(filters=2, layers=1), None, False),
+    ],
+)
 def test_only_a_resnet_that_starts_from_random_weights_is_warned_of(backbone, earlier_step, warned, capsys):
     checkpoints = types.SimpleNamespace(restore=lambda say: earlier_step)
     loop._restore(checkpoints, types.SimpleNamespace(backbone=backbone), None, TrainConfig())
@@ -135,8 +148,11 @@ def test_a_diverging_run_says_at_which_step_and_keeps_its_last_good_checkpoint(t
 
 
 def test_the_board_has_scalars_and_a_histogram_of_the_attention(toy_settings, tmp_path):
-    _train({**toy_settings, "num_steps": 4, "print_every": 2}, tmp_path,
-           sample=lambda: np.zeros((2, 4, 12, 12, 1), np.uint8))
+    _train(
+        {**toy_settings, "num_steps": 4, "print_every": 2},
+        tmp_path,
+        sample=lambda: np.zeros((2, 4, 12, 12, 1), np.uint8),
+    )
     tags: dict[str, set[int]] = {}
     for path in (tmp_path / "tensorboard").iterdir():
         for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():

@@ -101,16 +101,20 @@ def test_rates_over_a_run_follow_their_formulas():
     assert _rates([0, 99], schedule="constant") == [2.0, 2.0]
     assert _rates([0, 1, 3, 4, 50], schedule="constant", warmup_steps=4) == [0.5, 1.0, 2.0, 2.0, 2.0]
     halfway, end = 1.0 + math.cos(math.pi * 40 / 80), 1.0 + math.cos(math.pi * 79 / 80)
-    np.testing.assert_allclose(_rates([19, 20, 60, 99], schedule="cosine", warmup_steps=20), [2.0, 2.0, halfway, end],
-                               atol=1e-6)
     np.testing.assert_allclose(
-        _rates([49, 50, 74, 75], schedule="step", decay_at=(0.5, 0.75), decay_factor=0.1), [2.0, 0.2, 0.2, 0.02],
-        rtol=1e-6)
+        _rates([19, 20, 60, 99], schedule="cosine", warmup_steps=20), [2.0, 2.0, halfway, end], atol=1e-6
+    )
+    np.testing.assert_allclose(
+        _rates([49, 50, 74, 75], schedule="step", decay_at=(0.5, 0.75), decay_factor=0.1),
+        [2.0, 0.2, 0.2, 0.02],
+        rtol=1e-6,
+    )
 
 
 def test_the_schedule_survives_its_config():
-    schedule = optimizers.RateSchedule(rate=2.0, schedule="step", total_steps=9, warmup_steps=2, decay_at=(0.5,),
-                                       decay_factor=0.3)
+    schedule = optimizers.RateSchedule(
+        rate=2.0, schedule="step", total_steps=9, warmup_steps=2, decay_at=(0.5,), decay_factor=0.3
+    )
     again = optimizers.RateSchedule.from_config(schedule.get_config())
     for step in range(9):
         assert float(schedule(step)) == float(again(step))

@@ -38,8 +38,11 @@ class Trainer:
 
     def state(self) -> list[np.ndarray]:
         """Everything that a step changes."""
-        variables = [*self.model.weights, *optimizer_variables(self.optimizer),
-                     *(self.average.values if self.average else ())]
+        variables = [
+            *self.model.weights,
+            *optimizer_variables(self.optimizer),
+            *(self.average.values if self.average else ()),
+        ]
         return [variable.numpy() for variable in variables]
 
 
@@ -52,8 +55,9 @@ def _trainer(settings: dict, *, replicas: int = 1, build=build_model) -> Trainer
         optimizer = build_optimizer(config.train, total_steps=100, variables=model.trainable_variables)
         momentum = config.train.ema_momentum
         average = WeightAverage(model.trainable_variables, momentum) if momentum else None
-    step = train_step.TrainStep(strategy=strategy, model=model, optimizer=optimizer, config=config.train,
-                                average=average)
+    step = train_step.TrainStep(
+        strategy=strategy, model=model, optimizer=optimizer, config=config.train, average=average
+    )
     return Trainer(strategy, model, optimizer, average, step)
 
 
@@ -77,8 +81,11 @@ def test_the_model_starts_when_the_clock_has_told_that_the_batch_was_there(toy_s
     trainer = _trainer(toy_settings)
     batches = iter(trainer.strategy.experimental_distribute_dataset(toy_batches()))
     traced = trainer.step.__call__.get_concrete_function(batches, tf.constant(1)).graph.as_graph_def()
-    body, = (function.node_def for function in traced.library.function
-             if sum(node.op == "PyFunc" for node in function.node_def) == 2)
+    (body,) = (
+        function.node_def
+        for function in traced.library.function
+        if sum(node.op == "PyFunc" for node in function.node_def) == 2
+    )
     inputs = {node.name: [name.lstrip("^").split(":")[0] for name in node.input] for node in body}
 
     def needs(name):

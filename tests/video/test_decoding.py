@@ -43,12 +43,21 @@ RECORDED = {
     ("bigbuckbunny.mp4", 256): "16d946d304f22e5098e92110df3cf77899027b46637c282fa7e4f6b767dbb7db",
 }
 # Every kind of pixels that usual encoders write.
-KINDS = [(".mp4", Encoding("libx264", {}, pixels)) for pixels in (
-    "yuv420p", "yuv422p", "yuv444p", "yuvj420p", "yuv420p10le", "gray")] + [
-    (".mp4", LOSSLESS), (".avi", MPEG4), (".avi", Encoding("mjpeg", {}, "yuvj422p")), (".webm", WEBM),
-    (".webm", Encoding("libvpx", {"b": "300k"})), (".mkv", Encoding("ffv1", {}, "bgra")),
-    (".mkv", Encoding("ffv1", {}, "gray16le")), (".mkv", Encoding("ffv1", {}, "yuv410p")),
-    (".mpg", Encoding("mpeg2video", {})), (".mp4", Encoding("libx265", {"x265-params": "log-level=none"}))]
+KINDS = [
+    (".mp4", Encoding("libx264", {}, pixels))
+    for pixels in ("yuv420p", "yuv422p", "yuv444p", "yuvj420p", "yuv420p10le", "gray")
+] + [
+    (".mp4", LOSSLESS),
+    (".avi", MPEG4),
+    (".avi", Encoding("mjpeg", {}, "yuvj422p")),
+    (".webm", WEBM),
+    (".webm", Encoding("libvpx", {"b": "300k"})),
+    (".mkv", Encoding("ffv1", {}, "bgra")),
+    (".mkv", Encoding("ffv1", {}, "gray16le")),
+    (".mkv", Encoding("ffv1", {}, "yuv410p")),
+    (".mpg", Encoding("mpeg2video", {})),
+    (".mp4", Encoding("libx265", {"x265-params": "log-level=none"})),
+]
 
 
 def pixels_sha256(frames):
@@ -67,13 +76,16 @@ def test_a_lossless_file_gives_the_pixels_that_were_written(tmp_path):
 def test_the_facts_are_told(tmp_path):
     path = write_video(tmp_path / "a.mp4", moving_frames(num_frames=7, height=24, width=40), rate=10)
     assert decoding.probe(path) == probing.VideoFacts(
-        width=40, height=24, frames_per_second=10, declared_frames=7, codec="h264")
+        width=40, height=24, frames_per_second=10, declared_frames=7, codec="h264"
+    )
     webm = write_video(tmp_path / "a.webm", moving_frames(num_frames=7), WEBM)
     assert decoding.probe(webm).declared_frames is None and decoding.probe(webm).codec == "vp9"
 
 
-@pytest.mark.parametrize(("name", "shape", "rate"), [
-    ("carphone_pristine.mp4", (120, 144, 176, 3), 30_000 / 1001), ("bikes.mp4", (250, 272, 640, 3), 25)])
+@pytest.mark.parametrize(
+    ("name", "shape", "rate"),
+    [("carphone_pristine.mp4", (120, 144, 176, 3), 30_000 / 1001), ("bikes.mp4", (250, 272, 640, 3), 25)],
+)
 def test_real_clips_have_all_their_frames(name, shape, rate):
     decoded = decoding.read_video(bundled_clip(name))
     assert decoded.frames.shape == shape
@@ -112,9 +124,16 @@ def test_a_second_decoder_sees_the_same_frames_of_every_kind_of_pixels(tmp_path,
         np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize(("size", "short_side", "expected"), [
-    ((24, 40), 12, (12, 20)), ((40, 24), 12, (20, 12)), ((24, 40), 48, (48, 80)),
-    ((32, 52), 24, (24, 39)), ((32, 50), 24, (24, 38))])  # 50 · 24 / 32 = 37.5, rounded up
+@pytest.mark.parametrize(
+    ("size", "short_side", "expected"),
+    [
+        ((24, 40), 12, (12, 20)),
+        ((40, 24), 12, (20, 12)),
+        ((24, 40), 48, (48, 80)),
+        ((32, 52), 24, (24, 39)),
+        ((32, 50), 24, (24, 38)),
+    ],
+)  # 50 · 24 / 32 = 37.5, rounded up
 def test_the_short_side_is_as_asked_and_the_other_in_proportion(tmp_path, size, short_side, expected):
     frames = np.full((3, *size, 3), 100, np.uint8)
     decoded = decoding.read_video(write_video(tmp_path / "a.mp4", frames), short_side=short_side)
@@ -127,13 +146,17 @@ def test_odd_sides_stay(tmp_path):
     np.testing.assert_array_equal(decoded.frames, frames)
 
 
-@pytest.mark.parametrize(("matrix", "expected"), [
-    ((0, 1, -1, 0), lambda frames: np.rot90(frames, -1, axes=(1, 2))),  # a quarter turn clockwise
-    ((0, -1, 1, 0), lambda frames: np.rot90(frames, 1, axes=(1, 2))),
-    ((-1, 0, 0, -1), lambda frames: frames[:, ::-1, ::-1]),
-    ((1, 0, 0, -1), lambda frames: frames[:, ::-1]),  # upside down in a mirror
-    ((-1, 0, 0, 1), lambda frames: frames[:, :, ::-1]),
-    ((0, 1, 1, 0), lambda frames: frames.transpose(0, 2, 1, 3))])
+@pytest.mark.parametrize(
+    ("matrix", "expected"),
+    [
+        ((0, 1, -1, 0), lambda frames: np.rot90(frames, -1, axes=(1, 2))),  # a quarter turn clockwise
+        ((0, -1, 1, 0), lambda frames: np.rot90(frames, 1, axes=(1, 2))),
+        ((-1, 0, 0, -1), lambda frames: frames[:, ::-1, ::-1]),
+        ((1, 0, 0, -1), lambda frames: frames[:, ::-1]),  # upside down in a mirror
+        ((-1, 0, 0, 1), lambda frames: frames[:, :, ::-1]),
+        ((0, 1, 1, 0), lambda frames: frames.transpose(0, 2, 1, 3)),
+    ],
+)
 def test_turned_and_mirrored_videos_are_shown_upright(tmp_path, matrix, expected):
     frames = moving_frames(num_frames=2, height=24, width=40)
     turned = turn(write_video(tmp_path / "a.mp4", frames), matrix)
@@ -166,14 +189,17 @@ def test_samples_that_an_edit_list_leaves_out_at_the_end_are_not_missed(tmp_path
     path = write_video(tmp_path / "a.mp4", moving_frames(num_frames=24), g="6", rate=12)
     content = bytearray(path.read_bytes())
     place = content.index(b"elst") + 12  # version and flags, count; then the length in 1/1000 s
-    assert int.from_bytes(content[place:place + 4], "big") == 2000
-    content[place:place + 4] = (1000).to_bytes(4, "big")
+    assert int.from_bytes(content[place : place + 4], "big") == 2000
+    content[place : place + 4] = (1000).to_bytes(4, "big")
     path.write_bytes(content)
     np.testing.assert_array_equal(decoding.read_video(path).frames, moving_frames(num_frames=24)[:12])
 
 
-@pytest.mark.parametrize("encoding", [MPEG4, Encoding("mjpeg", {}, "yuvj420p"), Encoding("libx264", {"bf": "0"})],
-                         ids=lambda encoding: encoding.codec)
+@pytest.mark.parametrize(
+    "encoding",
+    [MPEG4, Encoding("mjpeg", {}, "yuvj420p"), Encoding("libx264", {"bf": "0"})],
+    ids=lambda encoding: encoding.codec,
+)
 def test_the_frames_of_an_avi_from_which_some_were_dropped_are_used_at_their_times(tmp_path, encoding):
     ticks = [0, 1, 2, 3, 30, 31, 32, 47]
     path = write_video(tmp_path / "dropped.avi", moving_frames(num_frames=8), encoding, rate=25, ticks=ticks)
@@ -185,14 +211,18 @@ def test_the_frames_of_an_avi_from_which_some_were_dropped_are_used_at_their_tim
         decoding.read_video(path)
 
 
-@pytest.mark.parametrize(("name", "encoding", "field", "wrong"), [
-    ("a.avi", MPEG4, b"avih", slice(24, 28)),  # frames in all
-    ("a.avi", MPEG4, b"strh", slice(40, 44))])  # length of the stream
+@pytest.mark.parametrize(
+    ("name", "encoding", "field", "wrong"),
+    [
+        ("a.avi", MPEG4, b"avih", slice(24, 28)),  # frames in all
+        ("a.avi", MPEG4, b"strh", slice(40, 44)),
+    ],
+)  # length of the stream
 def test_a_wrong_count_in_the_header_does_not_matter(tmp_path, name, encoding, field, wrong):
     path = write_video(tmp_path / name, moving_frames(num_frames=10), encoding)
     content = bytearray(path.read_bytes())
     place = content.index(field)
-    content[place + wrong.start:place + wrong.stop] = (5000).to_bytes(4, "little")
+    content[place + wrong.start : place + wrong.stop] = (5000).to_bytes(4, "little")
     path.write_bytes(content)
     assert len(decoding.read_video(path).frames) == 10
 
@@ -201,13 +231,25 @@ def test_a_wrong_length_in_a_webm_header_does_not_matter(tmp_path):
     path = write_video(tmp_path / "a.webm", moving_frames(num_frames=24), WEBM)
     content = bytearray(path.read_bytes())
     place = content.index(b"\x44\x89\x88") + 3  # Duration, 8 bytes
-    content[place:place + 8] = np.array([90_000.0], ">f8").tobytes()
+    content[place : place + 8] = np.array([90_000.0], ">f8").tobytes()
     path.write_bytes(content)
     assert len(decoding.read_video(path).frames) == 24
 
 
-@pytest.mark.parametrize("name", ["two words.mp4", "-dash.mp4", "it's \"quoted\".mp4", "a:b.mp4", "100%d.mp4",
-                                  "no ending", "strange.divx", "line\nbreak.mp4", "file:a.mp4"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "two words.mp4",
+        "-dash.mp4",
+        'it\'s "quoted".mp4',
+        "a:b.mp4",
+        "100%d.mp4",
+        "no ending",
+        "strange.divx",
+        "line\nbreak.mp4",
+        "file:a.mp4",
+    ],
+)
 def test_any_name_will_do(tmp_path, monkeypatch, name):
     write_video(tmp_path / "plain.mp4", moving_frames(num_frames=3)).rename(tmp_path / name)
     monkeypatch.chdir(tmp_path)
@@ -222,22 +264,40 @@ def test_a_name_that_is_no_utf_8_will_do(tmp_path):
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
-@pytest.mark.parametrize(("name", "encoding"), [
-    ("a.mp4", FASTSTART), ("a.webm", WEBM), ("a.avi", MPEG4), ("a.mkv", LOSSLESS), ("a.mov", FASTSTART),
-    ("a.mp4", Encoding("libx264", {"movflags": "frag_keyframe+empty_moov", "g": "5"}))],
-    ids=["mp4", "webm", "avi", "mkv", "mov", "fragmented"])
+@pytest.mark.parametrize(
+    ("name", "encoding"),
+    [
+        ("a.mp4", FASTSTART),
+        ("a.webm", WEBM),
+        ("a.avi", MPEG4),
+        ("a.mkv", LOSSLESS),
+        ("a.mov", FASTSTART),
+        ("a.mp4", Encoding("libx264", {"movflags": "frag_keyframe+empty_moov", "g": "5"})),
+    ],
+    ids=["mp4", "webm", "avi", "mkv", "mov", "fragmented"],
+)
 def test_a_file_that_was_cut_is_refused(tmp_path, name, encoding, share):
     path = write_video(tmp_path / name, moving_frames(num_frames=30, height=64, width=96), encoding)
     assert len(decoding.read_video(path).frames) == 30
     cut_file(path, share)
-    with pytest.raises(VideoError, match=rf"^{path}: (truncated or damaged: .* decoded|cannot be read as video|"
-                                         "no frame could be decoded)"):
+    with pytest.raises(
+        VideoError,
+        match=rf"^{path}: (truncated or damaged: .* decoded|cannot be read as video|"
+        "no frame could be decoded)",
+    ):
         decoding.read_video(path)
 
 
-@pytest.mark.parametrize(("name", "encoding"), [
-    ("a.avi", MPEG4), ("a.avi", Encoding("libx264", {"bf": "0"})), ("a.mp4", FASTSTART), ("a.webm", WEBM),
-    ("a.mkv", FASTSTART)])
+@pytest.mark.parametrize(
+    ("name", "encoding"),
+    [
+        ("a.avi", MPEG4),
+        ("a.avi", Encoding("libx264", {"bf": "0"})),
+        ("a.mp4", FASTSTART),
+        ("a.webm", WEBM),
+        ("a.mkv", FASTSTART),
+    ],
+)
 def test_a_file_that_was_cut_between_two_packets_is_refused(tmp_path, name, encoding):
     path = write_video(tmp_path / name, moving_frames(num_frames=12), encoding)
     content = path.read_bytes()
@@ -245,7 +305,7 @@ def test_a_file_that_was_cut_between_two_packets_is_refused(tmp_path, name, enco
         places = sorted((packet.pos, packet.size) for packet in container.demux(video=0) if packet.size)
     for position, size in places[3:-1]:
         # The last packet before the cut is whole, with the byte that fills an AVI's up to an even length.
-        path.write_bytes(content[:position + size + (8 if name == "a.avi" else 0) + (name == "a.avi" and size % 2)])
+        path.write_bytes(content[: position + size + (8 if name == "a.avi" else 0) + (name == "a.avi" and size % 2)])
         with pytest.raises(VideoError, match="truncated or damaged|no frame could be decoded"):
             decoding.read_video(path)
 
@@ -271,10 +331,17 @@ def test_damage_inside_a_file_of_the_right_length_is_refused_each_time(tmp_path)
             decoding.read_video(path)
 
 
-@pytest.mark.parametrize(("content", "message"), [
-    (b"", "is empty"), (bytes(range(256)) * 20, "cannot be read as video"), (b"just words\n" * 300, "cannot be read"),
-    (b"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:9,\nother.ts\n#EXT-X-ENDLIST\n", "cannot be read as video"),
-    (b"ffconcat version 1.0\nfile other.mp4\n", "cannot be read as video"), (None, "is no file")])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (bytes(range(256)) * 20, "cannot be read as video"),
+        (b"just words\n" * 300, "cannot be read"),
+        (b"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:9,\nother.ts\n#EXT-X-ENDLIST\n", "cannot be read as video"),
+        (b"ffconcat version 1.0\nfile other.mp4\n", "cannot be read as video"),
+        (None, "is no file"),
+    ],
+)
 def test_what_is_no_video_is_refused_by_name(tmp_path, content, message):
     path = tmp_path / "what.mp4"
     if content is not None:
@@ -339,9 +406,11 @@ def test_no_file_is_left_open_and_no_setting_of_the_libraries_changed(tmp_path):
 def test_a_long_film_needs_no_more_memory_than_a_short_one(tmp_path):
     frames = np.concatenate([moving_frames(num_frames=100, height=240, width=320)] * 12)
     path = write_video(tmp_path / "film.mp4", frames, FASTSTART)  # 276 MB of pixels
-    script = ("import resource, sys; from rstg_tf.video.decoding import iter_frames; "
-              "used = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; frames = iter_frames(sys.argv[1]); "
-              "next(frames); first = used(); print(sum(1 for _ in frames), used() - first)")
+    script = (
+        "import resource, sys; from rstg_tf.video.decoding import iter_frames; "
+        "used = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; frames = iter_frames(sys.argv[1]); "
+        "next(frames); first = used(); print(sum(1 for _ in frames), used() - first)"
+    )
     done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=True)
     count, more = map(int, done.stdout.split())
     assert count == 1199 and more < 40_000  # KiB
@@ -357,11 +426,17 @@ def test_frame_files_come_in_the_order_of_their_numbers(tmp_path):
     assert names[-3:] == ["frame_008.jpeg", "frame_9.JPG", "frame_10.jpg"]
 
 
-@pytest.mark.parametrize(("names", "message"), [
-    ([], "holds no frame"), (["1.jpg", "2.jpg", "4.jpg"], "frame 3 is missing; found 3 of the frames 1 to 4"),
-    (["2.jpg", "3.jpg"], "frame 1 is missing; found 2 of the frames 1 to 3"),
-    (["1.jpg", "2.png"], "JPEG and PNG"), (["1.jpg", "01.jpg"], "01.jpg and 1.jpg are the same frame number"),
-    (["a.jpg"], "a.jpg: expected a name that ends with the number")])
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([], "holds no frame"),
+        (["1.jpg", "2.jpg", "4.jpg"], "frame 3 is missing; found 3 of the frames 1 to 4"),
+        (["2.jpg", "3.jpg"], "frame 1 is missing; found 2 of the frames 1 to 3"),
+        (["1.jpg", "2.png"], "JPEG and PNG"),
+        (["1.jpg", "01.jpg"], "01.jpg and 1.jpg are the same frame number"),
+        (["a.jpg"], "a.jpg: expected a name that ends with the number"),
+    ],
+)
 def test_frame_folders_with_holes_are_refused(tmp_path, names, message):
     for name in names:
         (tmp_path / name).touch()

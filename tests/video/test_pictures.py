@@ -48,12 +48,17 @@ def turned(orientation):
 
 def png(depth, colour_type, rows):
     """A PNG written by hand: what Pillow itself cannot write."""
+
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     data = b"".join(b"\0" + row for row in rows)
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", WIDTH, HEIGHT, depth, colour_type, 0, 0, 0))
-            + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b""))
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", WIDTH, HEIGHT, depth, colour_type, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(data))
+        + chunk(b"IEND", b"")
+    )
 
 
 def few_bits(depth):
@@ -75,8 +80,10 @@ PICTURES = {
     "alpha PNG": (encode(Image.fromarray(ALPHA), "PNG"), COLOUR_MEAN),
     "grey PNG with alpha": (encode(Image.merge("LA", [GREY, IMAGE.getchannel(1)]), "PNG"), GREY_MEAN),
     "16-bit grey PNG": (encode(Image.fromarray(GREY16), "PNG"), [GREY16.mean() / 257] * 3),
-    "16-bit colour PNG": (png(16, 2, [row.astype(">u2").tobytes() for row in COLOUR16]),
-                          COLOUR16.reshape(-1, 3).mean(0) / 257),
+    "16-bit colour PNG": (
+        png(16, 2, [row.astype(">u2").tobytes() for row in COLOUR16]),
+        COLOUR16.reshape(-1, 3).mean(0) / 257,
+    ),
     "2-bit grey PNG": (few_bits(2), [((COLOUR[..., 0] >> 6) * 85).mean()] * 3),
     "4-bit grey PNG": (few_bits(4), [((COLOUR[..., 0] >> 4) * 17.0).mean()] * 3),
     "colour JPEG": (encode(IMAGE, "JPEG", quality=98), COLOUR_MEAN),
@@ -86,16 +93,29 @@ PICTURES = {
 }
 # No decoder of an exported model takes these; whoever asks it sends them as PNG.
 OTHERS = {
-    "BMP": (encode(IMAGE, "BMP"), COLOUR_MEAN), "TIFF": (encode(IMAGE, "TIFF"), COLOUR_MEAN),
-    "WebP": (encode(IMAGE, "WEBP", lossless=True), COLOUR_MEAN), "PPM": (encode(IMAGE, "PPM"), COLOUR_MEAN),
-    "JPEG 2000": (encode(IMAGE, "JPEG2000"), COLOUR_MEAN), "TGA": (encode(IMAGE, "TGA"), COLOUR_MEAN),
+    "BMP": (encode(IMAGE, "BMP"), COLOUR_MEAN),
+    "TIFF": (encode(IMAGE, "TIFF"), COLOUR_MEAN),
+    "WebP": (encode(IMAGE, "WEBP", lossless=True), COLOUR_MEAN),
+    "PPM": (encode(IMAGE, "PPM"), COLOUR_MEAN),
+    "JPEG 2000": (encode(IMAGE, "JPEG2000"), COLOUR_MEAN),
+    "TGA": (encode(IMAGE, "TGA"), COLOUR_MEAN),
     "one-picture GIF": (encode(PALETTE, "GIF"), np.asarray(PALETTE.convert("RGB")).reshape(-1, 3).mean(0)),
     "16-bit TIFF": (encode(Image.fromarray(GREY16), "TIFF"), [GREY16.mean() / 257] * 3),
     "16-bit PGM": (b"P5 64 48 65535\n" + GREY16.astype(">u2").tobytes(), [GREY16.mean() / 257] * 3),
     "turned TIFF": (encode(IMAGE, "TIFF", tiffinfo={0x0112: 8}), COLOUR_MEAN),
 }
-SUFFIXES = {"BMP": ".bmp", "TIFF": ".tif", "WebP": ".webp", "PPM": ".ppm", "JPEG 2000": ".jp2", "TGA": ".tga",
-            "one-picture GIF": ".gif", "16-bit TIFF": ".tiff", "16-bit PGM": ".pgm", "turned TIFF": ".TIF"}
+SUFFIXES = {
+    "BMP": ".bmp",
+    "TIFF": ".tif",
+    "WebP": ".webp",
+    "PPM": ".ppm",
+    "JPEG 2000": ".jp2",
+    "TGA": ".tga",
+    "one-picture GIF": ".gif",
+    "16-bit TIFF": ".tiff",
+    "16-bit PGM": ".pgm",
+    "turned TIFF": ".TIF",
+}
 
 
 def mean_colour(frames):
@@ -117,8 +137,16 @@ def means(tmp_path, content, suffix):
     stored = encode_source(VideoSource("v", str(folder), 0), 256)
     assert not isinstance(stored, Rejection), stored.reason
     found["stored"] = mean_colour([np.asarray(Image.open(io.BytesIO(frame)).convert("RGB")) for frame in stored.frames])
-    write_videos(sources=[VideoSource("v", str(folder), 0)], classes=("a",), out_dir=tmp_path / "out", name="n",
-                 split="train", made_by={}, num_processes=1, show_progress=False)
+    write_videos(
+        sources=[VideoSource("v", str(folder), 0)],
+        classes=("a",),
+        out_dir=tmp_path / "out",
+        name="n",
+        split="train",
+        made_by={},
+        num_processes=1,
+        show_progress=False,
+    )
     dataset = RecordedDataset.open(tmp_path / "out")
     height, width = dataset.manifest.height, dataset.manifest.width
     assert {height, width} == {HEIGHT, WIDTH}
@@ -150,8 +178,15 @@ def test_a_folder_of_pictures_in_any_format_is_one_video(tmp_path, kind):
 @pytest.mark.parametrize("orientation", range(2, 9))
 def test_turned_pictures_are_shown_upright(orientation):
     upright = np.asarray(Image.open(io.BytesIO(encode(IMAGE, "PNG"))))
-    undo = {2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1], 5: upright.transpose(1, 0, 2),
-            6: np.rot90(upright), 7: np.rot90(upright, 2).transpose(1, 0, 2), 8: np.rot90(upright, -1)}[orientation]
+    undo = {
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: np.rot90(upright),
+        7: np.rot90(upright, 2).transpose(1, 0, 2),
+        8: np.rot90(upright, -1),
+    }[orientation]
     stored = encode(Image.fromarray(np.ascontiguousarray(undo)), "PNG", exif=turned(orientation))
     np.testing.assert_array_equal(pixels_of(stored, named="f"), upright)
 
@@ -163,15 +198,25 @@ def test_a_graph_turns_jpegs_as_pillow_does(orientation, order):
     exif[0x010F] = "a camera"  # an entry before the one that counts
     exif.endian = order
     content = encode(IMAGE, "JPEG", quality=95, exif=exif)
-    found = exif_graph.upright(tf.io.decode_jpeg(content, 3, dct_method="INTEGER_ACCURATE"),
-                               exif_graph.orientation(tf.constant(content)))
+    found = exif_graph.upright(
+        tf.io.decode_jpeg(content, 3, dct_method="INTEGER_ACCURATE"), exif_graph.orientation(tf.constant(content))
+    )
     np.testing.assert_array_equal(found, pixels_of(content, named="f"))
 
 
-@pytest.mark.parametrize("content", [
-    b"", b"\xff\xd8", b"\xff\xd8\xff\xe1\0\x08Exif\0\0", b"\xff\xd8\xff\xe1\0\x08Exif\0\0II*\0\xff\xff\xff\xff",
-    b"\xff\xd8\xff\xe1\0\x08Exif\0\0MM\0*\0\0\0\x08\xff\xff", PICTURES["colour PNG"][0], PICTURES["grey JPEG"][0],
-    b"Exif\0\0II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\6\0\0\0"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff\xd8",
+        b"\xff\xd8\xff\xe1\0\x08Exif\0\0",
+        b"\xff\xd8\xff\xe1\0\x08Exif\0\0II*\0\xff\xff\xff\xff",
+        b"\xff\xd8\xff\xe1\0\x08Exif\0\0MM\0*\0\0\0\x08\xff\xff",
+        PICTURES["colour PNG"][0],
+        PICTURES["grey JPEG"][0],
+        b"Exif\0\0II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\6\0\0\0",
+    ],
+)
 def test_files_that_do_not_say_how_they_were_held_are_upright(content):
     assert exif_graph.orientation(tf.constant(content)) == 1
 
@@ -192,24 +237,33 @@ def test_plain_jpegs_are_stored_as_they_are_and_others_as_every_decoder_reads_th
         assert not image.getexif()
 
 
-@pytest.mark.parametrize(("content", "told"), [
-    (b"", "f is empty"), (b"no picture", "f is no picture that Pillow can read"),
-    (PICTURES["colour JPEG"][0][:900], "f cannot be decoded as JPEG"),
-    (PICTURES["colour PNG"][0][:-30], "f cannot be decoded as PNG"),
-    (encode(Image.fromarray(GREY16.astype(np.float32)), "TIFF"), "floating point, whose range nobody tells"),
-    (encode(Image.fromarray(GREY16.astype(np.int32)), "TIFF"), "pixels of 32 bits"),
-    (encode(IMAGE, "TIFF", save_all=True, append_images=[IMAGE]), "holds 2 pictures")])
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "f is empty"),
+        (b"no picture", "f is no picture that Pillow can read"),
+        (PICTURES["colour JPEG"][0][:900], "f cannot be decoded as JPEG"),
+        (PICTURES["colour PNG"][0][:-30], "f cannot be decoded as PNG"),
+        (encode(Image.fromarray(GREY16.astype(np.float32)), "TIFF"), "floating point, whose range nobody tells"),
+        (encode(Image.fromarray(GREY16.astype(np.int32)), "TIFF"), "pixels of 32 bits"),
+        (encode(IMAGE, "TIFF", save_all=True, append_images=[IMAGE]), "holds 2 pictures"),
+    ],
+)
 def test_what_is_no_whole_picture_is_refused(content, told):
     with pytest.raises(VideoError, match=told):
         pixels_of(content, named="f")
 
 
-@given(some.sampled_from([*PICTURES.values(), *OTHERS.values()]), some.integers(0, 2**16), some.integers(1, 255),
-       some.booleans())
+@given(
+    some.sampled_from([*PICTURES.values(), *OTHERS.values()]),
+    some.integers(0, 2**16),
+    some.integers(1, 255),
+    some.booleans(),
+)
 def test_damaged_pictures_are_pixels_or_one_sentence(picture, place, change, is_cut):
     content = bytearray(picture[0])
     if is_cut:
-        del content[place % len(content):]
+        del content[place % len(content) :]
     else:
         content[place % len(content)] ^= change
     try:
@@ -236,9 +290,19 @@ def test_pictures_are_known_by_their_content_whatever_they_are_called(tmp_path):
     assert looks_like_video(tmp_path / "x.jpg")
 
 
-@pytest.mark.parametrize(("container", "encoding"), [
-    (".mp4", MPEG4), (".mkv", MPEG4), (".avi", MPEG4), (".mov", MPEG4), (".webm", WEBM),
-    (".mpg", Encoding("mpeg2video", {})), (".ts", Encoding("mpeg2video", {})), (".mjpeg", MOTION_JPEG)])
+@pytest.mark.parametrize(
+    ("container", "encoding"),
+    [
+        (".mp4", MPEG4),
+        (".mkv", MPEG4),
+        (".avi", MPEG4),
+        (".mov", MPEG4),
+        (".webm", WEBM),
+        (".mpg", Encoding("mpeg2video", {})),
+        (".ts", Encoding("mpeg2video", {})),
+        (".mjpeg", MOTION_JPEG),
+    ],
+)
 def test_videos_are_no_pictures_whatever_they_are_called(tmp_path, container, encoding):
     path = write_video(tmp_path / f"x{container}", moving_frames(4, height=96, width=96), encoding, rate=25)
     if encoding is MOTION_JPEG:  # begins as a picture does

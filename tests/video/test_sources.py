@@ -61,16 +61,20 @@ def test_a_clips_sizes_come_back_from_json_and_exports_of_1_0_without_a_short_si
     assert ClipSpec.from_json(without) == ClipSpec(num_frames=4, height=6, width=8, channels=3, short_side=None)
 
 
-@pytest.mark.parametrize("frame, crop, short_side, expected", [
-    # 272 -> 256; 640 · 256 / 272 = 602.35 -> 602; (602 - 224) / 2 = 189 and (256 - 224) / 2 = 16
-    ((272, 640), (224, 224), None, (256, 16, 189)),
-    ((640, 272), (224, 224), None, (256, 189, 16)),
-    # 176 · 73 / 144 = 89.2 -> 89; (89 - 64) / 2 = 12.5 -> 12; (73 - 64) / 2 = 4.5 -> 4
-    ((144, 176), (64, 64), 73, (73, 4, 12)),
-    # a crop twice as wide as high does not fit into 100×100 unless that becomes 128×128
-    ((100, 100), (64, 128), 73, (128, 32, 0)),
-    ((64, 128), (64, 128), 73, (73, 4, 9)),  # resized, as evaluation resizes every frame to the run's short side
-    ((64, 128), (64, 128), None, (64, 0, 0))])
+@pytest.mark.parametrize(
+    "frame, crop, short_side, expected",
+    [
+        # 272 -> 256; 640 · 256 / 272 = 602.35 -> 602; (602 - 224) / 2 = 189 and (256 - 224) / 2 = 16
+        ((272, 640), (224, 224), None, (256, 16, 189)),
+        ((640, 272), (224, 224), None, (256, 189, 16)),
+        # 176 · 73 / 144 = 89.2 -> 89; (89 - 64) / 2 = 12.5 -> 12; (73 - 64) / 2 = 4.5 -> 4
+        ((144, 176), (64, 64), 73, (73, 4, 12)),
+        # a crop twice as wide as high does not fit into 100×100 unless that becomes 128×128
+        ((100, 100), (64, 128), 73, (128, 32, 0)),
+        ((64, 128), (64, 128), 73, (73, 4, 9)),  # resized, as evaluation resizes every frame to the run's short side
+        ((64, 128), (64, 128), None, (64, 0, 0)),
+    ],
+)
 def test_the_window_is_the_centre_after_the_resize(frame, crop, short_side, expected):
     clip = ClipSpec(num_frames=1, height=crop[0], width=crop[1], channels=3, short_side=short_side)
     found = clip_spec.centre_crop(*frame, clip)
@@ -91,13 +95,16 @@ def test_frames_of_another_size_than_a_grey_models_are_refused_with_what_to_do(v
 
 def test_a_clip_is_the_one_that_evaluation_makes_of_the_same_frames(tmp_path):
     frames = np.random.default_rng(3).integers(0, 256, (9, 40, 60, 3), np.uint8)
-    record = encode_clip(frames=frames, label=0, label_name="a", media_id="a", image_format="PNG",
-                         timestamps=range(0, 900, 100))
-    manifest = write_shards(tmp_path / "data", [[record]], num_frames=None, height=None, width=None, channels=3,
-                            classes=("a",))
+    record = encode_clip(
+        frames=frames, label=0, label_name="a", media_id="a", image_format="PNG", timestamps=range(0, 900, 100)
+    )
+    manifest = write_shards(
+        tmp_path / "data", [[record]], num_frames=None, height=None, width=None, channels=3, classes=("a",)
+    )
     clip = ClipSpec(num_frames=4, height=24, width=24, channels=3, short_side=30)
-    [batch] = evaluation_clips(dataset=RecordedDataset(tmp_path / "data", manifest),
-                               options=ReadingOptions(clip), batch_size=1)
+    [batch] = evaluation_clips(
+        dataset=RecordedDataset(tmp_path / "data", manifest), options=ReadingOptions(clip), batch_size=1
+    )
     folder = sources.load_clip(write_frames(tmp_path / "frames", frames), channels=3)
     np.testing.assert_array_equal(clip_from_frames(folder.frames, clip), batch["video"][0])
 
@@ -114,13 +121,18 @@ def test_arrays_are_read_with_and_without_a_channel_axis(video, tmp_path):
     np.testing.assert_array_equal(grey, np.repeat(video[..., :1], 3, axis=-1))
 
 
-@pytest.mark.parametrize("array, told", [
-    (np.zeros((2, 4, 4)), r"float64 \[2, 4, 4\]: expected uint8"),
-    (np.zeros((2, 4, 4, 2), np.uint8), r"uint8 \[2, 4, 4, 2\]: expected uint8 \[T, H, W\], or \[T, H, W, C\]"),
-    (np.zeros((4, 4), np.uint8), r"uint8 \[4, 4\]"), (np.zeros((1, 2, 4, 4, 3), np.uint8), r"\[1, 2, 4, 4, 3\]"),
-    (np.zeros((0, 4, 4), np.uint8), "at least one frame"),
-    (np.zeros((8, 6, 3), np.uint8), r"\[8, 6, 3\], a single picture \[H, W, C\] by its last axis, not a clip"),
-    (np.array([{}]), "cannot be read as a NumPy array")])
+@pytest.mark.parametrize(
+    "array, told",
+    [
+        (np.zeros((2, 4, 4)), r"float64 \[2, 4, 4\]: expected uint8"),
+        (np.zeros((2, 4, 4, 2), np.uint8), r"uint8 \[2, 4, 4, 2\]: expected uint8 \[T, H, W\], or \[T, H, W, C\]"),
+        (np.zeros((4, 4), np.uint8), r"uint8 \[4, 4\]"),
+        (np.zeros((1, 2, 4, 4, 3), np.uint8), r"\[1, 2, 4, 4, 3\]"),
+        (np.zeros((0, 4, 4), np.uint8), "at least one frame"),
+        (np.zeros((8, 6, 3), np.uint8), r"\[8, 6, 3\], a single picture \[H, W, C\] by its last axis, not a clip"),
+        (np.array([{}]), "cannot be read as a NumPy array"),
+    ],
+)
 def test_an_array_that_is_no_clip_is_refused_by_what_it_holds(array, told, tmp_path):
     np.save(tmp_path / "clip.npy", array)
     with pytest.raises(VideoError, match=told) as refused:
@@ -149,8 +161,9 @@ def test_a_folders_frames_come_by_their_numbers_grey_ones_grey(video, tmp_path):
     source = sources.open_source(write_frames(tmp_path / "colour", many))
     np.testing.assert_array_equal(read(source), many)  # 1, 2, … 10, 11, 12, not 1, 10, 11, …
     assert (source.num_frames, source.frames_per_second) == (12, None)
-    np.testing.assert_array_equal(read(sources.open_source(write_frames(tmp_path / "grey", video[..., :1]))),
-                                  video[..., :1])
+    np.testing.assert_array_equal(
+        read(sources.open_source(write_frames(tmp_path / "grey", video[..., :1]))), video[..., :1]
+    )
 
 
 def test_folders_with_frames_of_two_sizes_or_no_pictures_are_refused_by_the_file(video, tmp_path):

@@ -9,11 +9,15 @@ from rstg_tf.evaluation.metrics import attention_entropy
 from rstg_tf.layers import regions
 from rstg_tf.viz import attention_stats
 
-ALPHA = np.array([[0.1, 0.1, 0.1, 0.1, 0.6],
-                  [0.2, 0.2, 0.2, 0.2, 0.2],
-                  [0.0, 0.0, 0.0, 0.0, 1.0],
-                  [1.0, 0.0, 0.0, 0.0, 0.0],
-                  [0.3, 0.0, 0.0, 0.4, 0.3]])
+ALPHA = np.array(
+    [
+        [0.1, 0.1, 0.1, 0.1, 0.6],
+        [0.2, 0.2, 0.2, 0.2, 0.2],
+        [0.0, 0.0, 0.0, 0.0, 1.0],
+        [1.0, 0.0, 0.0, 0.0, 0.0],
+        [0.3, 0.0, 0.0, 0.4, 0.3],
+    ]
+)
 ALIKE = np.full((5, 5), 0.2)
 
 
@@ -23,8 +27,10 @@ def test_attention_by_scale():
 
 
 def test_shares_of_all_alike_are_the_scales_parts_of_the_nodes():
-    np.testing.assert_allclose(attention_stats.attention_by_scale(np.full((2, 14, 14), 1 / 14)),
-                               np.broadcast_to([9 / 14, 4 / 14, 1 / 14], (2, 3, 3)))
+    np.testing.assert_allclose(
+        attention_stats.attention_by_scale(np.full((2, 14, 14), 1 / 14)),
+        np.broadcast_to([9 / 14, 4 / 14, 1 / 14], (2, 3, 3)),
+    )
 
 
 def test_change_is_the_share_of_the_attention_that_went_elsewhere():
@@ -59,8 +65,10 @@ def test_a_clips_numbers_are_all_that_is_drawn_and_survive_json():
     found = json.loads(json.dumps(attention_stats.clip_in_json(attention, height=12, width=20)))
     np.testing.assert_allclose(found["attention"], attention, atol=1e-5)
     np.testing.assert_allclose(found["received"][1][0], [1.6, 0.3, 0.3, 0.7, 2.1])  # columns of ALPHA
-    assert found["strongest_messages"][0][1][:2] == [{"from": "1×1", "to": "2×2 (2,1)", "weight": 1.0},
-                                                     {"from": "2×2 (1,1)", "to": "2×2 (2,2)", "weight": 1.0}]
+    assert found["strongest_messages"][0][1][:2] == [
+        {"from": "1×1", "to": "2×2 (2,1)", "weight": 1.0},
+        {"from": "2×2 (1,1)", "to": "2×2 (2,2)", "weight": 1.0},
+    ]
     assert [region["box"] for region in found["regions"]] == regions.boxes(2, 12, 20).tolist()
     assert found["regions"][3] == {"node": 3, "name": "2×2 (2,2)", "box": [6, 10, 12, 20]}
     # ALIKE against ALPHA, half of the absolute differences by row: 0.4, 0, 0.8, 0.8, 0.4; their mean is 0.48.

@@ -19,8 +19,11 @@ FRAMES = 4
 def hand_made_evaluation():
     """Six clips; 1 and 3 are wrong, 3 more confidently; of the right ones 5 is the least sure."""
     logits = [[3, 0, 0], [0, 1, 0], [0, 4, 0], [0, 0, 5], [0, 0, 4], [0.5, 0, 0]]
-    return Evaluation(logits=np.array(logits, np.float32), labels=np.array([0, 0, 1, 1, 2, 0]),
-                      media_ids=tuple(f"clip-{number}" for number in range(6)))
+    return Evaluation(
+        logits=np.array(logits, np.float32),
+        labels=np.array([0, 0, 1, 1, 2, 0]),
+        media_ids=tuple(f"clip-{number}" for number in range(6)),
+    )
 
 
 class Listener:
@@ -39,9 +42,16 @@ def load_clips(indices):
 
 def write(directory, *, model=None, evaluation=None, loader=load_clips, num_detailed=0, **arguments):
     evaluation = evaluation or hand_made_evaluation()
-    evaluation_report.write_report(str(directory), model=model or Listener(), evaluation=evaluation, class_names=NAMES,
-                        result={"dataset": "hand", **evaluation.figures()}, load_clips=loader,
-                        num_detailed=num_detailed, **arguments)
+    evaluation_report.write_report(
+        str(directory),
+        model=model or Listener(),
+        evaluation=evaluation,
+        class_names=NAMES,
+        result={"dataset": "hand", **evaluation.figures()},
+        load_clips=loader,
+        num_detailed=num_detailed,
+        **arguments,
+    )
 
 
 def rows_of(path):
@@ -76,18 +86,28 @@ def test_the_page_refers_to_every_file_and_to_no_other(tmp_path):
 def test_tables_hold_the_counts_of_the_six_clips(tmp_path):
     write(tmp_path / "report")
     assert rows_of(tmp_path / "report" / "confusion.csv") == [
-        ["true \\ predicted", *NAMES], ["up", "2", "1", "0"], ["down", "0", "1", "1"], ["stop <&>", "0", "0", "1"]]
+        ["true \\ predicted", *NAMES],
+        ["up", "2", "1", "0"],
+        ["down", "0", "1", "1"],
+        ["stop <&>", "0", "0", "1"],
+    ]
     assert rows_of(tmp_path / "report" / "per_class.csv")[1:] == [
-        ["0", "up", "3", "2", "2", "0.6667", "1.0"], ["1", "down", "2", "2", "1", "0.5", "0.5"],
-        ["2", "stop <&>", "1", "2", "1", "1.0", "0.5"]]
+        ["0", "up", "3", "2", "2", "0.6667", "1.0"],
+        ["1", "down", "2", "2", "1", "0.5", "0.5"],
+        ["2", "stop <&>", "1", "2", "1", "1.0", "0.5"],
+    ]
     assert rows_of(tmp_path / "report" / "confused_pairs.csv")[1:] == [
-        ["up", "down", "1", "0.3333"], ["down", "stop <&>", "1", "0.5"]]
+        ["up", "down", "1", "0.3333"],
+        ["down", "stop <&>", "1", "0.5"],
+    ]
 
 
 def test_a_class_without_clips_has_no_accuracy():
     evaluation = Evaluation(logits=np.array([[1, 0, 0]], np.float32), labels=np.array([0]), media_ids=("a",))
-    assert evaluation_report.per_class_rows(evaluation, NAMES)[1:] == [(1, "down", 0, 0, 0, "", ""),
-                                                           (2, "stop <&>", 0, 0, 0, "", "")]
+    assert evaluation_report.per_class_rows(evaluation, NAMES)[1:] == [
+        (1, "down", 0, 0, 0, "", ""),
+        (2, "stop <&>", 0, 0, 0, "", ""),
+    ]
 
 
 def test_examples_are_the_most_confident_mistakes_then_the_least_confident_right_answers():
@@ -102,7 +122,10 @@ def test_animations_have_a_frame_per_frame_and_their_numbers_beside_them(tmp_pat
     write(tmp_path / "report", num_examples=3)
     records = json.loads((tmp_path / "report" / "clips.json").read_text(encoding="utf-8"))
     assert [(record["true"], record["predicted"]) for record in records] == [
-        ("down", "stop <&>"), ("up", "down"), ("up", "up")]
+        ("down", "stop <&>"),
+        ("up", "down"),
+        ("up", "up"),
+    ]
     for record in records:
         with Image.open(tmp_path / "report" / record["file"]) as animation:
             assert (animation.format, animation.n_frames) == ("GIF", FRAMES)

@@ -78,7 +78,7 @@ def test_numbers_stand_on_frames_large_enough_to_read_them():
     side = frame_overlay.PLATE_PIXELS
     small, large = (frame_overlay.overlay(frame_of(size, size), alike(14), num_lines=0) for size in (side - 1, side))
     assert (small.min(axis=-1) > 200).sum() == 0  # no white
-    whole_frame = large[side // 3 - 3:side // 3 + 3, side // 2 - 5:side // 2 + 5]
+    whole_frame = large[side // 3 - 3 : side // 3 + 3, side // 2 - 5 : side // 2 + 5]
     assert (whole_frame.min(axis=-1) > 200).mean() > 0.3  # the light plate of the whole frame, a third down
 
 

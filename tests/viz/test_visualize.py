@@ -27,8 +27,9 @@ FRAMES, STAGES, NODES = 4, 2, 5
 
 def write_run(folder, records, settings):
     """A run folder with one checkpoint, step 5, of random weights; returns it as the commands see it."""
-    config = flags.config_from_settings({
-        **settings, "train_dataset": str(records / "train"), "test_dataset": str(records / "test")})
+    config = flags.config_from_settings(
+        {**settings, "train_dataset": str(records / "train"), "test_dataset": str(records / "test")}
+    )
     (folder / "checkpoints").mkdir(parents=True)
     (folder / "config.json").write_text(config.to_json())
     shutil.copy(records / "test" / "dataset.json", folder / "test_dataset.json")
@@ -72,11 +73,18 @@ def test_records_become_pictures_whose_numbers_are_what_the_model_describes(run,
     assert visualize.main([f"--model_dir={run.path}", "--clips=5,2", "--num_mean_clips=3"]) == 0
     out = pathlib.Path(run.path) / "visualize"
     facts = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert facts == {"out": str(out), "model_dir": run.path, "step": 5, "drawn": ["clip-2", "clip-5"], "mean_over": 3,
-                     "places": ["final"]}
+    assert facts == {
+        "out": str(out),
+        "model_dir": run.path,
+        "step": 5,
+        "drawn": ["clip-2", "clip-5"],
+        "mean_over": 3,
+        "places": ["final"],
+    }
     pictures = {f"final-{name}" for name in graph_report.PICTURES} | {"regions.png", "clip.json"}
     assert files_in(out) == {"index.html", "scales.png", "scales.json"} | {
-        f"clip-{index}/{name}" for index in (2, 5) for name in pictures}
+        f"clip-{index}/{name}" for index in (2, 5) for name in pictures
+    }
     assert References((out / "index.html").read_text(encoding="utf-8")).files == files_in(out) - {"index.html"}
     with Image.open(out / "clip-2" / "final-animation.gif") as animation:
         assert (animation.format, animation.n_frames) == ("GIF", FRAMES)
@@ -106,8 +114,17 @@ def test_arrays_and_frame_folders_are_seen_as_evaluation_would_see_them(run, tmp
     for number in range(4):
         Image.fromarray(video[2 * number, :, :, 0]).save(tmp_path / "photos" / f"{number}.png")
     out = tmp_path / "pictures"
-    assert visualize.main([f"--model_dir={run.path}", f"--video={tmp_path / 'nine frames.npy'}",
-                           f"--video={tmp_path / 'photos'}", f"--out={out}"]) == 0
+    assert (
+        visualize.main(
+            [
+                f"--model_dir={run.path}",
+                f"--video={tmp_path / 'nine frames.npy'}",
+                f"--video={tmp_path / 'photos'}",
+                f"--out={out}",
+            ]
+        )
+        == 0
+    )
     model, _ = run.load_model()
     for name, frames in (("nine_frames.npy", [0, 2, 5, 8]), ("photos", [0, 2, 4, 6])):
         clip = read_json(out / name / "clip.json")
@@ -122,8 +139,9 @@ def test_every_graph_of_a_model_gets_its_pictures_and_half_as_many_steps_cover_t
     model = small_resnet.build_with_recipe_weights()
     video = small_resnet.VIDEO[0].astype(np.uint8)
     names = [f"class {label}" for label in range(5)]
-    summary = graph_report.write_graph_pictures(str(tmp_path / "graphs"), model=model, clips={"a": video},
-                                                  drawn=["a"], class_names=names)
+    summary = graph_report.write_graph_pictures(
+        str(tmp_path / "graphs"), model=model, clips={"a": video}, drawn=["a"], class_names=names
+    )
     assert set(summary["places"]) == {"res3", "final"}
     found = files_in(tmp_path / "graphs")
     assert {f"a/{place}-{name}" for place in ("res3", "final") for name in graph_report.PICTURES} < found
@@ -145,30 +163,38 @@ def test_steps_are_named_after_the_frames_they_cover():
     assert [overlay_panels.frame_of_step(step, num_steps=3, num_frames=3) for step in range(3)] == [0, 1, 2]
 
 
-def test_a_model_without_attention_leaves_nothing_and_the_command_says_so(run, toy_records, toy_settings, tmp_path,
-                                                                         capsys):
+def test_a_model_without_attention_leaves_nothing_and_the_command_says_so(
+    run, toy_records, toy_settings, tmp_path, capsys
+):
     class TimeOnly:
         def describe(self, video):
             return {"logits": tf.zeros([1, 2]), "attention": {"final": tf.zeros([1, 0, 4, NODES, NODES])}}
 
     summary = graph_report.write_graph_pictures(
-        str(tmp_path / "none"), model=TimeOnly(), clips={"a": np.zeros((4, 12, 12, 1), np.uint8)}, drawn=["a"],
-        class_names=("up", "down"))
+        str(tmp_path / "none"),
+        model=TimeOnly(),
+        clips={"a": np.zeros((4, 12, 12, 1), np.uint8)},
+        drawn=["a"],
+        class_names=("up", "down"),
+    )
     assert summary["places"] == {} and not (tmp_path / "none").exists()
     blind = write_run(tmp_path / "blind", toy_records, {**toy_settings, "num_process_iter": 0})
     assert "no graph with a space stage" in refused(capsys, f"--model_dir={blind.path}")
 
 
-@pytest.mark.parametrize("arguments, told", [
-    (["--clips=1,x"], "--clips=1,x: expected numbers from 0"),
-    (["--clips=7"], "has the clips 0 to 6"),
-    (["--clips=1", "--num_clips=2"], "--clips and --num_clips both"),
-    (["--num_clips=0"], "num_clips"),
-    (["--video=a.npy", "--clips=1"], "--clips chooses among a data set's clips"),
-    (["--video=nothing.npy"], "nothing.npy does not exist"),
-    (["--dataset=nowhere"], "nowhere"),
-    (["--colour=red"], "colour"),
-])
+@pytest.mark.parametrize(
+    "arguments, told",
+    [
+        (["--clips=1,x"], "--clips=1,x: expected numbers from 0"),
+        (["--clips=7"], "has the clips 0 to 6"),
+        (["--clips=1", "--num_clips=2"], "--clips and --num_clips both"),
+        (["--num_clips=0"], "num_clips"),
+        (["--video=a.npy", "--clips=1"], "--clips chooses among a data set's clips"),
+        (["--video=nothing.npy"], "nothing.npy does not exist"),
+        (["--dataset=nowhere"], "nowhere"),
+        (["--colour=red"], "colour"),
+    ],
+)
 def test_wrong_flags_end_with_exit_code_2_and_one_sentence(run, capsys, arguments, told):
     assert told in refused(capsys, f"--model_dir={run.path}", *arguments)
     assert not (pathlib.Path(run.path) / "visualize").exists()
@@ -178,8 +204,12 @@ def test_sources_that_would_share_a_folder_are_refused(run, tmp_path, capsys):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         np.save(tmp_path / folder / "clip.npy", np.zeros((4, 12, 12, 1), np.uint8))
-    told = refused(capsys, f"--model_dir={run.path}", f"--video={tmp_path / 'a' / 'clip.npy'}",
-                   f"--video={tmp_path / 'b' / 'clip.npy'}")
+    told = refused(
+        capsys,
+        f"--model_dir={run.path}",
+        f"--video={tmp_path / 'a' / 'clip.npy'}",
+        f"--video={tmp_path / 'b' / 'clip.npy'}",
+    )
     assert "another one is named clip.npy too" in told
 
 
@@ -209,7 +239,11 @@ def test_a_folder_that_fails_while_it_is_filled_leaves_the_old_one(tmp_path):
 
 def test_a_clips_name_becomes_one_folder_within():
     assert [files.folder_name(name) for name in ("clip-3", "a b/c.mp4", "../..", "été.webm")] == [
-        "clip-3", "a_b_c.mp4", "unnamed", "été.webm"]
+        "clip-3",
+        "a_b_c.mp4",
+        "unnamed",
+        "été.webm",
+    ]
 
 
 @pytest.mark.slow
@@ -220,9 +254,14 @@ def test_an_installed_package_says_what_records_need_and_shows_videos(run, tmp_p
     np.save(tmp_path / "clip.npy", np.zeros((4, 12, 12, 1), np.uint8))
 
     def visualized(*arguments):
-        return subprocess.run([sys.executable, "-m", "rstg_tf.visualize", f"--model_dir={run.path}", *arguments],
-                              cwd=tmp_path, env={"PYTHONPATH": str(tmp_path / "site"), "PATH": "/usr/bin:/bin"},
-                              capture_output=True, text=True, timeout=240)
+        return subprocess.run(
+            [sys.executable, "-m", "rstg_tf.visualize", f"--model_dir={run.path}", *arguments],
+            cwd=tmp_path,
+            env={"PYTHONPATH": str(tmp_path / "site"), "PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
 
     records = visualized()
     assert records.returncode == 2 and "start this in its folder, or give --video=FILE" in records.stderr

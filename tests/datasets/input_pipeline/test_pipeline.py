@@ -52,7 +52,7 @@ def assert_equal_batches(found, expected):
 
 
 def test_a_batch_holds_the_frames_and_labels_that_were_written(tiny):
-    batch, = batches(1, dataset=tiny)
+    (batch,) = batches(1, dataset=tiny)
     assert (batch["video"].shape, batch["video"].dtype, batch["label"].dtype) == ((5, 3, 4, 6, 1), np.uint8, np.int32)
     for video, label, number in zip(batch["video"], batch["label"], clip_numbers([batch])):
         np.testing.assert_array_equal(video, clip_frames(number))
@@ -61,7 +61,7 @@ def test_a_batch_holds_the_frames_and_labels_that_were_written(tiny):
 
 def test_every_clip_comes_once_per_epoch_and_batches_join_epochs(tiny):
     numbers = clip_numbers(batches(NUM_CLIPS, dataset=tiny))
-    epochs = [numbers[start:start + NUM_CLIPS] for start in range(0, 5 * NUM_CLIPS, NUM_CLIPS)]
+    epochs = [numbers[start : start + NUM_CLIPS] for start in range(0, 5 * NUM_CLIPS, NUM_CLIPS)]
     assert all(sorted(epoch) == list(range(NUM_CLIPS)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 5
 
@@ -91,7 +91,7 @@ def test_resuming_gives_the_batches_that_would_have_come(tiny, start_step, shuff
 def test_a_small_buffer_still_gives_every_clip_once(tiny):
     for shuffle_buffer in (0, 1, 4):
         numbers = clip_numbers(batches(NUM_CLIPS, dataset=tiny, shuffle_buffer=shuffle_buffer))
-        assert sorted(numbers[NUM_CLIPS:2 * NUM_CLIPS]) == list(range(NUM_CLIPS))
+        assert sorted(numbers[NUM_CLIPS : 2 * NUM_CLIPS]) == list(range(NUM_CLIPS))
 
 
 def test_the_shuffle_is_fair(tiny):
@@ -119,14 +119,15 @@ def test_brightness_adds_one_value_per_clip_and_stays_in_range(tiny):
 def test_bright_pixels_end_at_255(tmp_path):
     white = np.full((3, 4, 6, 1), 250, np.uint8)
     manifest = write_shards(tmp_path, [[tiny_record(0, frames=white)]])
-    values = np.concatenate([batch["video"] for batch in batches(4, dataset=RecordedDataset(tmp_path, manifest),
-                                                                 brightness=0.5)])
+    values = np.concatenate(
+        [batch["video"] for batch in batches(4, dataset=RecordedDataset(tmp_path, manifest), brightness=0.5)]
+    )
     assert values.max() == 255.0
 
 
 def test_augmentation_belongs_to_clip_and_epoch_not_to_the_place_in_the_stream(tiny, tmp_path):
     def by_clip(**arguments):
-        batch, = batches(1, batch_size=NUM_CLIPS, horizontal_flip=True, crop_size=3, **arguments)
+        (batch,) = batches(1, batch_size=NUM_CLIPS, horizontal_flip=True, crop_size=3, **arguments)
         return {tuple(video.ravel()) for video in batch["video"]}
 
     resharded = write_shards(tmp_path, [[tiny_record(number) for number in reversed(range(NUM_CLIPS))]])
@@ -136,8 +137,9 @@ def test_augmentation_belongs_to_clip_and_epoch_not_to_the_place_in_the_stream(t
 
 def test_a_flip_mirrors_whole_clips_half_of_the_time(tmp_path):
     manifest = write_shards(tmp_path, [[tiny_record(0)]])
-    videos = np.concatenate([batch["video"] for batch in batches(
-        40, dataset=RecordedDataset(tmp_path, manifest), horizontal_flip=True)])
+    videos = np.concatenate(
+        [batch["video"] for batch in batches(40, dataset=RecordedDataset(tmp_path, manifest), horizontal_flip=True)]
+    )
     plain, mirrored = clip_frames(0), clip_frames(0)[:, :, ::-1]
     is_mirrored = [np.array_equal(video, mirrored) for video in videos]
     assert all(flag or np.array_equal(video, plain) for flag, video in zip(is_mirrored, videos))
@@ -150,7 +152,7 @@ def test_random_crops_are_windows_of_the_clip_and_reach_every_place(tmp_path, im
     record = tiny_record(0, image_format=image_format)
     frames = decode_clip(record)["frames"]
     manifest = write_shards(tmp_path, [[record]], image_format=image_format)
-    windows = {(top, left): frames[:, top:top + 3, left:left + 3] for top in range(2) for left in range(4)}
+    windows = {(top, left): frames[:, top : top + 3, left : left + 3] for top in range(2) for left in range(4)}
     places = []
     for batch in batches(40, dataset=RecordedDataset(tmp_path, manifest), crop_size=3):
         for video in batch["video"]:
@@ -166,7 +168,8 @@ def test_evaluation_gives_every_clip_once_in_order_with_a_small_last_batch(tiny)
     assert clip_numbers(found) == list(range(NUM_CLIPS))
     assert np.concatenate([batch["index"] for batch in found]).tolist() == list(range(NUM_CLIPS))
     assert [media_id for batch in found for media_id in batch["media_id"]] == [
-        f"clip-{number}".encode() for number in range(NUM_CLIPS)]
+        f"clip-{number}".encode() for number in range(NUM_CLIPS)
+    ]
     assert np.concatenate([batch["label"] for batch in found]).tolist() == [i % 3 for i in range(NUM_CLIPS)]
 
 
@@ -179,16 +182,19 @@ def test_evaluation_crops_the_centre(tiny):
 def test_grey_jpegs_become_three_channels_where_the_data_set_has_three(tmp_path):
     manifest = write_shards(tmp_path, [[tiny_record(0, image_format="JPEG")]], image_format="JPEG", channels=3)
     options = ReadingOptions(manifest.clip_spec)
-    batch = next(evaluation_clips(
-        dataset=RecordedDataset(tmp_path, manifest), options=options, batch_size=1).as_numpy_iterator())
+    batch = next(
+        evaluation_clips(dataset=RecordedDataset(tmp_path, manifest), options=options, batch_size=1).as_numpy_iterator()
+    )
     assert batch["video"].shape == (1, 3, 4, 6, 3)
 
 
 def read_fault(dataset, **changes):
     """The DatasetError that reading everything ends with."""
     clip, arguments = cut_out(dataset.manifest, **changes), dict(dataset=dataset, batch_size=4)
-    for clips in (evaluation_clips(**arguments, options=ReadingOptions(clip)),
-                  training_clips(**arguments, clip=clip, seed=0).take(12)):
+    for clips in (
+        evaluation_clips(**arguments, options=ReadingOptions(clip)),
+        training_clips(**arguments, clip=clip, seed=0).take(12),
+    ):
         with pytest.raises(tf.errors.OpError) as caught:
             list(clips)
         fault = dataset.explain_read_error(caught.value)
@@ -196,13 +202,18 @@ def read_fault(dataset, **changes):
     return str(fault)
 
 
-@pytest.mark.parametrize("odd, told", [
-    (dict(frames=clip_frames(9, num_frames=2), timestamps=[0, 1]), "clip clip-9 has 2 frames, expected 3"),
-    (dict(label=3), "clip clip-9 has label 3 but the manifest names 3 classes"),
-    (dict(frames=clip_frames(9, height=3)), "clip clip-9 is 3 x 6 pixels large, expected at least 4 x 6"),
-    (dict(frames=clip_frames(9, height=5)), "clip clip-9 has a frame, number 0 of height, width, channels 5 6 1 "
-                                            "expected 4 6 1"),
-])
+@pytest.mark.parametrize(
+    "odd, told",
+    [
+        (dict(frames=clip_frames(9, num_frames=2), timestamps=[0, 1]), "clip clip-9 has 2 frames, expected 3"),
+        (dict(label=3), "clip clip-9 has label 3 but the manifest names 3 classes"),
+        (dict(frames=clip_frames(9, height=3)), "clip clip-9 is 3 x 6 pixels large, expected at least 4 x 6"),
+        (
+            dict(frames=clip_frames(9, height=5)),
+            "clip clip-9 has a frame, number 0 of height, width, channels 5 6 1 expected 4 6 1",
+        ),
+    ],
+)
 def test_a_clip_that_the_model_cannot_take_is_refused_by_its_name(tmp_path, odd, told):
     records = [tiny_record(number, **(odd if number == 9 else {})) for number in range(12)]
     assert read_fault(RecordedDataset(tmp_path, write_shards(tmp_path, [records[:8], records[8:]]))) == told
@@ -217,8 +228,9 @@ def test_a_corrupt_record_stops_the_reading_and_names_shard_and_record(tmp_path,
     manifest = write_tiny_dataset(tmp_path)
     path = tmp_path / manifest.shards[2].file
     begin, end = record_offsets(path)[0][2:4]
-    flip_bit(path, {"length": begin, "length checksum": begin + 8, "content": begin + 50,
-                    "content checksum": end - 1}[place])
+    flip_bit(
+        path, {"length": begin, "length checksum": begin + 8, "content": begin + 50, "content checksum": end - 1}[place]
+    )
     fault = read_fault(RecordedDataset(tmp_path, manifest))
     assert fault == f"{tmp_path}: {path.name}: record 2 (byte {begin}): corrupt."
 
@@ -226,7 +238,7 @@ def test_a_corrupt_record_stops_the_reading_and_names_shard_and_record(tmp_path,
 def test_a_shard_that_shrinks_to_a_record_boundary_after_the_check_is_noticed(tmp_path):
     manifest = write_tiny_dataset(tmp_path)
     path = tmp_path / manifest.shards[3].file
-    path.write_bytes(path.read_bytes()[:record_offsets(path)[0][6]])
+    path.write_bytes(path.read_bytes()[: record_offsets(path)[0][6]])
     assert read_fault(RecordedDataset(tmp_path, manifest)).endswith("is record 6")
     path.write_bytes(b"")
     assert read_fault(RecordedDataset(tmp_path, manifest)).endswith("is record 0")
@@ -242,10 +254,13 @@ def test_a_surplus_record_is_noticed(tmp_path):
     assert read_fault(RecordedDataset(tmp_path, promised)).endswith("is record 6")
 
 
-@pytest.mark.parametrize("damage, told", [
-    (lambda record: record[:60], "no SequenceExample"),
-    (lambda record: record.replace(b"IDAT", b"JDAT", 1), "frame 0 cannot be decoded"),
-])
+@pytest.mark.parametrize(
+    "damage, told",
+    [
+        (lambda record: record[:60], "no SequenceExample"),
+        (lambda record: record.replace(b"IDAT", b"JDAT", 1), "frame 0 cannot be decoded"),
+    ],
+)
 def test_a_record_that_was_written_wrong_is_found(tmp_path, damage, told):
     records = [tiny_record(number) for number in range(6)]
     records[4] = damage(records[4])
@@ -275,7 +290,10 @@ def test_clips_of_other_channels_than_the_records_are_refused(tiny):
 def test_replicas_share_each_batch(tiny):
     strategy = devices.cpu_strategy(1)
     expected = batches(7, dataset=tiny)
-    shared = iter(strategy.experimental_distribute_dataset(training_clips(
-        dataset=tiny, clip=cut_out(tiny.manifest), batch_size=5, seed=11)))
+    shared = iter(
+        strategy.experimental_distribute_dataset(
+            training_clips(dataset=tiny, clip=cut_out(tiny.manifest), batch_size=5, seed=11)
+        )
+    )
     found = [{key: value.numpy() for key, value in next(shared).items()} for _ in expected]
     assert_equal_batches(found, expected)

@@ -59,20 +59,21 @@ def assert_same_pixels(found, expected):
 
 def batches(count, *, batch_size=4, **arguments):
     settings = dict(seed=3, clip=CLIP)
-    return list(itertools.islice(
-        training_clips(batch_size=batch_size, **{**settings, **arguments}).as_numpy_iterator(), count))
+    return list(
+        itertools.islice(training_clips(batch_size=batch_size, **{**settings, **arguments}).as_numpy_iterator(), count)
+    )
 
 
 def corner_of(clip, frames):
     """(top, left) of the crop in the frames that it was cut from, the best of all."""
     first = frames[0].astype(int)
     corners = list(itertools.product(range(first.shape[0] - CROP[0] + 1), range(first.shape[1] - CROP[1] + 1)))
-    distances = [np.abs(first[top:top + CROP[0], left:left + CROP[1]] - clip[0]).sum() for top, left in corners]
+    distances = [np.abs(first[top : top + CROP[0], left : left + CROP[1]] - clip[0]).sum() for top, left in corners]
     return corners[int(np.argmin(distances))]
 
 
 def cut(frames, corner, size=CROP):
-    return frames[:, corner[0]:corner[0] + size[0], corner[1]:corner[1] + size[1]]
+    return frames[:, corner[0] : corner[0] + size[0], corner[1] : corner[1] + size[1]]
 
 
 def test_the_centre_clip_is_the_middle_of_the_resized_sampled_frames(videos):
@@ -95,8 +96,9 @@ def test_a_training_clip_is_one_random_crop_of_the_sampled_frames(videos):
         for clip, label in zip(batch["video"], batch["label"]):
             candidates = [number for number in range(len(SIZES)) if number % len(CLASSES) == label]
             fits = [(number, corner_of(clip, sampled(pictures[number]))) for number in candidates]
-            number, corner = min(fits, key=lambda fit: np.abs(
-                cut(sampled(pictures[fit[0]]), fit[1]).astype(int) - clip).sum())
+            number, corner = min(
+                fits, key=lambda fit: np.abs(cut(sampled(pictures[fit[0]]), fit[1]).astype(int) - clip).sum()
+            )
             assert_same_pixels(clip, cut(sampled(pictures[number]), corner))
             corners[number].add(corner)
     # 60 clips are ten epochs of six; a video has at least 9 · 17 corners.
@@ -119,19 +121,33 @@ def test_mirrored_clips_take_the_mirrored_label_and_one_sided_classes_are_never_
     clip = dataclasses.replace(CLIP, num_frames=2, short_side=24)
     for batch in batches(20, dataset=RecordedDataset(tmp_path, manifest), horizontal_flip=True, clip=clip):
         for clip, label in zip(batch["video"], batch["label"]):
-            [(number, mirrored)] = [(number, mirrored) for number, frames in enumerate(pictures)
-                                    for mirrored in (False, True)
-                                    if np.array_equal(clip, frames[:, :, ::-1] if mirrored else frames)]
+            [(number, mirrored)] = [
+                (number, mirrored)
+                for number, frames in enumerate(pictures)
+                for mirrored in (False, True)
+                if np.array_equal(clip, frames[:, :, ::-1] if mirrored else frames)
+            ]
             seen.add((number, mirrored, int(label)))
-    assert seen == {(0, False, 0), (0, True, 1), (1, False, 1), (1, True, 0), (2, False, 2), (2, True, 2),
-                    (3, False, 3)}
+    assert seen == {
+        (0, False, 0),
+        (0, True, 1),
+        (1, False, 1),
+        (1, True, 0),
+        (2, False, 2),
+        (2, True, 2),
+        (3, False, 3),
+    }
 
 
-@pytest.mark.parametrize("classes, expected", [
-    (CLASSES, (1, 0, 2, NO_MIRROR_IMAGE)),
-    (("Turning Left", "turning right", "Upright", "Leftovers"), (1, 0, 2, 3)),
-    (("moving leftwards", "moving rightwards", "Swiping Right-hand", "from left"), (1, 0) + (NO_MIRROR_IMAGE,) * 2),
-    (("between left and right", "between right and left"), (1, 0))])
+@pytest.mark.parametrize(
+    "classes, expected",
+    [
+        (CLASSES, (1, 0, 2, NO_MIRROR_IMAGE)),
+        (("Turning Left", "turning right", "Upright", "Leftovers"), (1, 0, 2, 3)),
+        (("moving leftwards", "moving rightwards", "Swiping Right-hand", "from left"), (1, 0) + (NO_MIRROR_IMAGE,) * 2),
+        (("between left and right", "between right and left"), (1, 0)),
+    ],
+)
 def test_labels_in_the_mirror_by_the_words_of_the_names(classes, expected):
     assert mirrored_labels(classes) == expected
 
@@ -140,16 +156,19 @@ def test_the_classes_that_a_flip_touches_are_named():
     assert mirrored_in_words(CLASSES) == (
         "horizontal flip: classes mirrored with the label of their mirror image: 2 (pushing something from left to "
         "right, pushing something from right to left); never mirrored: 1 (turning left); mirrored with their own "
-        "label: 1")
+        "label: 1"
+    )
 
 
 @pytest.mark.parametrize("spatial, temporal, crop", [(3, 2, (40, 40)), (4, 1, (32, 24)), (1, 3, (32, 24))])
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
 def test_views_are_crops_from_end_to_end_of_each_sampling_in_batches_of_bounded_size(
-        videos, spatial, temporal, crop, batch_size):
+    videos, spatial, temporal, crop, batch_size
+):
     dataset, pictures = videos
-    options = ReadingOptions(dataclasses.replace(CLIP, height=crop[0], width=crop[1]), spatial_views=spatial,
-                             temporal_views=temporal)
+    options = ReadingOptions(
+        dataclasses.replace(CLIP, height=crop[0], width=crop[1]), spatial_views=spatial, temporal_views=temporal
+    )
     found = list(evaluation_clips(dataset=dataset, options=options, batch_size=batch_size).as_numpy_iterator())
     views = spatial * temporal
     sizes = [len(batch["video"]) for batch in found]
@@ -168,16 +187,21 @@ def test_views_are_crops_from_end_to_end_of_each_sampling_in_batches_of_bounded_
 
 def test_a_videos_views_are_cut_as_they_are_asked_for(videos):
     """The element that holds all frames of a video holds no view: what comes out one by one never lay side by side."""
-    views = evaluation_clips(dataset=videos[0], options=ReadingOptions(CLIP, spatial_views=50, temporal_views=2),
-                             batch_size=2)
+    views = evaluation_clips(
+        dataset=videos[0], options=ReadingOptions(CLIP, spatial_views=50, temporal_views=2), batch_size=2
+    )
     assert views.element_spec["video"].shape.as_list() == [None, NUM_FRAMES, *CROP, 3]
     first = next(iter(views.take(1)))
     assert first["video"].shape[0] == 2 and first["index"].numpy().tolist() == [0, 0]
 
 
-@pytest.mark.parametrize("spatial_views, told", [
-    (1, "clip video-0 is 40 x 60 pixels large, with a short side of 40, expected at least 40 x 62"),
-    (2, "clip video-0 is 40 x 60 pixels large")])
+@pytest.mark.parametrize(
+    "spatial_views, told",
+    [
+        (1, "clip video-0 is 40 x 60 pixels large, with a short side of 40, expected at least 40 x 62"),
+        (2, "clip video-0 is 40 x 60 pixels large"),
+    ],
+)
 def test_a_clip_too_narrow_for_the_crop_is_refused_by_its_name(videos, spatial_views, told):
     options = ReadingOptions(dataclasses.replace(CLIP, height=40, width=62), spatial_views=spatial_views)
     with pytest.raises(tf.errors.OpError) as caught:
@@ -189,16 +213,25 @@ def test_a_video_without_frames_or_with_a_broken_one_is_refused_by_its_name(tmp_
     # Nothing that writes records lets such a clip pass, so its frames are damaged in the record.
     manifest, encoded = write_videos(tmp_path, [(2, 40, 50)] * 3)
     for number, damaged in enumerate(([], [encoded[1][0], b"no picture"])):
-        example = tf.train.SequenceExample.FromString(next(iter(tf.data.TFRecordDataset(
-            str(tmp_path / manifest.shards[0].file)))).numpy())
+        example = tf.train.SequenceExample.FromString(
+            next(iter(tf.data.TFRecordDataset(str(tmp_path / manifest.shards[0].file)))).numpy()
+        )
         frames = example.feature_lists.feature_list["image/encoded"]
         del frames.feature[:]
         for frame in damaged:
             frames.feature.add().bytes_list.value.append(frame)
         folder = tmp_path / f"damaged{number}"
-        dataset = RecordedDataset(folder, write_shards(
-            folder, [[example.SerializeToString()]], **{name: getattr(manifest, name) for name in (
-                "num_frames", "height", "width", "channels", "image_format", "classes")}))
+        dataset = RecordedDataset(
+            folder,
+            write_shards(
+                folder,
+                [[example.SerializeToString()]],
+                **{
+                    name: getattr(manifest, name)
+                    for name in ("num_frames", "height", "width", "channels", "image_format", "classes")
+                },
+            ),
+        )
         options = ReadingOptions(ClipSpec(num_frames=2, height=8, width=8, channels=3, short_side=10))
         with pytest.raises(tf.errors.OpError) as caught:
             list(evaluation_clips(dataset=dataset, options=options, batch_size=1))
@@ -209,8 +242,10 @@ def test_a_video_without_frames_or_with_a_broken_one_is_refused_by_its_name(tmp_
 
 def test_settings_that_contradict_are_refused(videos):
     too_short = ReadingOptions(dataclasses.replace(CLIP, short_side=20))
-    for options, message in ((too_short, "short_side=20 is less than a crop of 32 x 24"),
-                             (ReadingOptions(CLIP, spatial_views=0), "at least 1")):
+    for options, message in (
+        (too_short, "short_side=20 is less than a crop of 32 x 24"),
+        (ReadingOptions(CLIP, spatial_views=0), "at least 1"),
+    ):
         with pytest.raises(DatasetError, match=message):
             evaluation_clips(dataset=videos[0], options=options, batch_size=1)
 
@@ -234,7 +269,11 @@ def test_dense_crops_have_the_short_side_unless_told_otherwise(videos):
         return options.clip.frame_size
 
     assert (crop(1), crop(11), crop(11, eval_crop_size=36), crop(1, eval_crop_size=36)) == (
-        (32, 24), (40, 40), (36, 36), (36, 36))
+        (32, 24),
+        (40, 40),
+        (36, 36),
+        (36, 36),
+    )
     with pytest.raises(ConfigError, match="--eval_crop_size=41: expected at most 40"):
         crop(1, eval_crop_size=41)
 
@@ -245,7 +284,8 @@ def test_crops_of_frames_of_one_size_must_differ(videos):
     with pytest.raises(ConfigError, match="--num_eval_spatial_clips=3: the crops would be alike"):
         reading_options(manifest, clip, spatial_views=3)
     assert reading_options(manifest, clip, spatial_views=3, eval_crop_size=20) == ReadingOptions(
-        dataclasses.replace(clip, height=20, width=20, short_side=None), spatial_views=3, temporal_views=1)
+        dataclasses.replace(clip, height=20, width=20, short_side=None), spatial_views=3, temporal_views=1
+    )
 
 
 def test_videos_that_all_have_one_size_and_length_are_sampled_and_cropped_like_others(tmp_path):
@@ -253,8 +293,9 @@ def test_videos_that_all_have_one_size_and_length_are_sampled_and_cropped_like_o
     manifest, encoded = write_videos(tmp_path, alike, num_frames=9, height=50, width=60)
     assert check_fit(manifest, ModelConfig(num_frames=6, height=32, width=24, channels=3, num_classes=4)) is None
     options = reading_options(manifest, CLIP)
-    clips = list(evaluation_clips(
-        dataset=RecordedDataset(tmp_path, manifest), options=options, batch_size=3).as_numpy_iterator())
+    clips = list(
+        evaluation_clips(dataset=RecordedDataset(tmp_path, manifest), options=options, batch_size=3).as_numpy_iterator()
+    )
     for video, frames in zip(clips[0]["video"], encoded):
         whole = sampled(resized(frames))  # 50×60 becomes 40×48; the centre of 32×24 begins at (4, 12)
         assert_same_pixels(video, whole[:, 4:36, 12:36])
@@ -269,8 +310,9 @@ def test_drawn_clips_must_be_what_the_model_takes(videos):
     assert check_fit(videos[0].manifest, dataclasses.replace(model, num_classes=3)) == ("num_classes", 3, 4)
 
 
-@pytest.mark.parametrize("length, temporal_views, differ", [
-    (6, 2, False), (9, 2, True), (7, 2, True), (12, 3, False), (18, 3, True)])  # starts: 0 0, 0 1, 0 1, 0 1 1, 0 1 2
+@pytest.mark.parametrize(
+    "length, temporal_views, differ", [(6, 2, False), (9, 2, True), (7, 2, True), (12, 3, False), (18, 3, True)]
+)  # starts: 0 0, 0 1, 0 1, 0 1 1, 0 1 2
 def test_samplings_of_clips_of_one_length_must_differ(videos, length, temporal_views, differ):
     manifest = dataclasses.replace(videos[0].manifest, num_frames=length)
     if differ:

@@ -33,13 +33,27 @@ def jpeg(pixels):
 def test_a_png_clip_comes_back_value_by_value(channels):
     frames = np.random.default_rng(0).integers(0, 256, (4, 5, 7, channels), np.uint8)
     positions = np.arange(24).reshape(4, 3, 2)
-    clip = decode_clip(encode_clip(
-        frames=frames, label=2, label_name="größer", media_id="train-7", image_format="PNG",
-        timestamps=[0, 10, 20, 2**40], extra={"sync_mnist/positions": positions, "speed": [0.5, -1.25], "by": b"x"}))
+    clip = decode_clip(
+        encode_clip(
+            frames=frames,
+            label=2,
+            label_name="größer",
+            media_id="train-7",
+            image_format="PNG",
+            timestamps=[0, 10, 20, 2**40],
+            extra={"sync_mnist/positions": positions, "speed": [0.5, -1.25], "by": b"x"},
+        )
+    )
     np.testing.assert_array_equal(clip["frames"], frames)
     np.testing.assert_array_equal(clip["timestamps"], [0, 10, 20, 2**40])
     assert [clip[key] for key in ("label", "label_name", "media_id", "image_format", "height", "width")] == [
-        2, "größer", "train-7", "PNG", 5, 7]
+        2,
+        "größer",
+        "train-7",
+        "PNG",
+        5,
+        7,
+    ]
     np.testing.assert_array_equal(clip["extra"]["sync_mnist/positions"], positions.ravel())
     np.testing.assert_array_equal(clip["extra"]["speed"], [0.5, -1.25])
     assert clip["extra"]["by"] == [b"x"]
@@ -63,23 +77,32 @@ def test_the_graph_parses_the_same_values_as_the_tools():
 def test_other_readers_find_the_schema_of_mediasequence():
     example = tf.train.SequenceExample.FromString(tiny_record(5))
     assert set(example.context.feature) == {
-        "clip/label/index", "clip/label/string", "clip/media_id", "image/height", "image/width", "image/format"}
+        "clip/label/index",
+        "clip/label/string",
+        "clip/media_id",
+        "image/height",
+        "image/width",
+        "image/format",
+    }
     assert set(example.feature_lists.feature_list) == {"image/encoded", "image/timestamp"}
     times = example.feature_lists.feature_list["image/timestamp"].feature
     assert [step.int64_list.value[0] for step in times] == [0, 40_000, 80_000]
 
 
-@pytest.mark.parametrize("changes, told", [
-    (dict(frames=clip_frames(0).astype(np.float32)), "float32"),
-    (dict(frames=clip_frames(0, channels=2)), r"\[3, 4, 6, 2\]"),
-    (dict(frames=clip_frames(0)[0]), r"\[4, 6, 1\]"),
-    (dict(frames=[b"no image"] * 3), "frame 0 is no PNG"),
-    (dict(frames=[jpeg(np.zeros((4, 6), np.uint8))] * 3), "frame 0 is no PNG"),
-    (dict(image_format="GIF"), "GIF"),
-    (dict(timestamps=[0, 1]), "2 timestamps for 3 frames"),
-    (dict(extra={"image/height": 3}), "image/height"),
-    (dict(extra={"who": np.array(["a"])}), "who"),
-])
+@pytest.mark.parametrize(
+    "changes, told",
+    [
+        (dict(frames=clip_frames(0).astype(np.float32)), "float32"),
+        (dict(frames=clip_frames(0, channels=2)), r"\[3, 4, 6, 2\]"),
+        (dict(frames=clip_frames(0)[0]), r"\[4, 6, 1\]"),
+        (dict(frames=[b"no image"] * 3), "frame 0 is no PNG"),
+        (dict(frames=[jpeg(np.zeros((4, 6), np.uint8))] * 3), "frame 0 is no PNG"),
+        (dict(image_format="GIF"), "GIF"),
+        (dict(timestamps=[0, 1]), "2 timestamps for 3 frames"),
+        (dict(extra={"image/height": 3}), "image/height"),
+        (dict(extra={"who": np.array(["a"])}), "who"),
+    ],
+)
 def test_a_clip_that_readers_could_not_read_is_not_written(changes, told):
     with pytest.raises(DatasetError, match="clip-0.*" + told):
         tiny_record(0, **changes)
@@ -98,8 +121,11 @@ def test_the_shard_info_tells_the_file_as_it_is(tmp_path):
             shard.write(tiny_record(number))
     content = path.read_bytes()
     assert dataclasses.asdict(shard.info) == {
-        "file": "train-00001-of-00004.tfrecord", "records": 5, "bytes": len(content),
-        "sha256": hashlib.sha256(content).hexdigest()}
+        "file": "train-00001-of-00004.tfrecord",
+        "records": 5,
+        "bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
     records = [record.numpy() for record in tf.data.TFRecordDataset(str(path))]
     assert records == [tiny_record(number) for number in range(5)]
 
@@ -130,7 +156,8 @@ def test_a_killed_writer_leaves_nothing_under_a_shards_name(tmp_path):
         "from tiny_clips import tiny_record\n"
         f"with ShardWriter({str(tmp_path / 'train.tfrecord')!r}) as shard:\n"
         "    for number in range(100): shard.write(tiny_record(number))\n"
-        "    os.kill(os.getpid(), 9)\n")
+        "    os.kill(os.getpid(), 9)\n"
+    )
     killed = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, stderr=subprocess.DEVNULL)
     assert killed.returncode == -9
     assert [file.name.startswith(".train.tfrecord.tmp-") for file in tmp_path.iterdir()] == [True]
@@ -153,19 +180,22 @@ def test_the_manifest_comes_back_equal(tmp_path):
     assert not list(tmp_path.glob(".*tmp-*"))
 
 
-@pytest.mark.parametrize("change, told", [
-    (lambda values: values.pop("classes"), "classes"),
-    (lambda values: values.update(surprise=1), "surprise"),
-    (lambda values: values.update(format_version=2), "format_version 2, expected 1"),
-    (lambda values: values.update(height="4"), "height"),
-    (lambda values: values.update(num_frames=-1), "num_frames"),
-    (lambda values: values.update(channels=4), "channels 4"),
-    (lambda values: values.update(image_format="GIF"), "GIF"),
-    (lambda values: values["shards"][0].update(records=6), "num_clips is 23, but its shards add up to 22"),
-    (lambda values: values["shards"][0].update(file="../train"), "plain file name"),
-    (lambda values: values["shards"][1].update(file=values["shards"][0]["file"]), "twice"),
-    (lambda values: values["shards"][0].pop("sha256"), "sha256"),
-])
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        (lambda values: values.pop("classes"), "classes"),
+        (lambda values: values.update(surprise=1), "surprise"),
+        (lambda values: values.update(format_version=2), "format_version 2, expected 1"),
+        (lambda values: values.update(height="4"), "height"),
+        (lambda values: values.update(num_frames=-1), "num_frames"),
+        (lambda values: values.update(channels=4), "channels 4"),
+        (lambda values: values.update(image_format="GIF"), "GIF"),
+        (lambda values: values["shards"][0].update(records=6), "num_clips is 23, but its shards add up to 22"),
+        (lambda values: values["shards"][0].update(file="../train"), "plain file name"),
+        (lambda values: values["shards"][1].update(file=values["shards"][0]["file"]), "twice"),
+        (lambda values: values["shards"][0].pop("sha256"), "sha256"),
+    ],
+)
 def test_a_manifest_that_makes_no_sense_is_refused(tmp_path, change, told):
     write_tiny_dataset(tmp_path)
     path = tmp_path / "dataset.json"
@@ -198,10 +228,17 @@ def test_untouched_shards_pass(tmp_path):
     RecordedDataset(tmp_path, write_tiny_dataset(tmp_path)).check()
 
 
-@pytest.mark.parametrize("records_kept, bytes_more", [
-    pytest.param(0, 0, id="empty"), pytest.param(0, 5, id="in the first length"), pytest.param(2, 0, id="boundary"),
-    pytest.param(2, 8, id="after a length"), pytest.param(2, 40, id="in a record"), pytest.param(7, -1, id="last byte"),
-])
+@pytest.mark.parametrize(
+    "records_kept, bytes_more",
+    [
+        pytest.param(0, 0, id="empty"),
+        pytest.param(0, 5, id="in the first length"),
+        pytest.param(2, 0, id="boundary"),
+        pytest.param(2, 8, id="after a length"),
+        pytest.param(2, 40, id="in a record"),
+        pytest.param(7, -1, id="last byte"),
+    ],
+)
 def test_a_shard_cut_anywhere_is_refused(tmp_path, records_kept, bytes_more):
     shard = write_tiny_dataset(tmp_path).shards[0]
     path = tmp_path / shard.file
@@ -228,7 +265,7 @@ def test_a_shard_of_the_right_size_with_another_number_of_records_is_refused(tmp
     path = tmp_path / manifest.shards[0].file
     # The last record's bytes, all zero, are as many records of no length as fit, 16 bytes each.
     offsets, end = record_offsets(path)
-    content = path.read_bytes()[:offsets[-1]]
+    content = path.read_bytes()[: offsets[-1]]
     path.write_bytes(content + bytes(end - len(content)))
     with pytest.raises(DatasetError, match=f"{path.name}: "):
         RecordedDataset(tmp_path, manifest).check()

@@ -40,8 +40,9 @@ def test_a_sound_data_set_has_no_fault(tmp_path, capsys):
 def test_the_command_itself_ends_with_code_1_and_json(tmp_path):
     manifest = write_tiny_dataset(tmp_path)
     flip_bit(tmp_path / manifest.shards[1].file, 100)
-    ended = subprocess.run([sys.executable, "-m", "datasets.validate", str(tmp_path)], cwd=REPOSITORY,
-                           capture_output=True, text=True)
+    ended = subprocess.run(
+        [sys.executable, "-m", "datasets.validate", str(tmp_path)], cwd=REPOSITORY, capture_output=True, text=True
+    )
     assert ended.returncode == 1
     assert f"{manifest.shards[1].file}: record 0 (byte 0): corrupt." in ended.stdout.splitlines()
     assert json.loads(ended.stdout.splitlines()[-1]) == {"directory": str(tmp_path), "clips": 22, "faults": 2}
@@ -80,8 +81,9 @@ def test_after_corrupt_contents_the_check_goes_on_with_the_next_record(tmp_path,
     for number in (2, 3, 9):
         flip_bit(path, offsets[number] + 30)
     _, told, result = run(tmp_path, capsys)
-    assert without_hashes(told) == [f"{shard.file}: record {number} (byte {offsets[number]}): corrupt."
-                                    for number in (2, 3, 9)]
+    assert without_hashes(told) == [
+        f"{shard.file}: record {number} (byte {offsets[number]}): corrupt." for number in (2, 3, 9)
+    ]
     assert (result["clips"], result["faults"]) == (20, 4)
 
 
@@ -91,22 +93,27 @@ def test_a_corrupt_length_ends_its_shard_and_says_how_many_records_are_unread(tm
     begin = record_offsets(path)[0][4]
     flip_bit(path, begin, bit=3)
     _, told, result = run(tmp_path, capsys)
-    assert without_hashes(told) == [f"{path.name}: record 4 (byte {begin}): corrupt.",
-                                    f"{path.name}: records 5 to 6 are missing or cannot be reached."]
+    assert without_hashes(told) == [
+        f"{path.name}: record 4 (byte {begin}): corrupt.",
+        f"{path.name}: records 5 to 6 are missing or cannot be reached.",
+    ]
     assert (result["clips"], result["faults"]) == (20, 3)
 
 
-@pytest.mark.parametrize("records_kept, more, told", [
-    (0, 0, ["records 0 to 9 are missing or cannot be reached."]),
-    (6, 0, ["records 6 to 9 are missing or cannot be reached."]),
-    (6, 3, ["record 6 (byte {}): corrupt.", "records 7 to 9 are missing or cannot be reached."]),
-    (9, 50, ["record 9 (byte {}): corrupt."]),
-])
+@pytest.mark.parametrize(
+    "records_kept, more, told",
+    [
+        (0, 0, ["records 0 to 9 are missing or cannot be reached."]),
+        (6, 0, ["records 6 to 9 are missing or cannot be reached."]),
+        (6, 3, ["record 6 (byte {}): corrupt.", "records 7 to 9 are missing or cannot be reached."]),
+        (9, 50, ["record 9 (byte {}): corrupt."]),
+    ],
+)
 def test_a_cut_shard_is_described(tmp_path, capsys, records_kept, more, told):
     shard = write_tiny_dataset(tmp_path).shards[3]
     path = tmp_path / shard.file
     begin = record_offsets(path)[0][records_kept]
-    path.write_bytes(path.read_bytes()[:begin + more])
+    path.write_bytes(path.read_bytes()[: begin + more])
     code, found, result = run(tmp_path, capsys)
     assert code == 1
     assert found[0] == f"{shard.file}: {begin + more} bytes, expected {shard.bytes} (10 records)."
@@ -132,21 +139,27 @@ def test_sizes_come_first_then_hashes_then_records(tmp_path, capsys):
     assert "bytes, expected" in told[0] and "SHA-256" in told[1] and "SHA-256" in told[2] and "corrupt" in told[3]
 
 
-@pytest.mark.parametrize("changes, told", [
-    (dict(frames=clip_frames(4, num_frames=2), timestamps=[0, 1]), ["frames: 2, expected 3"]),
-    (dict(frames=clip_frames(4, height=5)), ["pixels of height: 5, expected 4"]),
-    (dict(frames=clip_frames(4, width=5)), ["pixels of width: 5, expected 6"]),
-    (dict(frames=clip_frames(4, channels=3)), ["channels: 3, expected 1"]),
-    (dict(image_format="JPEG"), ["image format: JPEG, expected PNG"]),
-    (dict(label=3), ["label 3, expected 0 to 2"]),
-    (dict(label=-1), ["label -1, expected 0 to 2"]),
-    (dict(label_name="up"), ["label 1 named 'up', expected 'right'"]),
-    (dict(timestamps=[0, 5, 5]), ["timestamps do not increase"]),
-    (dict(extra={"speed": [1.0, float("nan")]}), ["speed holds a number that is not finite"]),
-    (dict(extra={"speed": [float("-inf")]}), ["speed holds a number that is not finite"]),
-    (dict(media_id="clip-1"), ["media id 'clip-1' is that of train-00000-of-00002.tfrecord: record 1 (byte {}) too"]),
-    (dict(label=3, timestamps=[2, 1, 0]), ["label 3, expected 0 to 2", "timestamps do not increase"]),
-])
+@pytest.mark.parametrize(
+    "changes, told",
+    [
+        (dict(frames=clip_frames(4, num_frames=2), timestamps=[0, 1]), ["frames: 2, expected 3"]),
+        (dict(frames=clip_frames(4, height=5)), ["pixels of height: 5, expected 4"]),
+        (dict(frames=clip_frames(4, width=5)), ["pixels of width: 5, expected 6"]),
+        (dict(frames=clip_frames(4, channels=3)), ["channels: 3, expected 1"]),
+        (dict(image_format="JPEG"), ["image format: JPEG, expected PNG"]),
+        (dict(label=3), ["label 3, expected 0 to 2"]),
+        (dict(label=-1), ["label -1, expected 0 to 2"]),
+        (dict(label_name="up"), ["label 1 named 'up', expected 'right'"]),
+        (dict(timestamps=[0, 5, 5]), ["timestamps do not increase"]),
+        (dict(extra={"speed": [1.0, float("nan")]}), ["speed holds a number that is not finite"]),
+        (dict(extra={"speed": [float("-inf")]}), ["speed holds a number that is not finite"]),
+        (
+            dict(media_id="clip-1"),
+            ["media id 'clip-1' is that of train-00000-of-00002.tfrecord: record 1 (byte {}) too"],
+        ),
+        (dict(label=3, timestamps=[2, 1, 0]), ["label 3, expected 0 to 2", "timestamps do not increase"]),
+    ],
+)
 def test_a_clip_that_contradicts_the_manifest_is_named_with_the_reason(tmp_path, capsys, changes, told):
     records = [tiny_record(number, **(changes if number == 4 else {})) for number in range(6)]
     manifest = write_shards(tmp_path, [records[:3], records[3:]])
@@ -157,18 +170,21 @@ def test_a_clip_that_contradicts_the_manifest_is_named_with_the_reason(tmp_path,
     assert (code, result["clips"], result["faults"]) == (1, 5, len(told))
 
 
-@pytest.mark.parametrize("damage, told", [
-    (lambda record: record[:70], "no SequenceExample"),
-    (lambda record: b"", "features missing"),
-    (lambda record: record.replace(b"clip/media_id", b"clip/media_no"), "features missing.*clip/media_id"),
-    (lambda record: record.replace(b"IDAT", b"JDAT", 1), "frame 0 cannot be decoded as PNG"),
-])
+@pytest.mark.parametrize(
+    "damage, told",
+    [
+        (lambda record: record[:70], "no SequenceExample"),
+        (lambda record: b"", "features missing"),
+        (lambda record: record.replace(b"clip/media_id", b"clip/media_no"), "features missing.*clip/media_id"),
+        (lambda record: record.replace(b"IDAT", b"JDAT", 1), "frame 0 cannot be decoded as PNG"),
+    ],
+)
 def test_a_record_that_was_written_wrong_is_named(tmp_path, capsys, damage, told):
     records = [tiny_record(number) for number in range(3)]
     write_shards(tmp_path, [[records[0], damage(records[1]), records[2]]])
     code, found, result = run(tmp_path, capsys)
     assert (code, result["clips"], result["faults"]) == (1, 2, 1)
-    line, = found
+    (line,) = found
     assert ": record 1 (byte" in line
     assert re.search(told, line)
 

@@ -29,13 +29,21 @@ def write_labels(folder):
     (folder / "v1-labels.csv").write_text("".join(f"{name}\n" for name in CLASSES))
     (folder / "v1-train.csv").write_text("".join(f"{media_id};{CLASSES[label]}\n" for media_id, label in labelled))
     (folder / "labels.json").write_text(json.dumps({name: str(label) for label, name in enumerate(CLASSES)}))
-    (folder / "train.json").write_text(json.dumps([
-        {"id": media_id, "label": "filled in", "template": TEMPLATES[label], "placeholders": ["a cup"]}
-        for media_id, label in labelled]))
+    (folder / "train.json").write_text(
+        json.dumps(
+            [
+                {"id": media_id, "label": "filled in", "template": TEMPLATES[label], "placeholders": ["a cup"]}
+                for media_id, label in labelled
+            ]
+        )
+    )
     (folder / "test.json").write_text(json.dumps([{"id": "99"}]))
     # The release's order is another one: 0 is Dropping, 1 Putting, 2 Holding.
-    (folder / "release.pickle").write_bytes(pickle.dumps(
-        {media_id: {"label": CLASSES[label], "label_id": (2, 0, 1)[label]} for media_id, label in labelled}, 2))
+    (folder / "release.pickle").write_bytes(
+        pickle.dumps(
+            {media_id: {"label": CLASSES[label], "label_id": (2, 0, 1)[label]} for media_id, label in labelled}, 2
+        )
+    )
     return folder
 
 
@@ -62,8 +70,17 @@ def v2_videos(tmp_path_factory):
 
 def run(capsys, version, videos, labels, out_dir, *flags):
     """(exit code, last line or None, stderr) of the command."""
-    code = main([f"--version={version}", f"--videos={videos}", f"--labels={labels}", "--split=train",
-                 f"--out_dir={out_dir}", "--num_processes=1", *flags])
+    code = main(
+        [
+            f"--version={version}",
+            f"--videos={videos}",
+            f"--labels={labels}",
+            "--split=train",
+            f"--out_dir={out_dir}",
+            "--num_processes=1",
+            *flags,
+        ]
+    )
     output, errors = capsys.readouterr()
     return code, json.loads(output.splitlines()[-1]) if output else None, errors
 
@@ -72,10 +89,17 @@ def test_version_1_keeps_the_bytes_of_the_frames(capsys, labels_dir, v1_videos, 
     labels = f"{labels_dir}/v1-train.csv,{labels_dir}/v1-labels.csv"
     code, summary, errors = run(capsys, "v1", v1_videos, labels, tmp_path, "--videos_per_shard=4")
     assert code == 0 and {key: summary[key] for key in ("out_dir", "clips", "rejected", "classes", "shards")} == {
-        "out_dir": str(tmp_path), "clips": 6, "rejected": 0, "classes": 3, "shards": 2}
+        "out_dir": str(tmp_path),
+        "clips": 6,
+        "rejected": 0,
+        "classes": 3,
+        "shards": 2,
+    }
     assert "6 labelled videos; Something-Something-v1 has 86017 for train." in errors
-    assert summary["count_differences"] == ["6 labelled videos; Something-Something-v1 has 86017 for train.",
-                                            "3 classes; Something-Something has 174."]
+    assert summary["count_differences"] == [
+        "6 labelled videos; Something-Something-v1 has 86017 for train.",
+        "3 classes; Something-Something has 174.",
+    ]
     manifest = Manifest.read(tmp_path)
     assert manifest.classes == CLASSES and manifest.num_frames == 3
     assert manifest.made_by["command"] == "datasets.something_something" and manifest.made_by["version"] == "v1"
@@ -142,14 +166,18 @@ def test_a_video_without_a_label_in_the_list_is_rejected(capsys, labels_dir, v1_
     assert "12," in (tmp_path / "out" / "rejected.csv").read_text()
 
 
-@pytest.mark.parametrize(("version", "labels", "message"), [
-    ("v1", "train.json,labels.json", "--version=v1 has CSV files of labels"),
-    ("v2", "v1-train.csv,v1-labels.csv", "--version=v2 has JSON files of labels"),
-    ("v1", "v1-train.csv", "0 files give the order of the classes"),
-    ("v1", "v1-labels.csv", "0 files list videos"),
-    ("v1", "v1-train.csv,train.json,v1-labels.csv", "2 files list videos"),
-    ("v1", "v1-train.csv,none.csv", "none.csv: cannot be read (No such file or directory)"),
-    ("v2", "test.json,labels.json", "gives no video a label (a test file?)")])
+@pytest.mark.parametrize(
+    ("version", "labels", "message"),
+    [
+        ("v1", "train.json,labels.json", "--version=v1 has CSV files of labels"),
+        ("v2", "v1-train.csv,v1-labels.csv", "--version=v2 has JSON files of labels"),
+        ("v1", "v1-train.csv", "0 files give the order of the classes"),
+        ("v1", "v1-labels.csv", "0 files list videos"),
+        ("v1", "v1-train.csv,train.json,v1-labels.csv", "2 files list videos"),
+        ("v1", "v1-train.csv,none.csv", "none.csv: cannot be read (No such file or directory)"),
+        ("v2", "test.json,labels.json", "gives no video a label (a test file?)"),
+    ],
+)
 def test_label_files_that_do_not_belong_together_are_refused(
     capsys, labels_dir, v1_videos, tmp_path, version, labels, message
 ):
@@ -159,19 +187,33 @@ def test_label_files_that_do_not_belong_together_are_refused(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("name", "content", "message"), [
-    ("a.csv", b"11;Holding something\n11;Holding something\n", "the video id '11' comes twice"),
-    ("a.csv", b"11;Flying something\n", "video 11 has the template 'Flying something', which is none of the 3 classes"),
-    ("a.csv", b"id,label\n11,Holding something\n12;x\n", "row 3 is '12;x'; expected 'id,template'"),
-    ("a.csv", b"a\nb\xff\n", "line 2 holds the byte 0xff, which is no UTF-8"), ("a.csv", b"  \n", "is empty"),
-    ("a.json", b"[{\"id\": 1}, {\"id\": 1}]", "the video id '1' comes twice"),
-    ("a.json", b"[1, 2]", "expected a list of"), ("a.json", b"{\"a\": 0", "no readable JSON"),
-    ("a.json", b"{\"a\": \"0\", \"b\": \"2\"}", "2 classes have the indices 0 to 2"),
-    ("a.json", b"{\"a\": \"0\", \"a\": \"1\"}", "the key 'a' comes twice"),
-    ("a.pickle", pickle.dumps({"11": "Holding something"}), "expected {video id"),
-    ("a.pickle", pickle.dumps([1]), "holds a list"), ("a.pickle", pickle.dumps(os.system), "refused"),
-    ("a.pickle", pickle.dumps({"1": {"label": "a", "label_id": 0}, "2": {"label": "a", "label_id": 1}}),
-     "has the indices 0 and 1")])
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", b"11;Holding something\n11;Holding something\n", "the video id '11' comes twice"),
+        (
+            "a.csv",
+            b"11;Flying something\n",
+            "video 11 has the template 'Flying something', which is none of the 3 classes",
+        ),
+        ("a.csv", b"id,label\n11,Holding something\n12;x\n", "row 3 is '12;x'; expected 'id,template'"),
+        ("a.csv", b"a\nb\xff\n", "line 2 holds the byte 0xff, which is no UTF-8"),
+        ("a.csv", b"  \n", "is empty"),
+        ("a.json", b'[{"id": 1}, {"id": 1}]', "the video id '1' comes twice"),
+        ("a.json", b"[1, 2]", "expected a list of"),
+        ("a.json", b'{"a": 0', "no readable JSON"),
+        ("a.json", b'{"a": "0", "b": "2"}', "2 classes have the indices 0 to 2"),
+        ("a.json", b'{"a": "0", "a": "1"}', "the key 'a' comes twice"),
+        ("a.pickle", pickle.dumps({"11": "Holding something"}), "expected {video id"),
+        ("a.pickle", pickle.dumps([1]), "holds a list"),
+        ("a.pickle", pickle.dumps(os.system), "refused"),
+        (
+            "a.pickle",
+            pickle.dumps({"1": {"label": "a", "label_id": 0}, "2": {"label": "a", "label_id": 1}}),
+            "has the indices 0 and 1",
+        ),
+    ],
+)
 def test_faulty_label_files_are_named(labels_dir, tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ConfigError) as error:
@@ -197,9 +239,16 @@ def test_videos_of_the_other_version_or_of_none_are_named(capsys, labels_dir, v1
     assert code == 2 and "cannot be listed" in errors and not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    (["--version=v1"], "--videos is missing"), (["--version=v3"], "version"), (["--verion=v1"], "verion"),
-    (["--version=v1", "x"], "'x' is no flag"), ([], "--version is missing")])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--version=v1"], "--videos is missing"),
+        (["--version=v3"], "version"),
+        (["--verion=v1"], "verion"),
+        (["--version=v1", "x"], "'x' is no flag"),
+        ([], "--version is missing"),
+    ],
+)
 def test_wrong_flags_end_with_exit_code_2_and_one_sentence(capsys, arguments, message):
     assert main(arguments) == 2
     output, errors = capsys.readouterr()
@@ -207,8 +256,11 @@ def test_wrong_flags_end_with_exit_code_2_and_one_sentence(capsys, arguments, me
 
 
 def test_a_refused_command_does_not_pay_for_importing_tensorflow():
-    script = ("import sys; from datasets.something_something.__main__ import main; code = main(['--version=v1'])\n"
-              "print(code, 'tensorflow' in sys.modules)")
-    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True,
-                              cwd=Path(__file__).parents[3])
+    script = (
+        "import sys; from datasets.something_something.__main__ import main; code = main(['--version=v1'])\n"
+        "print(code, 'tensorflow' in sys.modules)"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3]
+    )
     assert finished.stdout.split() == ["2", "False"]

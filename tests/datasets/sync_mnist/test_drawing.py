@@ -40,8 +40,9 @@ def test_the_central_square_of_a_noise_part_is_opaque_and_lies_below_digits_in_f
     noise = np.zeros((1, 1, 28, 28), np.uint8)
     noise[0, 0, 10:18, 10:18] = np.arange(64).reshape(8, 8)
     noise[0, 0, :10] = 99  # outside the square of 8 around the middle
-    frame = draw_one_frame(one_pixel_digits((0, 0, 255)), [(22, 20)], noise_images=noise,
-                           noise_positions=np.array([[[(20, 20)]]]))  # fmt: skip
+    frame = draw_one_frame(
+        one_pixel_digits((0, 0, 255)), [(22, 20)], noise_images=noise, noise_positions=np.array([[[(20, 20)]]])
+    )
     expected = np.arange(64).reshape(8, 8)
     expected[2, 0] = 255
     np.testing.assert_array_equal(frame[20:28, 20:28], expected)
@@ -52,8 +53,14 @@ def test_a_digit_behind_shows_only_where_the_canvas_is_black():
     noise = np.zeros((1, 1, 28, 28), np.uint8)
     noise[0, 0, 13, 13] = 7  # the upper left pixel of its central 2×2
     images = one_pixel_digits((0, 0, 255), (1, 1, 3), (9, 9, 255))
-    frame = draw_one_frame(images, [(6, 6), (6, 6), (20, 20)], noise_images=noise, noise_size=2,
-                           noise_positions=np.array([[[(6, 6)]]]), digits_in_front=np.array([False]))  # fmt: skip
+    frame = draw_one_frame(
+        images,
+        [(6, 6), (6, 6), (20, 20)],
+        noise_images=noise,
+        noise_size=2,
+        noise_positions=np.array([[[(6, 6)]]]),
+        digits_in_front=np.array([False]),
+    )
     assert (frame[6, 6], frame[7, 7], frame[29, 29]) == (7, 3, 255)
 
 
@@ -97,14 +104,29 @@ def test_whole_clips_equal_the_definition_drawn_frame_by_frame(noise_size):
     positions = generator.integers(0, canvas - 28 + 1, (clips, steps, digits, 2))
     noise_positions = generator.integers(0, canvas - noise_size + 1, (clips, steps, parts, 2))
     in_front = generator.random(clips) < 0.5
-    drawn = draw_clips(digit_images=images.astype(np.uint8), positions=positions, canvas=canvas, frame_size=frame_size,
-                       noise_images=noise.astype(np.uint8), noise_positions=noise_positions, noise_size=noise_size,
-                       digits_in_front=in_front)  # fmt: skip
+    drawn = draw_clips(
+        digit_images=images.astype(np.uint8),
+        positions=positions,
+        canvas=canvas,
+        frame_size=frame_size,
+        noise_images=noise.astype(np.uint8),
+        noise_positions=noise_positions,
+        noise_size=noise_size,
+        digits_in_front=in_front,
+    )
     assert drawn.dtype == np.uint8 and drawn.shape == (clips, steps, frame_size, frame_size)
     for clip in range(clips):
         for step in range(steps):
-            expected = draw_frame_slowly(images[clip], positions[clip, step], canvas, frame_size, noise[clip],
-                                         noise_positions[clip, step], noise_size, in_front[clip])  # fmt: skip
+            expected = draw_frame_slowly(
+                images[clip],
+                positions[clip, step],
+                canvas,
+                frame_size,
+                noise[clip],
+                noise_positions[clip, step],
+                noise_size,
+                in_front[clip],
+            )
             np.testing.assert_array_equal(drawn[clip, step], expected)
 
 

@@ -29,9 +29,10 @@ SETTINGS = {
     "noise": SyncMnistSettings(no_noise_parts=3, noise_parts_size=6, num_frames=4),
     "demo": DEMO,
     "three twins": dataclasses.replace(DEMO, num_digits=3, out_of_step_share=0.25),
-    "tiny moves": SyncMnistSettings(num_digits=3, digit_classes=5, canvas=40, num_frames=3, max_move=2,
-                                    out_of_step_share=0.3),
-}  # fmt: skip
+    "tiny moves": SyncMnistSettings(
+        num_digits=3, digit_classes=5, canvas=40, num_frames=3, max_move=2, out_of_step_share=0.3
+    ),
+}
 
 
 def make_plans(settings: SyncMnistSettings, *, seed: int = 3, split: str = "train") -> RandomPlans:
@@ -49,8 +50,15 @@ def within_four_sigma(counts: np.ndarray, shares: np.ndarray) -> bool:
 
 
 def test_pairs_are_numbered_row_by_row_and_none_comes_last():
-    assert class_names(4) == ("1 & 0 in step", "2 & 0 in step", "2 & 1 in step", "3 & 0 in step", "3 & 1 in step",
-                              "3 & 2 in step", "none in step")  # fmt: skip
+    assert class_names(4) == (
+        "1 & 0 in step",
+        "2 & 0 in step",
+        "2 & 1 in step",
+        "3 & 0 in step",
+        "3 & 1 in step",
+        "3 & 2 in step",
+        "none in step",
+    )
     assert len(class_names(10)) == 46
     for high in range(10):
         for low in range(high):
@@ -83,8 +91,15 @@ def test_walks_without_room_are_as_computed_by_hand():
 
 
 def test_free_moves_are_uniform_from_minus_the_range_to_one_below_it():
-    walks = random_walks(np.random.default_rng(1), clips=4000, steps=2, objects=2, limit=10_000, max_move=10,
-                         pairs=np.tile((1, 0), (4000, 1)))  # fmt: skip
+    walks = random_walks(
+        np.random.default_rng(1),
+        clips=4000,
+        steps=2,
+        objects=2,
+        limit=10_000,
+        max_move=10,
+        pairs=np.tile((1, 0), (4000, 1)),
+    )
     first, second = np.moveaxis(np.diff(walks, axis=1)[:, 0], 1, 0)  # [B,2] each
     np.testing.assert_array_equal(first, second)
     # Objects nearer to the border than one move are 1 in 500: they don't show in counts.
@@ -93,8 +108,15 @@ def test_free_moves_are_uniform_from_minus_the_range_to_one_below_it():
 
 
 def test_walks_stay_inside_and_start_everywhere():
-    walks = random_walks(np.random.default_rng(2), clips=4000, steps=10, objects=2, limit=71, max_move=10,
-                         pairs=np.tile((0, 1), (4000, 1)))  # fmt: skip
+    walks = random_walks(
+        np.random.default_rng(2),
+        clips=4000,
+        steps=10,
+        objects=2,
+        limit=71,
+        max_move=10,
+        pairs=np.tile((0, 1), (4000, 1)),
+    )
     assert (walks.min(), walks.max()) == (0, 71)  # 71 only where a digit starts there and its pair never moves
     moves = np.diff(walks, axis=1)
     assert (moves.min(), moves.max()) == (-10, 9)

@@ -32,8 +32,16 @@ NUM_CLIPS = 600  # three blocks of random numbers
 
 
 def write_small(folder, **changes) -> Manifest:
-    arguments = dict(split="train", digits="sklearn", num_clips=NUM_CLIPS, settings=SMALL, seed=5, num_shards=4,
-                     num_workers=1, show_progress=False)  # fmt: skip
+    arguments = dict(
+        split="train",
+        digits="sklearn",
+        num_clips=NUM_CLIPS,
+        settings=SMALL,
+        seed=5,
+        num_shards=4,
+        num_workers=1,
+        show_progress=False,
+    )
     return write_dataset(out_dir=folder, **{**arguments, **changes})
 
 
@@ -94,8 +102,10 @@ def test_another_seed_or_split_gives_other_clips(small_dataset, tmp_path):
     folder, manifest = small_dataset
     write_small(tmp_path / "seed", seed=6, num_clips=50, num_shards=1)
     write_small(tmp_path / "test", split="test", num_clips=50, num_shards=1)
-    frames = {name: [decode_clip(record)["frames"].tobytes() for record in read_records(path)[:50]]
-              for name, path in (("first", folder), ("seed", tmp_path / "seed"), ("test", tmp_path / "test"))}
+    frames = {
+        name: [decode_clip(record)["frames"].tobytes() for record in read_records(path)[:50]]
+        for name, path in (("first", folder), ("seed", tmp_path / "seed"), ("test", tmp_path / "test"))
+    }
     assert len(set(frames["first"] + frames["seed"] + frames["test"])) == 150
 
 
@@ -178,9 +188,17 @@ def test_a_folder_with_shards_of_unknown_origin_is_refused(tmp_path):
 
 def test_the_releases_test_set_is_reproduced_bit_for_bit(release_dir, mnist_dir, tmp_path):
     checksums = json.loads((release_dir / "golden" / "syncmnist_test_checksums.json").read_text())
-    write_dataset(out_dir=tmp_path, split="test", digits=f"idx:{mnist_dir}", num_clips=1000, num_shards=2,
-                  settings=PRESETS["release"].settings, paths=release_dir / "files" / "predefined_path_test.pickle",
-                  num_workers=1, show_progress=False)  # fmt: skip
+    write_dataset(
+        out_dir=tmp_path,
+        split="test",
+        digits=f"idx:{mnist_dir}",
+        num_clips=1000,
+        num_shards=2,
+        settings=PRESETS["release"].settings,
+        paths=release_dir / "files" / "predefined_path_test.pickle",
+        num_workers=1,
+        show_progress=False,
+    )
     clips = [decode_clip(record) for record in read_records(tmp_path)]
     frames = np.stack([clip["frames"][..., 0] for clip in clips])
     assert hashlib.sha256(frames.tobytes()).hexdigest() == checksums["per_1000"][0]
@@ -191,9 +209,11 @@ def test_the_releases_test_set_is_reproduced_bit_for_bit(release_dir, mnist_dir,
 
 def test_all_labels_of_the_releases_test_set_are_reproduced(release_dir, mnist_dir):
     checksums = json.loads((release_dir / "golden" / "syncmnist_test_checksums.json").read_text())
-    plans = released_paths.ReleasedPlans(release_dir / "files" / "predefined_path_test.pickle",
-                                         settings=SyncMnistSettings(),
-                                         image_labels=load_digit_images(f"idx:{mnist_dir}", "test")[1])  # fmt: skip
+    plans = released_paths.ReleasedPlans(
+        release_dir / "files" / "predefined_path_test.pickle",
+        settings=SyncMnistSettings(),
+        image_labels=load_digit_images(f"idx:{mnist_dir}", "test")[1],
+    )
     labels = plans.clips(0, plans.num_clips).labels
     assert hashlib.sha256(labels.astype("<i8").tobytes()).hexdigest() == checksums["labels_sha256"]
     assert np.bincount(labels).tolist() == checksums["label_counts"]
@@ -204,11 +224,14 @@ def release_paths(**changes) -> dict[str, np.ndarray]:
     shape, generator = (2, 3), np.random.default_rng(0)
     digits = np.array([(0, 1, 2), (4, 3, 9), (5, 7, 6)] * 2).reshape(*shape, 3)
     arrays = {
-        "ind_digits": digits.astype(np.uint32), "set_digits": digits[..., 1:].astype(np.uint8),
-        "sincron_prob": np.array([(1, 0, 1), (1, 1, 0)], np.uint8), "digit_position": np.ones(shape, np.uint8),
+        "ind_digits": digits.astype(np.uint32),
+        "set_digits": digits[..., 1:].astype(np.uint8),
+        "sincron_prob": np.array([(1, 0, 1), (1, 1, 0)], np.uint8),
+        "digit_position": np.ones(shape, np.uint8),
         "coords_digits": generator.integers(0, 72, (*shape, 4, 3, 2)).astype(np.uint8),
-        "noise_coords": np.zeros((*shape, 4, 0, 2), np.uint8), "ind_rand_part": np.zeros((*shape, 0), np.uint32),
-    }  # fmt: skip
+        "noise_coords": np.zeros((*shape, 4, 0, 2), np.uint8),
+        "ind_rand_part": np.zeros((*shape, 0), np.uint32),
+    }
     return {**arrays, **changes}
 
 
@@ -278,8 +301,14 @@ def test_the_command_writes_a_preset_with_single_flags_changed(tmp_path, capsys)
     flags = ["--preset=demo", "--split=test", "--num_clips=20", "--frame_size=16", "--num_workers=1"]
     assert main([*flags, f"--out_dir={tmp_path}"]) == 0
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert summary == {"out_dir": str(tmp_path), "split": "test", "clips": 20, "classes": 7, "shards": 1,
-                       "best_guess_from_digits": summary["best_guess_from_digits"]}  # fmt: skip
+    assert summary == {
+        "out_dir": str(tmp_path),
+        "split": "test",
+        "clips": 20,
+        "classes": 7,
+        "shards": 1,
+        "best_guess_from_digits": summary["best_guess_from_digits"],
+    }
     assert summary["best_guess_from_digits"] <= 0.5
     made_by = Manifest.read(tmp_path).made_by
     expected = dataclasses.asdict(dataclasses.replace(PRESETS["demo"].settings, frame_size=16))
@@ -300,7 +329,8 @@ def test_neither_a_worker_nor_a_refused_command_pays_for_importing_tensorflow():
         "code = main(['--split=test', '--out_dir=x', '--canvas=9'])\n"
         "print(code, 'tensorflow' in sys.modules)"
     )
-    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True,
-                              cwd=Path(__file__).parents[3])  # fmt: skip
+    finished = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3]
+    )
     assert finished.stdout.split() == ["2", "False"]
     assert "--canvas=9: expected 32 to 1024" in finished.stderr and len(finished.stderr.splitlines()) == 1

@@ -17,8 +17,16 @@ from datasets.video_folder import main
 from datasets.videos.folders import find_splits, find_videos
 from rstg_tf.common.errors import ConfigError
 
-SPLIT_OF = {"train": "train", "training": "train", "val": "validation", "valid": "validation",
-            "validation": "validation", "dev": "validation", "test": "test", "testing": "test"}
+SPLIT_OF = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+}
 LEFT = ("Thumbs.db", "desktop.ini", ".DS_Store", "._a.jpg", "Desktop.ini", "ehthumbs.db")
 
 
@@ -41,9 +49,21 @@ def run(capsys, videos, out_dir, *flags):
     return code, json.loads(output.splitlines()[-1]) if output else None, errors
 
 
-@pytest.mark.parametrize("names", [
-    ("train", "val"), ("train", "test"), ("train", "validation", "test"), ("Train", "Validation"), ("TRAIN", "VAL"),
-    ("training", "testing"), ("train", "dev"), ("train", "valid", "Test"), ("val", "test"), ("test",)])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train", "val"),
+        ("train", "test"),
+        ("train", "validation", "test"),
+        ("Train", "Validation"),
+        ("TRAIN", "VAL"),
+        ("training", "testing"),
+        ("train", "dev"),
+        ("train", "valid", "Test"),
+        ("val", "test"),
+        ("test",),
+    ],
+)
 @pytest.mark.parametrize("stray", [(), ("README.txt", "labels.csv", "Thumbs.db")])
 def test_folders_named_as_splits_are_splits(capsys, tmp_path, names, stray):
     for number, name in enumerate(names, start=1):
@@ -66,11 +86,18 @@ def test_a_train_folder_alone_gives_a_share_away_and_says_so(capsys, tmp_path):
     assert "holds no split but train: a share of its videos is held out" in errors
 
 
-@pytest.mark.parametrize(("classes", "told"), [
-    (("train", "jump"), "train may be a split, but jump beside it may be a class.*as classes they would be jump and"),
-    (("train", "val", "jump", "run"), "train and val may be splits, but jump and run beside them may be classes"),
-    (("val", "validation", "train"), "val and validation would both be the split validation"),
-    (("Train", "train"), "Train and train would both be the split train")])
+@pytest.mark.parametrize(
+    ("classes", "told"),
+    [
+        (
+            ("train", "jump"),
+            "train may be a split, but jump beside it may be a class.*as classes they would be jump and",
+        ),
+        (("train", "val", "jump", "run"), "train and val may be splits, but jump and run beside them may be classes"),
+        (("val", "validation", "train"), "val and validation would both be the split validation"),
+        (("Train", "train"), "Train and train would both be the split train"),
+    ],
+)
 def test_a_mixture_that_could_be_either_is_refused_with_what_would_be_a_class(tmp_path, classes, told):
     for name in classes:
         class_folders(tmp_path / name)
@@ -96,8 +123,9 @@ def test_folders_of_videos_that_are_named_as_splits_are_refused_or_what_the_flag
     (tmp_path / "vehicles" / "car").rename(tmp_path / "car")
     with pytest.raises(ConfigError, match="train may be a split, but holds no folder per class|test may be a split"):
         find_splits(tmp_path / "vehicles")
-    code, summary, errors = run(capsys, tmp_path / "vehicles", tmp_path / "out", "--layout=classes", "--seed=3",
-                                "--validation_share=0.4")
+    code, summary, errors = run(
+        capsys, tmp_path / "vehicles", tmp_path / "out", "--layout=classes", "--seed=3", "--validation_share=0.4"
+    )
     assert code == 0 and summary["classes"] == 2, errors
     with pytest.raises(ConfigError, match="holds none of the folders train, val, test"):
         find_splits(tmp_path, layout="splits")
@@ -108,8 +136,7 @@ def test_folders_beside_the_splits_that_hold_no_video_change_nothing(tmp_path):
     class_folders(tmp_path / "val")
     (tmp_path / "annotations").mkdir()
     (tmp_path / "annotations" / "train.csv").write_text("a,b\n")
-    assert {split: len(sources) for split, sources in find_splits(tmp_path)[1].items()} == {
-        "train": 4, "validation": 4}
+    assert {split: len(sources) for split, sources in find_splits(tmp_path)[1].items()} == {"train": 4, "validation": 4}
 
 
 def test_a_class_written_in_two_normal_forms_is_one(tmp_path):
@@ -188,10 +215,29 @@ def test_names_that_are_no_utf_8_are_read_or_refused(capsys, tmp_path):
     assert code == 2 and "the class 'run\\xe9' is no name in UTF-8 on one line: rename it" in errors
 
 
-names = some.sampled_from(["a", "b", "train", "Val", "test", "dev", "v1", "00001.png", "x.txt", "Thumbs.db", "e\u0301",
-                           "\u00e9", "c\udce9", "line\nbreak"])
-trees = some.recursive(some.sampled_from(["picture", "text", "empty"]), lambda inner: some.dictionaries(
-    names, inner, max_size=4), max_leaves=8).filter(lambda tree: isinstance(tree, dict))
+names = some.sampled_from(
+    [
+        "a",
+        "b",
+        "train",
+        "Val",
+        "test",
+        "dev",
+        "v1",
+        "00001.png",
+        "x.txt",
+        "Thumbs.db",
+        "e\u0301",
+        "\u00e9",
+        "c\udce9",
+        "line\nbreak",
+    ]
+)
+trees = some.recursive(
+    some.sampled_from(["picture", "text", "empty"]),
+    lambda inner: some.dictionaries(names, inner, max_size=4),
+    max_leaves=8,
+).filter(lambda tree: isinstance(tree, dict))
 
 
 def plant(folder, tree):

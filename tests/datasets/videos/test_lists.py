@@ -47,17 +47,22 @@ def test_a_path_and_a_label_on_each_row(tmp_path, root, delimiter, line_end, enc
     classes, splits = read_lists({"train": str(tmp_path / "train.csv")}, root=str(root))
     assert classes == ("0", "1")
     assert [(source.media_id, source.label) for source in splits["train"]] == [
-        (path, int(label)) for path, label in ROWS]
+        (path, int(label)) for path, label in ROWS
+    ]
 
 
-@pytest.mark.parametrize(("text", "classes", "labels"), [
-    ("jump/0,jumping high\nrun/0,riding a bike\n", ("jumping high", "riding a bike"), [0, 1]),
-    ('jump/0,"run, then jump"\nrun/0,"a ""quote"""\n', ('a "quote"', "run, then jump"), [1, 0]),
-    ("jump/0 jump\nrun/0 run\n", ("jump", "run"), [0, 1]),
-    ("jump/0 3 1\nrun/0 3 0\n", ("0", "1"), [1, 0]),
-    ("jump/0 1 2 0\nrun/0 2 3 1\n", ("0", "1"), [0, 1]),
-    ("video,category,split\njump/0,b,train\nrun/0,a,train\n", ("a", "b"), [1, 0]),
-    ("label,path\nb,jump/0\na,run/0\n", ("a", "b"), [1, 0])])
+@pytest.mark.parametrize(
+    ("text", "classes", "labels"),
+    [
+        ("jump/0,jumping high\nrun/0,riding a bike\n", ("jumping high", "riding a bike"), [0, 1]),
+        ('jump/0,"run, then jump"\nrun/0,"a ""quote"""\n', ('a "quote"', "run, then jump"), [1, 0]),
+        ("jump/0 jump\nrun/0 run\n", ("jump", "run"), [0, 1]),
+        ("jump/0 3 1\nrun/0 3 0\n", ("0", "1"), [1, 0]),
+        ("jump/0 1 2 0\nrun/0 2 3 1\n", ("0", "1"), [0, 1]),
+        ("video,category,split\njump/0,b,train\nrun/0,a,train\n", ("a", "b"), [1, 0]),
+        ("label,path\nb,jump/0\na,run/0\n", ("a", "b"), [1, 0]),
+    ],
+)
 def test_labels_may_be_names_and_rows_may_hold_more(tmp_path, root, text, classes, labels):
     (tmp_path / "train.csv").write_text(text)
     found, splits = read_lists({"train": str(tmp_path / "train.csv")}, root=str(root))
@@ -68,21 +73,29 @@ def test_kinetics_rows_name_the_file_by_id_and_times(tmp_path):
     for path in ("riding a bike/abc_000010_000020.mp4", "jumping/xyz_000001_000011.mp4"):
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_bytes(b"x")
-    (tmp_path / "train.csv").write_text("label,youtube_id,time_start,time_end,split\nriding a bike,abc,10,20,train\n"
-                                        '"jumping",xyz,1,11,train\njumping,gone,5,15,train\n')
+    (tmp_path / "train.csv").write_text(
+        "label,youtube_id,time_start,time_end,split\nriding a bike,abc,10,20,train\n"
+        '"jumping",xyz,1,11,train\njumping,gone,5,15,train\n'
+    )
     classes, splits = read_lists({"train": str(tmp_path / "train.csv")}, root="")
     assert classes == ("jumping", "riding a bike")
     assert [(source.media_id, source.label) for source in splits["train"]] == [
-        ("riding a bike/abc_000010_000020.mp4", 1), ("jumping/xyz_000001_000011.mp4", 0),
-        ("gone_000005_000015.mp4", 0)]
+        ("riding a bike/abc_000010_000020.mp4", 1),
+        ("jumping/xyz_000001_000011.mp4", 0),
+        ("gone_000005_000015.mp4", 0),
+    ]
 
 
 def test_lists_become_data_sets_and_missing_files_are_counted_and_listed(capsys, tmp_path, root):
     (tmp_path / "train.csv").write_text("jump/0 0\njump/1 0\nrun/0 1\njump/gone 0\n")
     (tmp_path / "val.csv").write_text("run/2 1\njump/2 0\n")
     (tmp_path / "names.txt").write_text("jumping\nrunning\n")
-    flags = (f"--list={tmp_path}/train.csv", f"--val_list={tmp_path}/val.csv", f"--videos={root}",
-             f"--classes={tmp_path}/names.txt")
+    flags = (
+        f"--list={tmp_path}/train.csv",
+        f"--val_list={tmp_path}/val.csv",
+        f"--videos={root}",
+        f"--classes={tmp_path}/names.txt",
+    )
     code, _, errors = run(capsys, tmp_path / "out", *flags)
     assert code == 1 and "1 of 4 videos are rejected" in errors and "jump/gone (there is no such video)" in errors
     code, summary, errors = run(capsys, tmp_path / "out", *flags, "--max_bad_fraction=0.3")
@@ -92,8 +105,9 @@ def test_lists_become_data_sets_and_missing_files_are_counted_and_listed(capsys,
 
 
 def test_of_a_list_alone_a_share_is_held_out_and_said(capsys, tmp_path, root):
-    (root / "train.csv").write_text("".join(f"{name}/{number},{name}\n" for name in ("jump", "run")
-                                            for number in range(4)))
+    (root / "train.csv").write_text(
+        "".join(f"{name}/{number},{name}\n" for name in ("jump", "run") for number in range(4))
+    )
     code, summary, errors = run(capsys, tmp_path / "out", f"--list={root}/train.csv", "--validation_share=0.3")
     assert code == 0 and sum(summary["clips"].values()) == 8 and "a share of its videos is held out" in errors
 
@@ -105,17 +119,26 @@ def test_a_video_in_two_lists_is_told(capsys, tmp_path, root):
     assert code == 0 and "1 videos are in two of the lists" in errors
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("", "is empty; expected 'path label'"), ("jump/0\n", "row 1 is 'jump/0', 1 field(s); expected 'path label'"),
-    ("jump/0 0\n\nrun/0\n", "row 3 is 'run/0', 1 field(s)"), ("path,label\n", "holds a header and no video"),
-    ("jump/0,0\nrun/0,1,2,3,4\n", "row 2 is 'run/0,1,2,3,4', 5 field(s)"), ("a,0\nb,1\n", "not one of its 2 videos"),
-    ("jump/0,0\njump/0,1\n", "the video 'jump/0' comes twice, in the rows 1 and 2"),
-    ("jump/0,0\njump/1,0\nrun/0,run\n", "row 3 has the label 'run', no number unlike others"),
-    ("jump/0,a\njump/1,b\nrun/0,1\n", "row 3 has the label '1', a number unlike others"),
-    ("jump/0,99999999\n", "row 1 has the label 99999999; expected the number of a class"),
-    ("jump/0,\nrun/0,1\n", "row 1 is 'jump/0,', without a label"), (",0\n", "row 1 is ',0', without a path"),
-    ("jump/0,2,1,0\n", "a start and an end after it"), ('"jump/0,0\n', "row 1 is no CSV"),
-    ("jump/0,-1\nrun/0,1\n", "row 1 has the label '-1', no number unlike others")])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty; expected 'path label'"),
+        ("jump/0\n", "row 1 is 'jump/0', 1 field(s); expected 'path label'"),
+        ("jump/0 0\n\nrun/0\n", "row 3 is 'run/0', 1 field(s)"),
+        ("path,label\n", "holds a header and no video"),
+        ("jump/0,0\nrun/0,1,2,3,4\n", "row 2 is 'run/0,1,2,3,4', 5 field(s)"),
+        ("a,0\nb,1\n", "not one of its 2 videos"),
+        ("jump/0,0\njump/0,1\n", "the video 'jump/0' comes twice, in the rows 1 and 2"),
+        ("jump/0,0\njump/1,0\nrun/0,run\n", "row 3 has the label 'run', no number unlike others"),
+        ("jump/0,a\njump/1,b\nrun/0,1\n", "row 3 has the label '1', a number unlike others"),
+        ("jump/0,99999999\n", "row 1 has the label 99999999; expected the number of a class"),
+        ("jump/0,\nrun/0,1\n", "row 1 is 'jump/0,', without a label"),
+        (",0\n", "row 1 is ',0', without a path"),
+        ("jump/0,2,1,0\n", "a start and an end after it"),
+        ('"jump/0,0\n', "row 1 is no CSV"),
+        ("jump/0,-1\nrun/0,1\n", "row 1 has the label '-1', no number unlike others"),
+    ],
+)
 def test_faulty_lists_are_refused_with_the_row(capsys, tmp_path, root, text, message):
     (root / "train.csv").write_text(text)
     code, _, errors = run(capsys, tmp_path / "out", f"--list={root}/train.csv")
@@ -148,8 +171,10 @@ def test_a_stretch_of_a_folder_goes_by_frame_numbers_and_counts_are_compared(tmp
     whole = encode_source(VideoSource("v", str(root / "jump" / "0"), 0), 256)
     part = encode_source(VideoSource("v", str(root / "jump" / "0"), 0, Stretch(start=2, end=3)), 256)
     assert part.frames == whole.frames[1:] and part.timestamps.tolist() == [0, 166667 - 83333]
-    for stretch, told in ((Stretch(start=2, end=4), "holds the frames 1 to 3, but the list takes 2 to 4"),
-                          (Stretch(count=4), "holds 3 frames, but the list says 4")):
+    for stretch, told in (
+        (Stretch(start=2, end=4), "holds the frames 1 to 3, but the list takes 2 to 4"),
+        (Stretch(count=4), "holds 3 frames, but the list says 4"),
+    ):
         found = encode_source(VideoSource("v", str(root / "jump" / "0"), 0, stretch), 256)
         assert isinstance(found, Rejection) and told in found.reason
     assert encode_source(VideoSource("v", str(root / "jump" / "0"), 0, Stretch(count=3)), 256).frames == whole.frames
@@ -164,17 +189,24 @@ def test_a_stretch_of_a_file_goes_by_seconds(tmp_path):
     assert "is 2.0 seconds long, but the list takes 0 to 24; expected seconds" in found.reason
 
 
-fields = some.text(some.characters(exclude_characters='\0\r\n\t,; "\ufeff', exclude_categories=["Cs", "Zs", "Cc"]),
-                   min_size=1, max_size=6)
+fields = some.text(
+    some.characters(exclude_characters='\0\r\n\t,; "\ufeff', exclude_categories=["Cs", "Zs", "Cc"]),
+    min_size=1,
+    max_size=6,
+)
 
 
 @given(some.lists(some.tuples(fields, fields), min_size=1, max_size=5), some.sampled_from([",", "\t", " "]))
 def test_any_names_come_back_as_they_were_written(tmp_path_factory, rows, delimiter):
     path = tmp_path_factory.mktemp("list") / "l.csv"
-    path.write_text("p,label\n".replace(",", delimiter).replace("p", "path") + "\n".join(
-        delimiter.join(row) for row in rows), encoding="utf-8", newline="")
+    path.write_text(
+        "p,label\n".replace(",", delimiter).replace("p", "path") + "\n".join(delimiter.join(row) for row in rows),
+        encoding="utf-8",
+        newline="",
+    )
     assert [(entry.paths[0], entry.label) for entry in read_list(str(path))] == [
-        (name.strip(), label.strip()) for name, label in rows]
+        (name.strip(), label.strip()) for name, label in rows
+    ]
 
 
 @given(some.binary(max_size=80) | some.text(max_size=80).map(lambda text: text.encode("utf-8", "replace")))

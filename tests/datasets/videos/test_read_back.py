@@ -18,8 +18,17 @@ from datasets.videos.writing import write_videos
 
 
 def written(tmp_path, videos, **settings):
-    return write_videos(sources=videos, classes=("a", "a, backwards"), out_dir=tmp_path / "out", name="n",
-                        split="train", made_by={}, num_processes=1, show_progress=False, **settings)  # fmt: skip
+    return write_videos(
+        sources=videos,
+        classes=("a", "a, backwards"),
+        out_dir=tmp_path / "out",
+        name="n",
+        split="train",
+        made_by={},
+        num_processes=1,
+        show_progress=False,
+        **settings,
+    )
 
 
 def test_jpeg_frames_are_stored_as_they_were(tmp_path):
@@ -33,8 +42,11 @@ def test_jpeg_frames_are_stored_as_they_were(tmp_path):
 def test_the_right_frame_of_a_clip_is_compared_forwards_and_backwards(tmp_path, kind):
     # Every frame is another picture, so that a frame beside the right one would be unlike it.
     frames = np.stack([moving_frames(1, height=64, width=64, seed=seed)[0] for seed in range(24)])
-    path = (write_video(tmp_path / "v.mp4", frames) if kind == "file"
-            else write_frames(tmp_path / "v", frames, ending=".png"))  # fmt: skip
+    path = (
+        write_video(tmp_path / "v.mp4", frames)
+        if kind == "file"
+        else write_frames(tmp_path / "v", frames, ending=".png")
+    )
     cutting = Cutting(clip_frames=8, add_reversed=True, num_classes=1)
     assert written(tmp_path, [VideoSource("v", str(path), 0)], cutting=cutting).lowest.value > 0.95
 

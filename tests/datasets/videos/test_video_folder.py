@@ -11,14 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from keras_stack import without_greeting
-from tiny_videos import (
-    bundled_clip,
-    cut_file,
-    moving_frames,
-    read_clips,
-    write_frames,
-    write_video,
-)
+from tiny_videos import bundled_clip, cut_file, moving_frames, read_clips, write_frames, write_video
 
 from datasets.records.dataset import RecordedDataset
 from datasets.records.manifest import Manifest
@@ -98,8 +91,15 @@ def test_split_by_time_neighbouring_clips_share_no_frame(capsys, tmp_path):
     for name in ("bikes", "carphone_pristine"):
         (tmp_path / "videos" / name).mkdir(parents=True)
         (tmp_path / "videos" / name / "clip.mp4").symlink_to(bundled_clip(f"{name}.mp4"))
-    code, summary, errors = run(capsys, tmp_path / "videos", tmp_path / "out", "--split_by=time", "--clip_frames=8",
-                                "--clip_stride=6", "--short_side=32")
+    code, summary, errors = run(
+        capsys,
+        tmp_path / "videos",
+        tmp_path / "out",
+        "--split_by=time",
+        "--clip_frames=8",
+        "--clip_stride=6",
+        "--short_side=32",
+    )
     assert code == 0, errors
     frames = {}
     for split in ("train", "validation"):
@@ -110,7 +110,8 @@ def test_split_by_time_neighbouring_clips_share_no_frame(capsys, tmp_path):
         frames[split] = {(path, frame) for path, start in starts for frame in range(start, start + 8)}
         for media_id, clip in clips.items():
             assert clip["timestamps"][0] == 0 and clip["timestamps"][-1] == pytest.approx(
-                7e6 / (25 if media_id.startswith("bikes") else 29.97), rel=1e-3)
+                7e6 / (25 if media_id.startswith("bikes") else 29.97), rel=1e-3
+            )
     assert not frames["train"] & frames["validation"]
     # A fifth of 250 and 120 frames, 50 and 24, in clips of 8 at 0, 6, 12, …: 1 + 42 // 6 and 1 + 16 // 6.
     assert summary["clips"]["validation"] == 8 + 3
@@ -120,8 +121,15 @@ def test_clips_played_backwards_are_classes_of_their_own(capsys, tmp_path):
     (tmp_path / "videos" / "forwards").mkdir(parents=True)
     for name in ("bigbuckbunny.mp4", "carphone_pristine.mp4"):
         (tmp_path / "videos" / "forwards" / name).symlink_to(bundled_clip(name))
-    code, summary, errors = run(capsys, tmp_path / "videos", tmp_path / "out", "--split_by=time", "--clip_frames=12",
-                                "--add_reversed", "--short_side=36")
+    code, summary, errors = run(
+        capsys,
+        tmp_path / "videos",
+        tmp_path / "out",
+        "--split_by=time",
+        "--clip_frames=12",
+        "--add_reversed",
+        "--short_side=36",
+    )
     assert code == 0 and summary["classes"] == 2, errors
     clips, manifest = clips_of(tmp_path / "out", "train")
     assert manifest.classes == ("forwards", "forwards, backwards")
@@ -149,8 +157,11 @@ def test_stray_and_broken_files_are_listed(capsys, tmp_path):
     cut_file(videos / "a" / "3.mp4", 0.5)
     code, summary, _ = run(capsys, videos, tmp_path / "out", "--max_bad_fraction=1", "--validation_share=0.5")
     assert code == 0 and summary["rejected"] == 2 and sum(summary["clips"].values()) == 5
-    rows = [line.split(",")[0] for split in ("train", "validation")
-            for line in (tmp_path / "out" / split / "rejected.csv").read_text().splitlines()[1:]]
+    rows = [
+        line.split(",")[0]
+        for split in ("train", "validation")
+        for line in (tmp_path / "out" / split / "rejected.csv").read_text().splitlines()[1:]
+    ]
     assert sorted(rows) == ["a/3.mp4", "a/README.txt"]
 
 
@@ -177,11 +188,19 @@ def test_folders_that_are_none_of_this_kind_are_refused(tmp_path):
         find_videos(tmp_path)
 
 
-@pytest.mark.parametrize(("flags", "message"), [
-    (["--split_by=time"], "--split_by=time needs --clip_frames"), (["--clip_stride=4"], "needs --clip_frames"),
-    (["--validation_share=0"], "--validation_share=0.0: expected more than 0"), (["--clip_frames=-1"], "--clip_frames"),
-    (["--split_by=clip"], "split_by"), (["--validation_share=0.999"], "puts every video of the class 'down'"),
-    (["--validation_share=0.001"], "puts no video into validation"), (["--worker_index=1"], "--worker_index=1")])
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--split_by=time"], "--split_by=time needs --clip_frames"),
+        (["--clip_stride=4"], "needs --clip_frames"),
+        (["--validation_share=0"], "--validation_share=0.0: expected more than 0"),
+        (["--clip_frames=-1"], "--clip_frames"),
+        (["--split_by=clip"], "split_by"),
+        (["--validation_share=0.999"], "puts every video of the class 'down'"),
+        (["--validation_share=0.001"], "puts no video into validation"),
+        (["--worker_index=1"], "--worker_index=1"),
+    ],
+)
 def test_wrong_flags_end_with_exit_code_2_and_one_sentence(capsys, tmp_path, flags, message):
     videos = frame_folders(tmp_path / "videos", per_class=2)
     code, _, errors = run(capsys, videos, tmp_path / "out", *flags)
@@ -204,8 +223,18 @@ def test_two_workers_complete_what_one_would(capsys, tmp_path):
 def test_the_command_line_ends_with_one_line_of_json(tmp_path):
     videos = frame_folders(tmp_path / "videos")
     finished = subprocess.run(
-        [sys.executable, "-m", "datasets.video_folder", f"--videos={videos}", f"--out_dir={tmp_path / 'out'}",
-         "--num_processes=2"], capture_output=True, text=True, cwd=Path(__file__).parents[3])
+        [
+            sys.executable,
+            "-m",
+            "datasets.video_folder",
+            f"--videos={videos}",
+            f"--out_dir={tmp_path / 'out'}",
+            "--num_processes=2",
+        ],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[3],
+    )
     assert finished.returncode == 0, finished.stderr
     summary = json.loads(finished.stdout)
     assert summary["complete"] and sum(summary["clips"].values()) == 16

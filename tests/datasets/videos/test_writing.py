@@ -41,8 +41,15 @@ def frame_sources(folder, num_videos=9):
 
 
 def write(sources, out_dir, **changes):
-    arguments = dict(classes=CLASSES, name="tiny", split="train", made_by={"command": "test"}, videos_per_shard=2,
-                     num_processes=1, show_progress=False)  # fmt: skip
+    arguments = dict(
+        classes=CLASSES,
+        name="tiny",
+        split="train",
+        made_by={"command": "test"},
+        videos_per_shard=2,
+        num_processes=1,
+        show_progress=False,
+    )
     return write_videos(sources=sources, out_dir=out_dir, **{**arguments, **changes})
 
 
@@ -73,7 +80,7 @@ def test_jpeg_frames_are_stored_byte_for_byte_and_all_of_them(nine, tmp_path):
         clip = clips[source.media_id]
         assert clip["encoded"] == [path.read_bytes() for path in sorted(Path(source.path).iterdir())]
         assert (clip["label"], clip["label_name"]) == (source.label, CLASSES[source.label])
-        assert clip["timestamps"].tolist() == [0, 83_333, 166_667, 250_000, 333_333][:len(clip["encoded"])]  # twelfths
+        assert clip["timestamps"].tolist() == [0, 83_333, 166_667, 250_000, 333_333][: len(clip["encoded"])]  # twelfths
     RecordedDataset(out_dir, manifest).check()
     assert list(validate(RecordedDataset(out_dir, manifest))) == [None] * 9
 
@@ -100,8 +107,10 @@ def test_the_order_is_shuffled_by_the_seed_alone(nine, tmp_path):
 def test_video_files_are_made_smaller_but_never_larger(tmp_path):
     # Grey, since JPEG of quality 95 halves the resolution of colours.
     large, small = grey(moving_frames(6, height=96, width=144)), grey(moving_frames(6, height=32, width=48))
-    sources = [VideoSource("large", str(write_video(tmp_path / "large.mp4", large)), 0),
-               VideoSource("small", str(write_video(tmp_path / "small.mp4", small)), 1)]
+    sources = [
+        VideoSource("large", str(write_video(tmp_path / "large.mp4", large)), 0),
+        VideoSource("small", str(write_video(tmp_path / "small.mp4", small)), 1),
+    ]
     manifest = write(sources, tmp_path / "out", short_side=48).manifest
     clips = read_clips(tmp_path / "out", manifest)
     assert clips["large"]["frames"].shape == (6, 48, 72, 3) and clips["small"]["frames"].shape == (6, 32, 48, 3)
@@ -143,12 +152,19 @@ def make_bad_folder(tmp_path, kind):
     return folder
 
 
-@pytest.mark.parametrize(("kind", "reason"), [
-    ("cut", "frame 00003.jpg cannot be decoded as JPEG (image file is truncated"), ("nothing", "00003.jpg is empty"),
-    ("hole", "frame 3 is missing; found 3 of the frames 1 to 4"), ("gone", "there is no such video"),
-    ("size", "frames differ in size: 48x32 (00001.jpg), 48x40 (00003.jpg)"),
-    ("float", "frame 00003.jpg has pixels of floating point"),
-    ("text", "frame 00003.jpg is no picture"), ("no frames", "holds no frame")])
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("cut", "frame 00003.jpg cannot be decoded as JPEG (image file is truncated"),
+        ("nothing", "00003.jpg is empty"),
+        ("hole", "frame 3 is missing; found 3 of the frames 1 to 4"),
+        ("gone", "there is no such video"),
+        ("size", "frames differ in size: 48x32 (00001.jpg), 48x40 (00003.jpg)"),
+        ("float", "frame 00003.jpg has pixels of floating point"),
+        ("text", "frame 00003.jpg is no picture"),
+        ("no frames", "holds no frame"),
+    ],
+)
 def test_bad_frame_folders_are_rejected_with_the_reason(tmp_path, kind, reason):
     outcome = encode_source(VideoSource("bad", str(make_bad_folder(tmp_path, kind)), 0), 256)
     assert isinstance(outcome, Rejection) and reason in outcome.reason
@@ -302,9 +318,18 @@ def test_two_commands_cannot_write_the_same_shards(nine, tmp_path):
     sources, _, _ = nine
     write(sources, tmp_path)
     notes = tmp_path / "shard_notes"
-    holder = subprocess.Popen([sys.executable, "-c", (
-        "import fcntl, sys, time\nlock = open(sys.argv[1], 'a')\nfcntl.flock(lock, fcntl.LOCK_EX)\nprint('locked')\n"
-        "sys.stdout.flush()\ntime.sleep(60)"), str(notes / "worker-1-of-2.lock")], stdout=subprocess.PIPE)  # fmt: skip
+    holder = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            (
+                "import fcntl, sys, time\nlock = open(sys.argv[1], 'a')\nfcntl.flock(lock, fcntl.LOCK_EX)\n"
+                "print('locked')\nsys.stdout.flush()\ntime.sleep(60)"
+            ),
+            str(notes / "worker-1-of-2.lock"),
+        ],
+        stdout=subprocess.PIPE,
+    )
     try:
         holder.stdout.readline()
         with pytest.raises(ConfigError, match="another command is writing these shards"):
@@ -333,10 +358,16 @@ def test_other_settings_and_unknown_shards_are_refused(nine, tmp_path):
         write(sources, tmp_path / "x")
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"worker_index": 2, "num_workers": 2}, "--worker_index=2: expected 0 to 1"),
-    ({"max_bad_fraction": 1.5}, "--max_bad_fraction"), ({"videos_per_shard": 0}, "--videos_per_shard=0"),
-    ({"seed": -1}, "--seed=-1"), ({"sources": []}, "no video")])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"worker_index": 2, "num_workers": 2}, "--worker_index=2: expected 0 to 1"),
+        ({"max_bad_fraction": 1.5}, "--max_bad_fraction"),
+        ({"videos_per_shard": 0}, "--videos_per_shard=0"),
+        ({"seed": -1}, "--seed=-1"),
+        ({"sources": []}, "no video"),
+    ],
+)
 def test_settings_that_cannot_work_are_refused_before_anything_is_made(nine, tmp_path, changes, message):
     with pytest.raises(ConfigError, match=message):
         write(**{"sources": nine[0], "out_dir": tmp_path / "out", **changes})
@@ -389,12 +420,16 @@ def test_a_killed_command_leaves_what_the_next_one_needs(tmp_path):
         "writing.encode_clip = lambda **arguments: (time.sleep(0.1), encode(**arguments))[1]\n"
         "sources = [VideoSource(*source) for source in json.loads(sys.argv[1])]\n"
         "writing.write_videos(sources=sources, classes=('left', 'right'), out_dir=sys.argv[2], name='tiny',\n"
-        "    split='train', made_by={'command': 'test'}, videos_per_shard=1, num_processes=1)\n")
+        "    split='train', made_by={'command': 'test'}, videos_per_shard=1, num_processes=1)\n"
+    )
     texts = json.dumps([[source.media_id, source.path, source.label] for source in sources])
     out_dir = tmp_path / "out"
     for finished in (1, 4, 8):
-        process = subprocess.Popen([sys.executable, "-c", script, texts, str(out_dir)], stderr=subprocess.DEVNULL,
-                                   cwd=Path(__file__).parents[3])  # fmt: skip
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, texts, str(out_dir)],
+            stderr=subprocess.DEVNULL,
+            cwd=Path(__file__).parents[3],
+        )
         while len(list(out_dir.glob("*.tfrecord"))) < finished and process.poll() is None:
             time.sleep(0.01)
         os.kill(process.pid, signal.SIGKILL)
