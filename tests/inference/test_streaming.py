@@ -335,7 +335,8 @@ def test_a_model_that_looks_ahead_is_refused_by_the_name_of_the_part(changes, me
         (
             {"backbone": "c2d", "final_norm": "LN", "graph_places": ("res2",)},
             lambda model: model.backbone.graphs["res2"],
-            "res2 cannot run frame by frame. res2: the norm after the graph, final_norm='LN', takes its statistics over",
+            "res2 cannot run frame by frame. res2: the norm after the graph, final_norm='LN', takes its "
+            "statistics over all",
         ),
         (
             {"graph": GraphConfig(node_width=8, message_width=8, share_stages=True)},
