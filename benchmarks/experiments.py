@@ -20,10 +20,6 @@ MODELS = {
     "demo": ("--flagfile=configs/demo.flags",),
     "i3d": ("--flagfile=configs/smt_i3d_rstg_final.flags",),
 }
-ABOUT_MODELS = (
-    "`full` is syncmnist.flags (512 wide), `narrow` the same 64 wide, `demo` configs/demo.flags, `i3d` "
-    "configs/smt_i3d_rstg_final.flags"
-)
 GIVEN = "given"  # the name of a model that the command line describes
 
 

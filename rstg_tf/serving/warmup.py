@@ -100,9 +100,3 @@ def write_warmup(folder: str, model_name: str, requests: Mapping[str, Mapping[st
             log = PredictionLog()
             log.predict_log.request.CopyFrom(request)
             file.write(log.SerializeToString())
-
-
-def read_warmup(folder: str) -> list[PredictRequest]:
-    """The requests in the SavedModel in `folder`."""
-    records = tf.data.TFRecordDataset(os.path.join(folder, WARMUP_FILE)).as_numpy_iterator()
-    return [PredictionLog.FromString(record).predict_log.request for record in records]

@@ -47,16 +47,6 @@ def _divide(dividend: tf.Tensor, divisor: int) -> tf.Tensor:
     return tf.math.divide_no_nan(dividend, tf.constant(divisor, tf.float64))
 
 
-def decode_frames(
-    encoded: tf.Tensor, *, image_format: str | None, channels: int, window: tf.Tensor | None = None
-) -> tf.Tensor:
-    """Decodes the frames of a clip, which must be equal in size: uint8 [T, H, W, C].
-
-    Args: as those of `decode_each`.
-    """
-    return tf.stack(decode_each(encoded, image_format=image_format, channels=channels, window=window))
-
-
 def decode_each(
     encoded: tf.Tensor, *, image_format: str | None, channels: int, window: tf.Tensor | None = None
 ) -> list[tf.Tensor]:

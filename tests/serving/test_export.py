@@ -16,6 +16,7 @@ from google.protobuf import text_format
 from keras_stack import without_greeting
 from served_models import COLOUR, GREY, clips
 from tensorflow import keras
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from rstg_tf import build_model, export, flags
@@ -96,7 +97,8 @@ def test_the_saved_model_holds_the_networks_variables_once_and_no_layers(served)
 
 
 def test_a_server_finds_a_request_for_clips_and_one_for_frames_to_warm_up_with(served):
-    requests = warmup.read_warmup(served.path)
+    records = tf.data.TFRecordDataset(os.path.join(served.path, warmup.WARMUP_FILE)).as_numpy_iterator()
+    requests = [PredictionLog.FromString(record).predict_log.request for record in records]
     assert [request.model_spec.signature_name for request in requests] == ["serving_default", "serving_bytes"]
     assert {request.model_spec.name for request in requests} == {"grey"}
     answers = []

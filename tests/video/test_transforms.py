@@ -12,7 +12,7 @@ from PIL import Image
 
 from rstg_tf.video.transforms import (
     centre_crop_window,
-    decode_frames,
+    decode_each,
     frame_indices,
     resize_and_crop,
     short_side_size,
@@ -61,11 +61,11 @@ def test_frames_are_decoded_to_pillows_pixels(image_format):
             encoded.append(buffer.getvalue())
     else:
         encoded = [jpeg_bytes(frame) for frame in frames]
-    decoded = decode_frames(tf.constant(encoded), image_format=image_format, channels=3)
+    decoded = decode_each(tf.constant(encoded), image_format=image_format, channels=3)
     np.testing.assert_array_equal(decoded, pillow_frames(encoded))
     # Blocks of a JPEG are 8 or 16 pixels wide: windows that end on their borders and elsewhere.
     for top, left, height, width in ((16, 16, 14, 25), (0, 0, 16, 16), (3, 8, 20, 8), (5, 7, 9, 11), (0, 0, 30, 41)):
-        found = decode_frames(
+        found = decode_each(
             tf.constant(encoded), image_format=image_format, channels=3, window=tf.constant([top, left, height, width])
         )
         np.testing.assert_array_equal(found, pillow_frames(encoded)[:, top : top + height, left : left + width])
@@ -76,7 +76,7 @@ def test_formats_are_told_apart_frame_by_frame_and_grey_becomes_three_channels()
     buffer = io.BytesIO()
     Image.fromarray(grey[..., 0]).save(buffer, "PNG")
     mixed = tf.constant([jpeg_bytes(picture(20, 24)), buffer.getvalue()])
-    decoded = decode_frames(mixed, image_format=None, channels=3)
+    decoded = decode_each(mixed, image_format=None, channels=3)
     np.testing.assert_array_equal(decoded[1], np.repeat(grey, 3, axis=2))
 
 
