@@ -60,6 +60,7 @@ LAYERS = [
     (FrozenNormConvolution, {"filters": 3, "kernel_size": (1, 3, 3), "stride": 2}, (2, 3, 5, 6, 4)),
     (Bottleneck, {"inner": 2, "outer": 6, "stride": 2}, (2, 3, 5, 6, 4)), (NonLocalBlock, {}, (2, 3, 4, 6, 4)),
 ]
+WITHOUT_WEIGHTS = (NodesFromMap, OnToAMap, PoolingHead, CountedDropout, PixelScaling)
 FLOAT32_INSIDE = (NodesFromMap, Classifier, PixelScaling, FrozenNormConvolution, Bottleneck, NonLocalBlock, BatchNorm,
                   JointLayerNorm, AfterGraphNorm, RecurrentSpaceTimeGraph, SpaceWithinFourNodes)
 
@@ -74,9 +75,7 @@ def named(value):
 def test_the_harness_of_keras_2_passes(layer, arguments, shape):
     from keras.src.testing_infra import test_utils
 
-    test_utils.layer_test(layer, kwargs=arguments, input_shape=shape, validate_training=bool(arguments) and
-                          layer not in (NodesFromMap, OnToAMap, PixelScaling, CountedDropout),
-                          supports_masking=None)
+    test_utils.layer_test(layer, kwargs=arguments, input_shape=shape, validate_training=layer not in WITHOUT_WEIGHTS)
 
 
 @new_keras
@@ -85,7 +84,7 @@ def test_the_harness_of_keras_2_passes(layer, arguments, shape):
 def test_the_harness_of_keras_3_passes(layer, arguments, shape):
     from keras.src.testing import TestCase
 
-    TestCase().run_layer_test(layer, arguments, input_shape=shape,
+    TestCase().run_layer_test(layer, arguments, input_shape=shape, run_training_check=layer not in WITHOUT_WEIGHTS,
                               # These have weights that stay float32 under any policy.
                               run_mixed_precision_check=layer not in FLOAT32_INSIDE)
 
