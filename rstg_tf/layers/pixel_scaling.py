@@ -26,5 +26,5 @@ class PixelScaling(keras.layers.Rescaling):
 
     def get_config(self):
         config = super().get_config()
-        del config["offset"]
+        config.pop("offset", None)
         return {**config, "mean": self.mean, "scale": self.pixels_per_unit}

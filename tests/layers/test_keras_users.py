@@ -79,6 +79,7 @@ LAYERS = [
     (Bottleneck, {"inner": 2, "outer": 6, "stride": 2}, (2, 3, 5, 6, 4)),
     (NonLocalBlock, {}, (2, 3, 4, 6, 4)),
 ]
+WITHOUT_WEIGHTS = (NodesFromMap, OnToAMap, PoolingHead, CountedDropout, PixelScaling)
 FLOAT32_INSIDE = (
     NodesFromMap,
     Classifier,
@@ -104,13 +105,7 @@ def named(value):
 def test_the_harness_of_keras_2_passes(layer, arguments, shape):
     from keras.src.testing_infra import test_utils
 
-    test_utils.layer_test(
-        layer,
-        kwargs=arguments,
-        input_shape=shape,
-        validate_training=bool(arguments) and layer not in (NodesFromMap, OnToAMap, PixelScaling, CountedDropout),
-        supports_masking=None,
-    )
+    test_utils.layer_test(layer, kwargs=arguments, input_shape=shape, validate_training=layer not in WITHOUT_WEIGHTS)
 
 
 @new_keras
@@ -123,6 +118,7 @@ def test_the_harness_of_keras_3_passes(layer, arguments, shape):
         layer,
         arguments,
         input_shape=shape,
+        run_training_check=layer not in WITHOUT_WEIGHTS,
         # These have weights that stay float32 under any policy.
         run_mixed_precision_check=layer not in FLOAT32_INSIDE,
     )
