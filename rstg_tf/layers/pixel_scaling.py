@@ -24,6 +24,10 @@ class PixelScaling(keras.layers.Rescaling):
         self.mean = mean
         self.pixels_per_unit = scale
 
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)  # Keras 3's own wants the offset
+
     def get_config(self):
         config = super().get_config()
         config.pop("offset", None)
