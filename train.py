@@ -18,6 +18,7 @@ import json
 import os
 import shlex
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from datasets.input_pipeline.reading_options import ReadingOptions, check_fit, clip_spec_of_records
 from datasets.records.dataset import RecordedDataset
@@ -33,7 +34,7 @@ from rstg_tf.video.clip_spec import ClipSpec
 
 # TensorFlow 2.15 logs three harmless lines as errors when it starts on a machine without a GPU.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-DEMO_FLAGS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "configs", "demo.flags")
+DEMO_FLAGS = Path(__file__).absolute().parent / "configs" / "demo.flags"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -62,7 +63,7 @@ def open_data(config: ExperimentConfig) -> TrainingRecords:
     if config.train.eval_every and not data.test_dataset:
         raise ConfigError(f"--eval_every={config.train.eval_every} needs --test_dataset, or give --eval_every=0.")
     for split, directory in (("train", data.train_dataset), ("test", data.test_dataset)):
-        if directory and not os.path.exists(os.path.join(directory, MANIFEST_FILE)):
+        if directory and not Path(directory, MANIFEST_FILE).exists():
             write_or_refuse(split, directory, config)
     train = checked_dataset("train", data.train_dataset, config)
     test = checked_dataset("test", data.test_dataset, config) if data.test_dataset else None
@@ -88,7 +89,7 @@ def check_restored_classes(config: ExperimentConfig, classes: Sequence[str]) -> 
 
 
 def write_or_refuse(split: str, directory: str, config: ExperimentConfig) -> None:
-    if config.data.write_missing == "demo" and os.path.normpath(directory) == os.path.join("data", "demo", split):
+    if config.data.write_missing == "demo" and Path(directory) == Path("data", "demo", split):
         from datasets.sync_mnist.presets import PRESETS
         from datasets.sync_mnist.writing import write_dataset
 
@@ -121,7 +122,7 @@ def default_model_dir(arguments: Sequence[str]) -> str:
     for argument, following in zip(arguments, [*arguments[1:], ""]):
         name, _, value = argument.lstrip("-").partition("=")
         if name == "flagfile":
-            return os.path.join("runs", os.path.splitext(os.path.basename(value or following))[0])
+            return str(Path("runs", Path(value or following).stem))
     raise ConfigError("--model_dir: give the folder of the run.")
 
 

@@ -17,10 +17,10 @@ row alternates in one process.
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from absl import flags as absl_flags
@@ -119,7 +119,7 @@ def _model_works(config: ExperimentConfig, clips: int, precision: str) -> dict[t
     with tempfile.TemporaryDirectory() as folder:
         holder = tf.Module()
         holder.weights = model.weights
-        path = os.path.join(folder, "model")
+        path = str(Path(folder, "model"))
         tf.saved_model.save(
             holder,
             path,

@@ -107,7 +107,7 @@ def _padded(row: Sequence[str], widths: Sequence[int]) -> list[str]:
 def machine() -> dict[str, Any]:
     """Processor, its matrix instructions, usable cores, versions."""
     cpu, flags = platform.processor() or platform.machine(), []
-    if os.path.exists("/proc/cpuinfo"):
+    if Path("/proc/cpuinfo").exists():
         facts = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
         facts = {key.strip(): value.strip() for key, value in facts.items()}
         cpu = facts.get("model name", cpu)
@@ -167,7 +167,7 @@ def run_command(
         if values.help:
             print(doc + values.get_help())
             return 0
-        if values.json and not os.path.isdir(os.path.dirname(values.json) or os.curdir):
+        if values.json and not Path(values.json).parent.is_dir():
             raise ConfigError(f"--json={values.json}: there is no such folder; create it first.")
         before = {"load": load()}
         found = measure(values, rest) if takes_files else measure(values)

@@ -20,13 +20,13 @@ uses for the convnet's wide ones in float32 (rstg_tf/backbones/winograd.py), the
 from __future__ import annotations
 
 import dataclasses
-import glob
 import math
 import os
 import platform
 import sys
 from collections.abc import Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from absl import flags as absl_flags
@@ -103,7 +103,7 @@ def _count(model, weights) -> int:
 
 def flag_files() -> list[str]:
     """The flag files in the working directory and its configs/; not *_common.flags, which others include."""
-    found = ["smt.flags", "syncmnist.flags", *sorted(glob.glob(os.path.join("configs", "*.flags")))]
+    found = ["smt.flags", "syncmnist.flags", *sorted(map(str, Path("configs").glob("*.flags")))]
     return [file for file in found if not file.endswith("_common.flags")]
 
 

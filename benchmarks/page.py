@@ -13,7 +13,6 @@ import contextlib
 import importlib
 import io
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,7 +23,7 @@ from absl import flags as absl_flags
 from benchmarks.measuring import run_command
 from rstg_tf.common.errors import ConfigError
 
-PAGE = os.path.join("docs", "performance.md")
+PAGE = "docs/performance.md"
 
 
 def refreshed(text: str, name: str, table: str) -> str:

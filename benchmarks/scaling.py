@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,7 +53,7 @@ def measure(values: absl_flags.FlagValues) -> dict[str, Any]:
     for axis in values.axes:
         if axis not in (*AXES, REPLICAS):
             raise ConfigError(f"--axes={axis}: expected some of {', '.join((*AXES, REPLICAS))}.")
-    if values.out and not os.path.isdir(os.path.dirname(values.out) or os.curdir):
+    if values.out and not Path(values.out).parent.is_dir():
         raise ConfigError(f"--out={values.out}: there is no such folder; create it first.")
     axes = {}
     if REPLICAS in values.axes:  # first: TensorFlow splits the CPU only before it starts

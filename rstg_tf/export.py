@@ -22,11 +22,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from absl import flags as absl_flags
 
 from rstg_tf.common.command_line import failed, run_program
 from rstg_tf.common.errors import ConfigError
+from rstg_tf.common.files import read_text
 from rstg_tf.common.interrupts import ignored_interrupts
 from rstg_tf.runs.clip_spec_of_run import clip_spec_of_run
 from rstg_tf.runs.run import Run, open_run
@@ -87,8 +89,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _published(path: str) -> dict:
-    with open(os.path.join(path, "assets", "export.json"), encoding="utf-8") as file:
-        facts = json.load(file)
+    facts = json.loads(read_text(Path(path, "assets", "export.json")))
     return {
         "step": facts["step"],
         "signatures": list(facts["signatures"]),

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -70,7 +71,7 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_string("out", "", "folder to write; unless given, MODEL_DIR/visualize", flag_values=flags)
 
 
-def check_flags(flags: absl_flags.FlagValues, run: Run) -> str:
+def check_flags(flags: absl_flags.FlagValues, run: Run) -> Path:
     """The folder to write. Raises ConfigError for flags that contradict each other and for models without attention."""
     if flags.video:
         for name in ("dataset", "split", "clips", "num_clips", "num_mean_clips"):
@@ -86,10 +87,10 @@ def check_flags(flags: absl_flags.FlagValues, run: Run) -> str:
             f"the run {run.path} has no attention to show: its model has no graph with a space stage "
             "(--head=graph, --place_graph, --num_process_iter of at least 1)."
         )
-    out = os.path.normpath(flags.out or run.path / "visualize")
-    if os.path.isdir(out) and os.listdir(out) and not os.path.exists(os.path.join(out, "scales.json")):
+    out = Path(flags.out or run.path / "visualize")
+    if out.is_dir() and any(out.iterdir()) and not (out / "scales.json").exists():
         raise ConfigError(f"--out={out} holds other files, and would be replaced: give a new folder or an empty one.")
-    if os.path.exists(out) and not os.path.isdir(out):
+    if out.exists() and not out.is_dir():
         raise ConfigError(f"--out={out} is a file: give a folder.")
     return out
 
@@ -98,7 +99,7 @@ def clips_of_videos(run: Run, paths: Sequence[str]) -> Clips:
     """The clips that the model sees of these sources, as evaluation makes them; see `sources.open_source`."""
     clip, videos = clip_spec_of_run(run), {}
     for path in paths:
-        name = folder_name(os.path.basename(os.path.normpath(path)))
+        name = folder_name(Path(path).name)
         if name in videos:
             raise ConfigError(f"--video={path}: another one is named {name} too, and so is its folder; rename one.")
         videos[name] = clip_from_frames(load_clip(path, channels=clip.channels).frames, clip)
@@ -141,7 +142,7 @@ def _some_of(available: int, wanted: int) -> list[int]:
     return evenly_spaced_indices(available, min(wanted, available))
 
 
-def visualize(run: Run, clips: Clips, *, out: str, precision: str) -> dict:
+def visualize(run: Run, clips: Clips, *, out: Path, precision: str) -> dict:
     """Writes the folder `out` and returns the facts that the command prints."""
     from rstg_tf.common import devices
     from rstg_tf.viz.graph_report import write_graph_pictures
@@ -160,7 +161,7 @@ def visualize(run: Run, clips: Clips, *, out: str, precision: str) -> dict:
         )
         check_interrupts()
     return {
-        "out": out,
+        "out": str(out),
         "model_dir": str(run.path),
         "step": step,
         "drawn": list(clips.drawn),
@@ -182,7 +183,7 @@ def main(arguments: Sequence[str]) -> int:
         facts = visualize(run, clips, out=out, precision=flags.precision)
     except (ConfigError, VideoError, OSError) as error:
         return failed("visualize", error, code=1 if isinstance(error, OSError) else 2)
-    print(f"open {os.path.join(out, 'index.html')}")
+    print(f"open {out / 'index.html'}")
     print(json.dumps(facts))
     return 0
 

@@ -6,8 +6,8 @@ Needs no TensorFlow until `load`: a wrong folder is answered at once.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -20,6 +20,7 @@ from rstg_tf.serving.model_versions import load_signatures
 from rstg_tf.video.clip_spec import ClipSpec
 
 LOGITS_SIGNATURE, ATTENTION_SIGNATURE = "serving_default", "attention"
+_GRAPH_FILE = "saved_model.pb"
 
 
 class Predictor(Protocol):
@@ -123,27 +124,21 @@ def _in_order(outputs: Mapping, places: Sequence[str]) -> dict:
 
 
 def _newest_version(path: str) -> str:
-    if not os.path.isdir(path):
+    folder = Path(path)
+    if not folder.is_dir():
         raise ConfigError(f"{path}: no such folder; give what python -m rstg_tf.export wrote.")
-    if os.path.exists(os.path.join(path, "saved_model.pb")):
-        return os.path.normpath(path)
-    versions = [
-        int(name)
-        for name in os.listdir(path)
-        if name.isdecimal() and os.path.exists(os.path.join(path, name, "saved_model.pb"))
-    ]
+    if (folder / _GRAPH_FILE).exists():
+        return str(folder)
+    versions = [int(found.parent.name) for found in folder.glob(f"*/{_GRAPH_FILE}") if found.parent.name.isdecimal()]
     if not versions:
-        raise ConfigError(
-            f"{path}: no SavedModel there (neither {os.path.join(path, 'saved_model.pb')} nor a version with one)."
-        )
-    return os.path.join(path, str(max(versions)))
+        raise ConfigError(f"{path}: no SavedModel there (neither {folder / _GRAPH_FILE} nor a version with one).")
+    return str(folder / str(max(versions)))
 
 
 def _asset(folder: str, name: str) -> str:
-    path = os.path.join(folder, "assets", name)
+    path = Path(folder, "assets", name)
     try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(
             f"{folder}: not written by python -m rstg_tf.export, as {path} is missing; give one that was."

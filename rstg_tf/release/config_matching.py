@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import glob
 import math
-import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rstg_tf import flags
@@ -201,7 +200,7 @@ def read_flag_files() -> tuple[dict[str, ExperimentConfig], dict[str, str]]:
     Returns path -> experiment, and path -> what is wrong with it.
     """
     found, faulty = {}, {}
-    for path in (*sorted(glob.glob("*.flags")), *sorted(glob.glob(os.path.join("configs", "*.flags")))):
+    for path in map(str, (*sorted(Path().glob("*.flags")), *sorted(Path("configs").glob("*.flags")))):
         try:
             found[path] = flags.config_from_flags(flags.parse([f"--flagfile={path}"]))
         except ConfigError as error:

@@ -22,10 +22,10 @@ def check_target(base: str, version: int | None = None) -> None:
     if version is not None:
         _check_version(base, version)
     try:
-        os.makedirs(base, exist_ok=True)
-        for folder in (building_folder(base), os.path.join(base, f".writable-{os.getpid()}")):
-            os.mkdir(folder)
-            os.rmdir(folder)
+        Path(base).mkdir(parents=True, exist_ok=True)
+        for folder in (Path(building_folder(base)), Path(base, f".writable-{os.getpid()}")):
+            folder.mkdir()
+            folder.rmdir()
     except OSError as error:
         raise ConfigError(
             f"the folder for exports, {base}, cannot be written ({error.strerror}: {error.filename}): "
@@ -36,13 +36,13 @@ def check_target(base: str, version: int | None = None) -> None:
 def _check_version(base: str, version: int) -> None:
     if not 0 <= version <= LARGEST_VERSION:
         raise VersionError(f"version {version}: expected an integer from 0 to {LARGEST_VERSION}.")
-    path = os.path.join(base, str(version))
-    if os.path.exists(path):
+    path = Path(base, str(version))
+    if path.exists():
         raise VersionError(f"{path} exists, and a published version never changes; give another, or none for the next.")
 
 
 def _next_version(base: str) -> int:
-    return 1 + max((int(name) for name in os.listdir(base) if name.isdecimal()), default=0)
+    return 1 + max((int(path.name) for path in Path(base).iterdir() if path.name.isdecimal()), default=0)
 
 
 def building_folder(base: str) -> str:
@@ -51,7 +51,7 @@ def building_folder(base: str) -> str:
     if target.parent.stat().st_dev != target.stat().st_dev or not os.access(target.parent, os.W_OK | os.X_OK):
         target = target / target.name
     remove_abandoned(target.parent, target.name)
-    return os.fspath(temporary_path(target))
+    return str(temporary_path(target))
 
 
 def load_signatures(folder: str):
@@ -75,7 +75,7 @@ def publish(building: str, base: str, version: int | None = None) -> str:
     Raises VersionError if the version exists.
     """
     while True:
-        target = os.path.join(base, str(_next_version(base) if version is None else version))
+        target = str(Path(base, str(_next_version(base) if version is None else version)))
         try:
             os.rename(building, target)
         except OSError as error:

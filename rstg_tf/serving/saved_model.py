@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -88,7 +88,7 @@ def export_model(
                 config,
                 class_names,
                 step,
-                model_name=os.path.basename(os.path.abspath(base)),
+                model_name=Path(base).absolute().name,
             )
             sync_folder(building)
         with ignored_interrupts():
@@ -167,10 +167,10 @@ def _write_assets(folder: str, config: ExperimentConfig, class_names: Sequence[s
         "experiment.json": config.to_json(),
         "export.json": json.dumps(facts, indent=2, ensure_ascii=False) + "\n",
     }
-    os.makedirs(os.path.join(folder, "assets"), exist_ok=True)
+    assets = Path(folder, "assets")
+    assets.mkdir(exist_ok=True)
     for name, text in contents.items():
-        with open(os.path.join(folder, "assets", name), "w", encoding="utf-8") as file:
-            file.write(text)
+        (assets / name).write_text(text, encoding="utf-8")
 
 
 def _compare(folder: str, model, functions: Mapping[str, Callable], inputs: Mapping) -> None:

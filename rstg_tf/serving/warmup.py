@@ -7,10 +7,9 @@ See https://www.tensorflow.org/tfx/serving/saved_model_warmup. They are made of 
 
 from __future__ import annotations
 
-import glob
 import io
-import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +22,7 @@ from rstg_tf.common.spacing import evenly_spaced_indices
 from rstg_tf.serving.request_clips import clips_from_frames
 from rstg_tf.video.clip_spec import ClipSpec
 
-WARMUP_FILE = os.path.join("assets.extra", "tf_serving_warmup_requests")
+WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 
 
 class EncodedClip(NamedTuple):
@@ -58,7 +57,7 @@ def recorded_clip(directory: str, clip: ClipSpec) -> EncodedClip:
     The records are MediaSequence's: feature list image/encoded, context clip/media_id.
     Raises FileNotFoundError without shards, ValueError for records without frames.
     """
-    shards = sorted(glob.glob(os.path.join(glob.escape(directory), "*.tfrecord")))
+    shards = sorted(map(str, Path(directory).glob("*.tfrecord")))
     if not shards:
         raise FileNotFoundError("no *.tfrecord there")
     for serialized in tf.data.TFRecordDataset(shards[:1]).take(1).as_numpy_iterator():
@@ -89,9 +88,9 @@ def drawn_clip(clip: ClipSpec, *, because: str) -> EncodedClip:
 
 def write_warmup(folder: str, model_name: str, requests: Mapping[str, Mapping[str, tf.Tensor]]) -> None:
     """Writes one request per signature name (to its named inputs) into the SavedModel in `folder`."""
-    path = os.path.join(folder, WARMUP_FILE)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with tf.io.TFRecordWriter(path) as file:
+    path = Path(folder, WARMUP_FILE)
+    path.parent.mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(path)) as file:
         for signature, inputs in requests.items():
             request = PredictRequest()
             request.model_spec.name, request.model_spec.signature_name = model_name, signature
