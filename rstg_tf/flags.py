@@ -16,7 +16,8 @@ from absl import flags as absl_flags
 from rstg_tf.common.command_line import parse_flags
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.common.flag_files import FlagValues
-from rstg_tf.config import DataConfig, ExperimentConfig, GraphConfig, ModelConfig, TrainConfig
+from rstg_tf.common.graph_config import GraphConfig
+from rstg_tf.config import DataConfig, ExperimentConfig, ModelConfig, TrainConfig
 
 SECTIONS = {"model": ModelConfig, "graph": GraphConfig, "data": DataConfig, "train": TrainConfig}
 MULTI_HEADS = 8  # what the release's `multihead_att` stands for

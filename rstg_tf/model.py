@@ -161,7 +161,7 @@ def build_model(config: ModelConfig) -> VideoClassifier:
 
     Example:
 
-    >>> from rstg_tf.config import GraphConfig
+    >>> from rstg_tf.common.graph_config import GraphConfig
     >>> config = ModelConfig(backbone_filters=4, backbone_layers=1, height=12, width=12, num_frames=3, graph_frames=3,
     ...                      num_classes=5, graph=GraphConfig(num_scales=2, node_width=8, message_width=8))
     >>> tuple(build_model(config)(tf.zeros([2, 3, 12, 12, 1], tf.uint8)).shape)

@@ -10,7 +10,8 @@ import sys
 import pytest
 
 from rstg_tf.common.errors import ConfigError
-from rstg_tf.config import DataConfig, ExperimentConfig, GraphConfig, ModelConfig, TrainConfig
+from rstg_tf.common.graph_config import GraphConfig
+from rstg_tf.config import DataConfig, ExperimentConfig, ModelConfig, TrainConfig
 from rstg_tf.video.clip_spec import ClipSpec
 
 

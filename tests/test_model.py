@@ -15,7 +15,7 @@ from tiny_configs import TINY
 from rstg_tf import build_model, release
 from rstg_tf.common.choices import HEADS
 from rstg_tf.common.errors import ConfigError
-from rstg_tf.config import GraphConfig
+from rstg_tf.common.graph_config import GraphConfig
 
 VIDEO = recipe.video(5, (3, 4, 20, 24, 1))
 

@@ -20,7 +20,8 @@ from rstg_tf import release
 from rstg_tf.backbones.resnet50 import STAGES, ResNet50
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.common.files import remove_abandoned, sync_folder, temporary_path, write_text
-from rstg_tf.config import GraphConfig, ModelConfig
+from rstg_tf.common.graph_config import GraphConfig
+from rstg_tf.config import ModelConfig
 from rstg_tf.layers import regions
 from rstg_tf.release.checkpoint_files import owning_run
 from rstg_tf.release.names import model_entries

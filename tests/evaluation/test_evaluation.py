@@ -4,7 +4,8 @@ import tensorflow as tf
 from tensorflow import keras
 
 from rstg_tf.common import devices
-from rstg_tf.config import GraphConfig, ModelConfig
+from rstg_tf.common.graph_config import GraphConfig
+from rstg_tf.config import ModelConfig
 from rstg_tf.evaluation.metrics import Evaluation, attention_entropy, ranking, wilson_interval, write_scores
 from rstg_tf.evaluation.scoring import ClipScorer, EvaluationError, evaluate_clips
 from rstg_tf.model import build_model

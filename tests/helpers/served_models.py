@@ -12,7 +12,8 @@ from PIL import Image
 from small_resnet import SMALL, build_with_recipe_weights
 
 from rstg_tf import release
-from rstg_tf.config import ExperimentConfig, GraphConfig, ModelConfig
+from rstg_tf.common.graph_config import GraphConfig
+from rstg_tf.config import ExperimentConfig, ModelConfig
 from rstg_tf.model import build_model
 from rstg_tf.serving import saved_model
 

@@ -8,7 +8,8 @@ import numpy as np
 import recipe
 
 from rstg_tf import build_model, release
-from rstg_tf.config import GraphConfig, ModelConfig
+from rstg_tf.common.graph_config import GraphConfig
+from rstg_tf.config import ModelConfig
 
 SMALL_GRAPH = {"num_scales": 2, "space_iterations": 1, "node_width": 8, "message_width": 8}
 SMALL = ModelConfig(

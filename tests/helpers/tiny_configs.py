@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from rstg_tf.config import GraphConfig, ModelConfig
+from rstg_tf.common.graph_config import GraphConfig
+from rstg_tf.config import ModelConfig
 
 TINY = ModelConfig(
     backbone_filters=8,

@@ -9,7 +9,7 @@ import tensorflow as tf
 from graph_options import features_of, graph_and_weights, name_of
 from streamed_models import GRAPH_OPTIONS, PER_STEP, RESNETS, assert_close, c2d, random_model
 
-from rstg_tf.config import GraphConfig
+from rstg_tf.common.graph_config import GraphConfig
 
 
 def chunks_through(part, inputs, lengths):

@@ -17,7 +17,7 @@ from tiny_configs import TINY
 
 from rstg_tf import RecurrentSpaceTimeGraph, build_model
 from rstg_tf.common.errors import ConfigError
-from rstg_tf.config import GraphConfig
+from rstg_tf.common.graph_config import GraphConfig
 from rstg_tf.inference.streaming import packed_step, stream_clip
 from rstg_tf.layers.heads import PoolingHead
 from rstg_tf.layers.streaming_state import pack_state, packed_size, unpack_state, zero_state

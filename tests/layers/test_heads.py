@@ -10,7 +10,7 @@ import recipe
 from small_resnet import SMALL, SMALL_GRAPH, VIDEO, build_with_recipe_weights, random_inputs, randomise
 
 from rstg_tf import build_model, release
-from rstg_tf.config import GraphConfig
+from rstg_tf.common.graph_config import GraphConfig
 from rstg_tf.layers.heads import PoolingHead
 from rstg_tf.layers.recurrent_graph import RecurrentSpaceTimeGraph
 from rstg_tf.layers.residual_graph import AfterGraphNorm, ResidualGraph
