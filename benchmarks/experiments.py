@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from absl import flags as absl_flags
 
+from rstg_tf import flag_table
 from rstg_tf import flags as experiment_flags
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.config import ExperimentConfig, ModelConfig
@@ -38,7 +39,7 @@ def precisions(values: absl_flags.FlagValues) -> list[str]:
 
 def given(values: absl_flags.FlagValues) -> ExperimentConfig | None:
     """The experiment that the command line describes; None if it has none of an experiment's flags."""
-    names = [*(field.flag for field in experiment_flags.FIELDS), *experiment_flags.SWITCHES]
+    names = [*(field.flag for field in flag_table.FIELDS), *flag_table.SWITCHES]
     if all(values[name].value is None for name in names):
         return None
     return experiment_flags.config_from_flags(values)

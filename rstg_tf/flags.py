@@ -1,209 +1,27 @@
-"""The command line: one table of flags, and the one function flags -> ExperimentConfig.
+"""The command line: the flags of `flag_table`, and the one function flags -> ExperimentConfig.
 
-A flag has the name of the release's YAML key wherever the release reads that key; the rest are new. Types and defaults
-are those of the config's dataclasses, so a setting is described once, in `config.py`. Nothing is defined at import:
-`define_flags` does it, on the FlagValues that it is given.
+Nothing is defined at import: `define_flags` does it, on the FlagValues that it is given.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from absl import flags as absl_flags
 
+from rstg_tf import flag_table
 from rstg_tf.common.command_line import parse_flags
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.common.flag_files import FlagValues
 from rstg_tf.common.graph_config import GraphConfig
 from rstg_tf.config import DataConfig, ExperimentConfig, ModelConfig, TrainConfig
 
-SECTIONS = {"model": ModelConfig, "graph": GraphConfig, "data": DataConfig, "train": TrainConfig}
-MULTI_HEADS = 8  # what the release's `multihead_att` stands for
-POSITIONAL_MAP_SIZE = 6  # the release's `dim_map`
-NONLOCAL_PLACES = ("res3", "res4")  # where the release's Non-Local model has its blocks
-
-
-@dataclasses.dataclass(frozen=True)
-class Field:
-    """One flag: the section and the field of the config that it sets, and what it means."""
-
-    flag: str
-    section: str
-    field: str
-    help: str
-
-    @property
-    def default(self) -> Any:
-        return next(field.default for field in dataclasses.fields(SECTIONS[self.section]) if field.name == self.field)
-
-    def parse(self, value: Any) -> Any:
-        """The value as the config holds it; tuples are written 'res3-res4' (places) or '0.5,0.75' (numbers)."""
-        if not isinstance(self.default, tuple) or isinstance(value, tuple):
-            return value
-        if self.field == "decay_at":
-            return _shares(self.flag, value)
-        return () if value in ("none", "") else tuple(value.split("-"))
-
-
-FIELDS = (
-    # Model
-    Field("backbone_model", "model", "backbone", "simple_c2d (SyncMNIST), c2d, i3d or non-local (ResNet-50)"),
-    Field("num_filters", "model", "backbone_filters", "channels of simple_c2d"),
-    Field("num_conv_layers", "model", "backbone_layers", "conv + pool layers of simple_c2d"),
-    Field("video_num_frames", "model", "num_frames", "frames of a clip"),
-    Field(
-        "used_num_frames",
-        "model",
-        "graph_frames",
-        "steps that the graph sees, as the release's files say it; follows from the frames (ResNets: half of them)",
-    ),
-    Field("dim_h", "model", "height", "height of a frame, pixels"),
-    Field("dim_w", "model", "width", "width of a frame, pixels"),
-    Field("num_chan", "model", "channels", "1 (grey) or 3 (RGB)"),
-    Field("pixel_scaling", "model", "pixel_scaling", "none: raw 0…255; centred: (x - 114.75) / 57.375"),
-    Field("num_classes", "model", "num_classes", "classes"),
-    Field(
-        "head",
-        "model",
-        "head",
-        "graph, or a baseline: mean_lstm, conv_lstm (of the graph's flags these use node_feat_dim and forget_bias)",
-    ),
-    Field("place_graph", "model", "graph_places", "where graphs sit: final, res3-res4, …, none"),
-    Field("place_nonlocal", "model", "nonlocal_places", "stages with non-local blocks: res3-res4, …, none"),
-    Field(
-        "comb_type",
-        "model",
-        "combination",
-        "the final graph's vector is added to the backbone's (plus) or replaces it (serial)",
-    ),
-    Field("final_norm", "model", "final_norm", "norm after a graph in a ResNet, as --use_norm"),
-    Field("classification_dropout", "model", "dropout", "share of values dropped before the classifier"),
-    Field("remat", "model", "remat", "recompute the stages' activations in the backward pass: slower, less memory"),
-    # Graph
-    Field("num_scales", "graph", "num_scales", "grids of regions, S×S … 1×1"),
-    Field("num_process_iter", "graph", "space_iterations", "space stages"),
-    Field(
-        "time_stages",
-        "graph",
-        "time_stages",
-        "all (before the first three space stages, and last), every (no cap at three), final (last only), none",
-    ),
-    Field(
-        "share_stages",
-        "graph",
-        "share_stages",
-        "no LSTM: time passes through the space stage's weights (the paper's homogeneous ablation)",
-    ),
-    Field("node_feat_dim", "graph", "node_width", "channels of a node"),
-    Field("message_dims", "graph", "message_width", "channels of a message"),
-    Field("use_att", "graph", "attention", "simple or dot"),
-    Field("attention_heads", "graph", "attention_heads", "heads of dot attention"),
-    Field("neighbourhood", "graph", "neighbourhood", "soft (as the release: others keep weight exp(0)) or masked"),
-    Field(
-        "use_norm",
-        "graph",
-        "normalization",
-        "norm in the graph: LN (over all steps of a clip), LN_per_step (over "
-        "each step, so that frames can be streamed; not in the release), BN or none",
-    ),
-    Field("input_batch_norm", "graph", "input_batch_norm", "batch norm at the graph's entrance (release: SyncMNIST)"),
-    Field("dim_map", "graph", "positional_map_size", "side of the positional maps, with --use_positional_emb"),
-    Field("update_layers", "graph", "update_layers", "dense layers of a node's update"),
-    Field("scalewise_update", "graph", "scalewise_update", "an update of its own for every scale"),
-    Field("stage_norm", "graph", "stage_norm", "layer norm of each node before each stage (release: off)"),
-    Field("residual_stages", "graph", "residual_stages", "add each stage's input to its output (release: off)"),
-    Field("forget_bias", "graph", "forget_bias", "initial bias of the LSTMs' forget gates (release: 0)"),
-    Field("node_reduction", "graph", "node_reduction", "nodes -> vector: sum (release) or mean"),
-    # Data
-    Field("train_dataset", "data", "train_dataset", "folder of the training records"),
-    Field("test_dataset", "data", "test_dataset", "folder of the records to evaluate on"),
-    Field("write_missing", "data", "write_missing", "demo: write the demo's records into data/demo if missing"),
-    Field("brightness", "data", "brightness", "±share of full scale added to a training clip (release: 0.1)"),
-    Field(
-        "horizontal_flip",
-        "data",
-        "horizontal_flip",
-        "mirror half of the training clips; classes named "
-        "with left and right take each other's label, or are never mirrored where the other is missing",
-    ),
-    Field(
-        "short_side",
-        "data",
-        "short_side",
-        "shorter side, in pixels, to which frames of differing sizes are resized "
-        "before the crop of dim_h × dim_w (SyncMNIST's, all of one size, are not)",
-    ),
-    Field("shuffle_buffer", "data", "shuffle_buffer", "clips among which the next one is drawn"),
-    Field(
-        "num_eval_spatial_clips",
-        "data",
-        "num_eval_spatial_clips",
-        "crops of a video in eval.py, which averages their logits; while training the centre alone is evaluated",
-    ),
-    Field("num_eval_temporal_clips", "data", "num_eval_temporal_clips", "samplings of a video's frames in eval.py"),
-    # Training
-    Field("batch_size", "train", "batch_size", "clips of a step over all replicas"),
-    Field("num_steps", "train", "num_steps", "steps to train; 0: --num_epochs decides"),
-    Field("num_epochs", "train", "num_epochs", "passes over the training clips"),
-    Field("learning_rate", "train", "learning_rate", "rate at the peak; for --loss_reduction=sum, per clip"),
-    Field("loss_reduction", "train", "loss_reduction", "the clips' cross-entropies: sum (the release's) or mean"),
-    Field("optimizer", "train", "optimizer", "nesterov (the release's), adam, adamw or sgdw"),
-    Field("momentum", "train", "momentum", "of nesterov and sgdw"),
-    Field("weight_decay", "train", "weight_decay", "of adamw and sgdw, times the rate; not on biases and norms"),
-    Field("schedule", "train", "schedule", "rate over the run: constant, cosine (to 0) or step"),
-    Field("warmup_steps", "train", "warmup_steps", "steps in which the rate rises to --learning_rate"),
-    Field("decay_at", "train", "decay_at", "shares of the run after which --schedule=step lowers the rate: 0.5,0.75"),
-    Field("decay_factor", "train", "decay_factor", "by how much --schedule=step lowers it each time"),
-    Field("clip_norm", "train", "clip_norm", "largest global norm of the summed gradient; 0: no limit"),
-    Field("ema_momentum", "train", "ema_momentum", "keep and evaluate an average of the weights, e.g. 0.999; 0: no"),
-    Field("precision", "train", "precision", "float32 or mixed_bfloat16"),
-    Field("jit_compile", "train", "jit_compile", "compile the forward and backward pass with XLA"),
-    Field("steps_per_call", "train", "steps_per_call", "steps in TensorFlow between two looks of Python"),
-    Field("seed", "train", "seed", "of initial weights, data order, augmentation and dropout"),
-    Field("num_virtual_devices", "train", "num_virtual_devices", "split the CPU into this many replicas; 0: don't"),
-    Field("print_every", "train", "print_every", "steps between two reports"),
-    Field("save_every", "train", "save_every", "steps between two checkpoints"),
-    Field("save_minutes", "train", "save_minutes", "minutes between two checkpoints; 0: steps alone decide"),
-    Field("keep_checkpoints", "train", "keep_checkpoints", "newest checkpoints kept, beside the best"),
-    Field(
-        "eval_every",
-        "train",
-        "eval_every",
-        "steps between two evaluations, which also choose the best checkpoint; 0: none",
-    ),
-    Field(
-        "restore_dir",
-        "train",
-        "restore_dir",
-        "start from these weights: a run's folder, a checkpoint in one, or a checkpoint of the release",
-    ),
-    Field(
-        "restore_scope",
-        "train",
-        "restore_scope",
-        "which of them: all, backbone (no graphs), except_head (another number of classes)",
-    ),
-)
-# Two of the release's switches that act through another field.
-SWITCHES = {
-    "multihead_att": f"{MULTI_HEADS} attention heads, as the release has them; --attention_heads gives any number",
-    "use_positional_emb": "give each node a map of its place, --dim_map pixels wide",
-}
-# A flag that changes nothing unless another has one of these values.
-NEEDS = {
-    "decay_at": ("schedule", ("step",)),
-    "decay_factor": ("schedule", ("step",)),
-    "momentum": ("optimizer", ("nesterov", "sgdw")),
-    "attention_heads": ("use_att", ("dot",)),
-}
-
 
 def define_flags(flag_values: absl_flags.FlagValues) -> None:
     """Defines every flag of FIELDS and SWITCHES, and --model_dir, on `flag_values`; None there means 'not given'."""
-    for field in FIELDS:
-        default = POSITIONAL_MAP_SIZE if field.flag == "dim_map" else field.default
+    for field in flag_table.FIELDS:
+        default = flag_table.POSITIONAL_MAP_SIZE if field.flag == "dim_map" else field.default
         separator = "," if field.field == "decay_at" else "-"
         shown = separator.join(map(str, default)) or "none" if isinstance(default, tuple) else default
         text = f"{field.help} [{shown}]"
@@ -211,7 +29,7 @@ def define_flags(flag_values: absl_flags.FlagValues) -> None:
             type(default), absl_flags.DEFINE_string
         )
         define(field.flag, None, text, flag_values=flag_values)
-    for flag, text in SWITCHES.items():
+    for flag, text in flag_table.SWITCHES.items():
         absl_flags.DEFINE_boolean(flag, None, f"{text} [False]", flag_values=flag_values)
     absl_flags.DEFINE_string("model_dir", None, "folder of the run [runs/NAME]", flag_values=flag_values)
 
@@ -229,24 +47,28 @@ def parse(arguments: Sequence[str]) -> absl_flags.FlagValues:
 
 def config_from_flags(flag_values: absl_flags.FlagValues) -> ExperimentConfig:
     """The experiment that the flags describe, checked. Raises ConfigError for flags that contradict each other."""
-    given = {flag: flag_values[flag].value for flag in [*(field.flag for field in FIELDS), *SWITCHES]}
+    given = {
+        flag: flag_values[flag].value for flag in [*(field.flag for field in flag_table.FIELDS), *flag_table.SWITCHES]
+    }
     return config_from_settings({flag: value for flag, value in given.items() if value is not None})
 
 
 def config_from_settings(settings: Mapping[str, Any]) -> ExperimentConfig:
     """The same from flag names and values; what is missing keeps its default. Raises ConfigError."""
-    sections: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
-    fields = {field.flag: field for field in FIELDS}
-    unknown = sorted(set(settings) - set(fields) - set(SWITCHES))
+    sections: dict[str, dict[str, Any]] = {section: {} for section in flag_table.SECTIONS}
+    fields = {field.flag: field for field in flag_table.FIELDS}
+    unknown = sorted(set(settings) - set(fields) - set(flag_table.SWITCHES))
     if unknown:
-        raise ConfigError(f"unknown setting {', '.join(unknown)}; expected some of {', '.join([*fields, *SWITCHES])}.")
+        raise ConfigError(
+            f"unknown setting {', '.join(unknown)}; expected some of {', '.join([*fields, *flag_table.SWITCHES])}."
+        )
     for flag, value in settings.items():
         if flag in fields:
             sections[fields[flag].section][fields[flag].field] = fields[flag].parse(value)
     _apply_switches(settings, sections["graph"])
     _derive_graph_frames(sections["model"])
     if sections["model"].get("backbone") == "non-local" and not sections["model"].get("graph_places"):
-        sections["model"].setdefault("nonlocal_places", NONLOCAL_PLACES)
+        sections["model"].setdefault("nonlocal_places", flag_table.NONLOCAL_PLACES)
     config = ExperimentConfig(
         model=ModelConfig(**sections["model"], graph=GraphConfig(**sections["graph"])),
         data=DataConfig(**sections["data"]),
@@ -259,24 +81,24 @@ def config_from_settings(settings: Mapping[str, Any]) -> ExperimentConfig:
 
 def _apply_switches(settings: Mapping[str, Any], graph: dict[str, Any]) -> None:
     if settings.get("multihead_att"):
-        if graph.get("attention_heads", MULTI_HEADS) == 1:
+        if graph.get("attention_heads", flag_table.MULTI_HEADS) == 1:
             raise ConfigError("--multihead_att and --attention_heads=1 contradict each other: give one of them.")
         if settings.get("use_att", GraphConfig.attention) != "dot":
             raise ConfigError(
                 f"--multihead_att has no effect with --use_att={settings.get('use_att', 'simple')}: use --use_att=dot."
             )
-        graph.setdefault("attention_heads", MULTI_HEADS)
+        graph.setdefault("attention_heads", flag_table.MULTI_HEADS)
     elif settings.get("multihead_att") is False and graph.get("attention_heads", 1) > 1:
         raise ConfigError(
             f"--nomultihead_att and --attention_heads={graph['attention_heads']} contradict each other: "
             "give one of them."
         )
-    size = graph.pop("positional_map_size", POSITIONAL_MAP_SIZE)
+    size = graph.pop("positional_map_size", flag_table.POSITIONAL_MAP_SIZE)
     if settings.get("use_positional_emb"):
         if size < 1:
             raise ConfigError(f"--dim_map={size}: expected at least 1 with --use_positional_emb.")
         graph["positional_map_size"] = size
-    elif size != POSITIONAL_MAP_SIZE:
+    elif size != flag_table.POSITIONAL_MAP_SIZE:
         raise ConfigError(f"--dim_map={size} has no effect without --use_positional_emb.")
 
 
@@ -292,9 +114,9 @@ def _refuse_contradictions(settings: Mapping[str, Any], config: ExperimentConfig
             f"--num_steps={settings['num_steps']} and --num_epochs={settings['num_epochs']} both set the "
             "length of the run: give one of them, and 0 for the other."
         )
-    fields = {field.flag: field for field in FIELDS}
+    fields = {field.flag: field for field in flag_table.FIELDS}
     sections = {"model": config.model, "graph": config.model.graph, "data": config.data, "train": config.train}
-    for flag, (other, values) in NEEDS.items():
+    for flag, (other, values) in flag_table.NEEDS.items():
         found = getattr(sections[fields[other].section], fields[other].field)
         changed = flag in settings and fields[flag].parse(settings[flag]) != fields[flag].default
         if changed and found not in values:
@@ -306,13 +128,3 @@ def _refuse_contradictions(settings: Mapping[str, Any], config: ExperimentConfig
         raise ConfigError(
             f"--warmup_steps={config.train.warmup_steps}: expected fewer than --num_steps={config.train.num_steps}."
         )
-
-
-def _shares(flag: str, text: str) -> tuple[float, ...]:
-    try:
-        shares = tuple(float(part) for part in text.split(",") if part)
-    except ValueError as error:
-        raise ConfigError(f"--{flag}={text}: expected numbers such as 0.5,0.75.") from error
-    if not all(0.0 < share < 1.0 for share in shares) or list(shares) != sorted(shares):
-        raise ConfigError(f"--{flag}={text}: expected rising shares of the run between 0 and 1, such as 0.5,0.75.")
-    return shares

@@ -8,7 +8,7 @@ import pathlib
 
 import pytest
 
-from rstg_tf import flags, release
+from rstg_tf import flag_table, flags, release
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.config import ExperimentConfig
 
@@ -22,14 +22,14 @@ def _config(*arguments: str) -> ExperimentConfig:
 def test_every_setting_has_exactly_one_flag():
     settings = {
         (section, field.name)
-        for section, cls in flags.SECTIONS.items()
+        for section, cls in flag_table.SECTIONS.items()
         for field in dataclasses.fields(cls)
         if not (section == "model" and field.name == "graph")
     }
-    rows = [(row.section, row.field) for row in flags.FIELDS]
+    rows = [(row.section, row.field) for row in flag_table.FIELDS]
     assert len(rows) == len(set(rows))
     assert set(rows) == settings
-    names = [row.flag for row in flags.FIELDS]
+    names = [row.flag for row in flag_table.FIELDS]
     assert len(names) == len(set(names))
 
 
@@ -76,7 +76,7 @@ def test_the_releases_two_switches_act_as_in_the_release():
 
 def test_flags_named_as_the_releases_keys_mean_what_its_yaml_means():
     keys = json.loads((GOLDEN / "syncmnist_small.json").read_text())["config"]
-    known = {row.flag for row in flags.FIELDS} | set(flags.SWITCHES)
+    known = {row.flag for row in flag_table.FIELDS} | set(flag_table.SWITCHES)
     ours = {key: value for key, value in keys.items() if key in known and key not in ("optimizer", "restore")}
     assert {"num_process_iter", "use_att", "node_feat_dim", "place_graph", "use_positional_emb", "dim_map"} <= set(ours)
     found = flags.config_from_settings({**ours, "input_batch_norm": True, "optimizer": "nesterov"})

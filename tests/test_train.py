@@ -333,9 +333,9 @@ def test_without_a_flag_file_the_demos_is_read(monkeypatch, tmp_path, capsys):
 
 
 def test_help_shows_every_flag(capsys):
-    from rstg_tf import flags
+    from rstg_tf import flag_table
 
     assert train.main(["--help"]) == 0
     shown = capsys.readouterr().out
-    for field in flags.FIELDS:
+    for field in flag_table.FIELDS:
         assert f"--{field.flag}:" in shown or f"--[no]{field.flag}:" in shown

@@ -14,14 +14,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rstg_tf import flags
+from rstg_tf import flag_table, flags
 from rstg_tf.common.choices import RESNET_STAGES
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.config import ExperimentConfig, ModelConfig
 from rstg_tf.release.name_parts import LSTM_CELL, kind_of
 
 Shapes = Mapping[str, tuple[int, ...]]
-_MODEL_FLAGS = tuple(field for field in flags.FIELDS if field.section in ("model", "graph"))
+_MODEL_FLAGS = tuple(field for field in flag_table.FIELDS if field.section in ("model", "graph"))
 _CONVNET_ONLY = ("num_filters", "num_conv_layers", "head", "used_num_frames")
 _RESNET_ONLY = ("place_nonlocal", "final_norm", "remat", "used_num_frames")
 
@@ -179,7 +179,7 @@ def settings_from_config(config: ExperimentConfig) -> dict[str, tuple]:
     return {field.flag: (_value(config, field),) for field in _MODEL_FLAGS}
 
 
-def _value(config: ExperimentConfig, field: flags.Field) -> Any:
+def _value(config: ExperimentConfig, field: flag_table.Field) -> Any:
     return getattr(config.model.graph if field.section == "graph" else config.model, field.field)
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from rstg_tf import flags
+from rstg_tf import flag_table
 from rstg_tf.common.choices import RESNET_STAGES
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.common.graph_config import GraphConfig
@@ -78,8 +78,8 @@ def _read_yaml(path: str) -> dict[str, Any]:
 
 def _plain_settings(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Section -> our name -> value. Numbers may be written as text (YAML reads 1e-4 as text), none as None."""
-    settings: dict[str, dict[str, Any]] = {section: {} for section in flags.SECTIONS}
-    for field in flags.FIELDS:
+    settings: dict[str, dict[str, Any]] = {section: {} for section in flag_table.SECTIONS}
+    for field in flag_table.FIELDS:
         if field.flag not in _PLAIN_KEYS or field.flag not in values:
             continue
         value, kind = values[field.flag], type(field.default)
@@ -110,10 +110,10 @@ def _truth(key: str, value: Any) -> bool:
 def _special_graph_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     settings: dict[str, Any] = {"input_batch_norm": values.get("dataset", "mnist") == "mnist"}
     if _truth("multihead_att", values.get("multihead_att", False)) and values.get("use_att") == "dot":
-        settings["attention_heads"] = flags.MULTI_HEADS
+        settings["attention_heads"] = flag_table.MULTI_HEADS
     positions = values.get("use_positional_emb", False)
     if positions != "none" and _truth("use_positional_emb", positions):
-        size = values.get("dim_map", flags.POSITIONAL_MAP_SIZE)
+        size = values.get("dim_map", flag_table.POSITIONAL_MAP_SIZE)
         try:
             settings["positional_map_size"] = _as(int, size)
         except (ValueError, OverflowError) as error:

@@ -14,11 +14,11 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
+from rstg_tf import flag_table
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.common.files import read_text, remove_abandoned, write_text
 from rstg_tf.common.text import classes_differ, parse_json
 from rstg_tf.config import ExperimentConfig
-from rstg_tf.flags import FIELDS
 from rstg_tf.runs.checkpoints import CHECKPOINT_PREFIX, check_state_file, sweep_stale
 from rstg_tf.runs.stack import STACK_FILE, check_same_stack, stack_record
 
@@ -118,7 +118,7 @@ def check_same_experiment(path: Path, config: ExperimentConfig) -> None:
 
 def _flag_values(config: ExperimentConfig) -> dict:
     sections = {"model": config.model, "graph": config.model.graph, "data": config.data, "train": config.train}
-    return {field.flag: getattr(sections[field.section], field.field) for field in FIELDS}
+    return {field.flag: getattr(sections[field.section], field.field) for field in flag_table.FIELDS}
 
 
 def _shown(value) -> str:
