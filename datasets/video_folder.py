@@ -10,7 +10,7 @@ folder, is listed in rejected.csv. If DIR holds train/ and val/ (or valid, valid
 folder per class each, those are the splits; a mixture that could be either is refused, and --layout decides.
 
 Lists have a path and a label on each row, as Kinetics, PySlowFast and mmaction2 write them
-(datasets/videos/lists.py tells all kinds).
+(datasets/videos/list_rows.py tells all kinds).
 
 Frames that are JPEGs keep their bytes, unless they are CMYK or turned by their EXIF; everything else is stored as JPEG
 of quality 95, which is not lossless: the lowest structural similarity in a sample of it is in the manifest.

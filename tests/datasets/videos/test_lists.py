@@ -14,7 +14,8 @@ from tiny_videos import moving_frames, write_frames, write_video
 
 from datasets.records.manifest import Manifest
 from datasets.video_folder import main
-from datasets.videos.lists import read_list, read_lists
+from datasets.videos.list_rows import read_list
+from datasets.videos.lists import read_lists
 from datasets.videos.sources import Rejection, Stretch, VideoSource, encode_source
 from rstg_tf.common.errors import ConfigError
 
