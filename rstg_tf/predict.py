@@ -15,13 +15,10 @@ object and nothing else.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import re
-import shutil
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from absl import flags as absl_flags
 
@@ -32,7 +29,8 @@ from rstg_tf.inference.classifier import Predictor, RunPredictor, SavedModelPred
 from rstg_tf.inference.sliding_windows import Prediction, WindowAnswer, Windows, predict_windows
 from rstg_tf.runs.run import open_run
 from rstg_tf.runs.run_flags import parse_run_flags
-from rstg_tf.video.sources import RAW_CHANNELS, FrameSource, open_source, raw_source
+from rstg_tf.video.sources import RAW_CHANNELS, FrameSource, open_source
+from rstg_tf.video.standard_input import standard_input_source
 
 # TensorFlow is imported where it is needed: a wrong file or flag is answered at once.
 
@@ -131,36 +129,12 @@ def check_flags(flags: absl_flags.FlagValues) -> None:
         )
 
 
-@contextlib.contextmanager
-def opened_source(flags: absl_flags.FlagValues) -> Iterator[FrameSource]:
-    """The source that the flags name. Standard input is kept in a temporary file where it is needed twice or whole.
-
-    Bare frames without --out are read as they come, so that a camera's stream is answered window by window; a video
-    file often has to be read from its end first.
-    """
-    stream = sys.stdin.buffer if flags.video == "-" else None
-    if stream is None:
-        yield open_source(flags.video)
-    elif flags.raw_size:
-        width, height = map(int, flags.raw_size.split("x"))
-        with tempfile.TemporaryFile() as kept:
-            if flags.out and not stream.seekable():
-                shutil.copyfileobj(stream, kept)
-                kept.seek(0)
-                stream = kept
-            yield raw_source(
-                stream, height=height, width=width, channels=RAW_CHANNELS[flags.raw_pixels], name="standard input"
-            )
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            path = os.path.join(folder, "standard_input")
-            with open(path, "wb") as kept:
-                shutil.copyfileobj(stream, kept)
-            try:
-                source = open_source(path)
-            except VideoError as error:
-                raise VideoError(str(error).replace(path, "standard input")) from error
-            yield dataclasses.replace(source, name="standard input")
+def opened_source(flags: absl_flags.FlagValues) -> contextlib.AbstractContextManager[FrameSource]:
+    """The source that the flags name, while the context lasts."""
+    if flags.video != "-":
+        return contextlib.nullcontext(open_source(flags.video))
+    size = tuple(map(int, flags.raw_size.split("x"))) if flags.raw_size else None
+    return standard_input_source(raw_size=size, raw_pixels=flags.raw_pixels, read_twice=bool(flags.out))
 
 
 def frame_rate(flags: absl_flags.FlagValues, source: FrameSource) -> float:
