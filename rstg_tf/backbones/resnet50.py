@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from typing import NamedTuple
 
 import tensorflow as tf
 from tensorflow import keras
@@ -11,36 +10,14 @@ from tensorflow import keras
 from rstg_tf.backbones.bottleneck import Bottleneck
 from rstg_tf.backbones.frozen_norm import FrozenNormConvolution
 from rstg_tf.backbones.nonlocal_block import NonLocalBlock
+from rstg_tf.backbones.resnet50_stages import STAGES, TEMPORAL_KERNELS, Stage
 from rstg_tf.common.choices import require_choice
 from rstg_tf.common.keras_layer import Layer, input_spec
 from rstg_tf.layers.residual_graph import ResidualGraph
 from rstg_tf.layers.streaming_state import add_prefix, check_streamable, strip_prefix, update_where
 
 SMALLEST_SIDE = 32  # pixels; leaves maps of 2×2
-
-
-class Stage(NamedTuple):
-    """Blocks of one resolution: channels inside and out, stride of the first block."""
-
-    name: str
-    blocks: int
-    inner: int
-    outer: int
-    stride: int
-
-
-STAGES = (
-    Stage("res2", blocks=3, inner=64, outer=256, stride=1),
-    Stage("res3", blocks=4, inner=128, outer=512, stride=2),
-    Stage("res4", blocks=6, inner=256, outer=1024, stride=2),
-    Stage("res5", blocks=3, inner=512, outer=2048, stride=1),
-)
 BEFORE_PAIRS, AFTER_PAIRS = STAGES[:1], STAGES[1:]  # of the max pool over pairs of frames
-# How many frames the first convolution sees, and the first one of every block.
-TEMPORAL_KERNELS = {
-    "c2d": {"conv1": 1, "res2": (1, 1, 1), "res3": (1, 1, 1, 1), "res4": (1, 1, 1, 1, 1, 1), "res5": (1, 1, 1)},
-    "i3d": {"conv1": 5, "res2": (3, 3, 3), "res3": (3, 1, 3, 1), "res4": (3, 1, 3, 1, 3, 1), "res5": (1, 3, 1)},
-}
 
 
 @keras.utils.register_keras_serializable("rstg")

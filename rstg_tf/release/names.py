@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rstg_tf.backbones.bottleneck import Bottleneck
 from rstg_tf.backbones.nonlocal_block import NonLocalBlock
-from rstg_tf.backbones.resnet50 import STAGES, Bottleneck, ResNet50
+from rstg_tf.backbones.resnet50 import ResNet50
+from rstg_tf.backbones.resnet50_stages import STAGES
 from rstg_tf.layers.heads import FrameLSTMHead
 from rstg_tf.layers.normalization import BatchNorm
 from rstg_tf.release.name_parts import LSTM_CELL

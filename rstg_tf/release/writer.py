@@ -17,7 +17,8 @@ import numpy as np
 import tensorflow as tf
 
 from rstg_tf import release
-from rstg_tf.backbones.resnet50 import STAGES, ResNet50
+from rstg_tf.backbones.resnet50 import ResNet50
+from rstg_tf.backbones.resnet50_stages import STAGES
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.common.files import remove_abandoned, sync_folder, temporary_path, write_text
 from rstg_tf.common.graph_config import GraphConfig

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from rstg_tf.backbones.resnet50 import STAGES, ResNet50
+from rstg_tf.backbones.resnet50 import ResNet50
+from rstg_tf.backbones.resnet50_stages import STAGES
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.layers.recurrent_graph import RecurrentSpaceTimeGraph
 from rstg_tf.layers.streaming_state import pack_state, packed_size, unpack_state

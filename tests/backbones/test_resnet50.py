@@ -12,7 +12,9 @@ from small_resnet import SMALL, SMALL_GRAPH, VIDEO, build_with_recipe_weights, r
 from tensorflow import keras
 
 from rstg_tf import build_model
-from rstg_tf.backbones.resnet50 import STAGES, Bottleneck, ResNet50
+from rstg_tf.backbones.bottleneck import Bottleneck
+from rstg_tf.backbones.resnet50 import ResNet50
+from rstg_tf.backbones.resnet50_stages import STAGES
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.layers.recurrent_graph import RecurrentSpaceTimeGraph
 from rstg_tf.layers.residual_graph import ResidualGraph
