@@ -34,6 +34,7 @@ sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from rstg_tf.common.command_line import run_program
 from rstg_tf.common.errors import ConfigError, VideoError
 from rstg_tf.common.spacing import evenly_spaced_indices
+from rstg_tf.common.text import read_text_file
 from rstg_tf.video.clip_spec import ClipSpec, clip_from_frames
 from rstg_tf.video.frame_folders import list_frame_files
 from rstg_tf.video.sources import FrameSource, open_source
@@ -260,21 +261,13 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     return flags
 
 
-def _read_names(path: str) -> list[str] | None:
-    if not path:
-        return None
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read().splitlines()
-    except OSError as error:
-        raise ConfigError(f"--class_names={path}: cannot be read ({error.strerror}).") from error
-
-
 def main(arguments: Sequence[str]) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     flags = _parse(arguments)
     try:
-        names = _read_names(flags.class_names)
+        names = None
+        if flags.class_names:
+            names = read_text_file(flags.class_names, named=f"--class_names={flags.class_names}").splitlines()
         open_source(flags.video)  # a wrong path is told before the server is asked
         server = SERVERS[flags.protocol](
             flags.server or f"localhost:{PORTS[flags.protocol]}",
