@@ -19,6 +19,7 @@ from PIL import Image
 from served_models import GREY, clips, encode
 from tiny_videos import copy_video, moving_frames, write_video
 
+from rstg_tf.video.clip_spec import ClipSpec
 from rstg_tf.video.sources import FrameSource, open_source
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -201,7 +202,7 @@ def test_frames_are_drawn_from_those_that_are_shown(tmp_path, signature):
     cut = copy_video(whole, tmp_path / "cut.mp4", from_second=1.3)
     assert open_source(cut).num_frames > 27
     chosen = frames[13:][np.linspace(0, 26, 10).astype(int)]
-    inputs = client["clip_inputs"](str(cut), signature, (10, 64, 96, 3), None)
+    inputs = client["clip_inputs"](str(cut), signature, ClipSpec(10, 64, 96, 3, short_side=None))
     if signature == "serving_bytes":
         sent = np.stack([np.asarray(Image.open(io.BytesIO(frame))) for frame in inputs["frames"][0]])
     else:
