@@ -35,8 +35,10 @@ BOTH_STACKS = (
     "test_recorded_run.py",
     "test_stacks.py",
     "test_train.py",
+    "test_train_command_line.py",
     "serving/test_export.py",
     "serving/test_signatures.py",
+    "serving/test_signature_refusals.py",
     "test_package.py",
     "test_doctor.py",
 )

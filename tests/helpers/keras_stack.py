@@ -11,6 +11,7 @@ HERE = "new" if hasattr(keras, "ops") else "old"  # Keras 3, or Keras 2.15
 old_stack_alone = pytest.mark.skipif(
     HERE == "new", reason="goes on with a run of Keras 2.15, which Keras 3 refuses (tests/test_stacks.py)"
 )
+old_keras, new_keras = (pytest.mark.skipif(HERE != stack, reason=f"of the {stack} stack") for stack in ("old", "new"))
 
 # What TensorFlow 2.21 says on stderr when it starts, in the words of its C++, for which there is no public switch.
 _GREETING = re.compile(

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import reference
 import reference_regions
+import reference_stages
 
 TOWER = "tower/"
 GRAPH = "tower/whole_graph_model_final/"
@@ -80,7 +81,7 @@ def syncmnist_head(
     neighbours = reference_regions.adjacency(num_scales, height, width)
     output = reference.graph(
         input_nodes,
-        reference.below(GRAPH, weights),
+        reference_stages.below(GRAPH, weights),
         adjacency=neighbours,
         positions=positions,
         num_scales=num_scales,
@@ -89,7 +90,9 @@ def syncmnist_head(
         **graph_options,
     )
     vector = reference.video_vector(output.nodes, node_reduction)  # [B, C]
-    logits = reference.dense(vector, reference.as_dtype(reference.below(TOWER, weights), dtype), "pred")
+    logits = reference_stages.dense(
+        vector, reference_stages.as_dtype(reference_stages.below(TOWER, weights), dtype), "pred"
+    )
     return SyncMnistOutput(logits=logits, input_nodes=input_nodes, graph=output)
 
 
@@ -103,7 +106,7 @@ def syncmnist_model(
     **head_options: Any,
 ) -> SyncMnistOutput:
     """The release's SyncMNIST model: clip [B, T, H, W, 1] in 0…255 -> logits; `head_options` as `syncmnist_head`."""
-    maps = small_convnet(video, reference.below(TOWER, weights), num_layers=num_layers, dtype=dtype)
+    maps = small_convnet(video, reference_stages.below(TOWER, weights), num_layers=num_layers, dtype=dtype)
     nodes = reference_regions.pool_nodes(maps, num_scales)
     return syncmnist_head(
         nodes, weights, height=video.shape[2], width=video.shape[3], num_scales=num_scales, dtype=dtype, **head_options

@@ -8,12 +8,18 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from rstg_tf import build_model
+from rstg_tf import build_model, release
 from rstg_tf.config import ExperimentConfig
+from rstg_tf.release.names import weight_entries
 from rstg_tf.runs.checkpoints import Checkpoints
 from rstg_tf.runs.run_folder import RunFolder
 from rstg_tf.runs.weight_average import WeightAverage
 from rstg_tf.training.optimizers import build_optimizer
+
+
+def entry_values(model) -> dict[str, np.ndarray]:
+    """A model's weights under the release's names."""
+    return release.entry_tensors(weight_entries(model))
 
 
 def save_tf1(folder: os.PathLike, tensors: Mapping[str, np.ndarray], *, step: int | None = 12) -> str:

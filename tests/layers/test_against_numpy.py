@@ -1,12 +1,6 @@
-"""The NumPy reference itself: equal to the release's golden vectors, and to cases small enough to redo by hand."""
+"""The NumPy reference's parts: equal to cases small enough to redo by hand."""
 
 from __future__ import annotations
-
-import functools
-import importlib.util
-import json
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,99 +8,10 @@ import recipe
 import reference
 import reference_backbone
 import reference_regions
+import reference_stages
 
-GOLDEN = Path(__file__).parents[1] / "golden"
-RELEASE = Path(os.environ.get("RSTG_RELEASE_DIR", Path(__file__).parents[3] / "shared" / "release"))
-FULL_VIDEO = (2, 10, 64, 64, 1)
 TWO_CHANNELS = np.array([[[1.0, 2.0], [3.0, 6.0]]])  # [B=1, N=2, C=2]
 CHAIN = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])  # 0 - 1 - 2
-
-
-@functools.cache
-def _golden(name: str) -> tuple[dict, dict, dict]:
-    """The golden arrays, the weights they were computed with, and the case's description."""
-    description = json.loads((GOLDEN / f"{name}.json").read_text())
-    with np.load(GOLDEN / f"{name}.npz") as stored:
-        arrays = {key: stored[key] for key in stored.files}
-    return arrays, recipe.weights(description["variables"]), description
-
-
-@functools.cache
-def _small_nodes(seed: int) -> np.ndarray:
-    _, weights, _ = _golden("syncmnist_small")
-    maps = reference_backbone.small_convnet(recipe.video(seed, FULL_VIDEO), reference.below("tower/", weights))
-    return reference_regions.pool_nodes(maps, 3)
-
-
-def _small_loss(weights: dict, nodes: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    output = reference_backbone.syncmnist_head(nodes, weights, height=64, width=64, training=True)
-    return reference_backbone.cross_entropy(output.logits, labels)
-
-
-def _assert_close_as_golden(actual: np.ndarray, golden: np.ndarray) -> None:
-    np.testing.assert_allclose(actual, golden, rtol=0, atol=2e-5 * max(1.0, np.abs(golden).max()))
-
-
-# ----------------------------------------------------------------------------------------------------------- golden
-@pytest.mark.parametrize("name", ["syncmnist_small", pytest.param("syncmnist_full", marks=pytest.mark.slow)])
-def test_the_reference_equals_the_releases_golden_logits_and_nodes(name):
-    golden, weights, _ = _golden(name)
-    output = reference_backbone.syncmnist_model(recipe.video(1, FULL_VIDEO), weights)
-    every = max(1, output.input_nodes.shape[-1] // 32)
-    _assert_close_as_golden(output.logits, golden["logits"])
-    _assert_close_as_golden(output.input_nodes[..., ::every], golden["final/input_nodes"])
-    _assert_close_as_golden(output.graph.nodes[..., ::every], golden["final/output_nodes"])
-
-
-def test_the_first_golden_training_loss_is_met_with_batch_statistics():
-    golden, weights, description = _golden("syncmnist_small")
-    labels = recipe.labels(2000, 2, description["config"]["num_classes"])
-    np.testing.assert_allclose(_small_loss(weights, _small_nodes(1000), labels), golden["train_losses"][0], atol=1e-4)
-
-
-def test_the_golden_gradients_are_the_slopes_of_the_reference_in_training_mode():
-    golden, weights, _ = _golden("syncmnist_small")
-    nodes, step = _small_nodes(1), 1e-6
-    above_the_convnet = [
-        row
-        for row in zip(golden["grad_names"], golden["grad_norms"], golden["grad_probes"])
-        if "/conv2d/" not in row[0]
-    ]
-    assert len(above_the_convnet) == 21
-    for name, norm, probe in above_the_convnet:
-        direction = recipe.probe(name, weights[name].shape)
-        ends = [
-            _small_loss({**weights, name: weights[name] + sign * step * direction}, nodes, golden["labels"]).sum()
-            for sign in (1.0, -1.0)
-        ]
-        slope = (ends[0] - ends[1]) / (2 * step)
-        assert abs(slope - probe) <= 5e-3 * norm, f"{name}: slope {slope}, golden {probe}, gradient norm {norm}"
-
-
-def test_graph_shapes_name_exactly_the_releases_graph_variables():
-    _, weights, _ = _golden("syncmnist_small")
-    shapes = recipe.graph_shapes(width=32, message_width=32, positional_map_size=6, input_batch_norm=True)
-    assert shapes == {name: value.shape for name, value in reference.below(reference_backbone.GRAPH, weights).items()}
-
-
-@pytest.mark.skipif(not (RELEASE / "recipe.py").exists(), reason=f"no recipe.py in RSTG_RELEASE_DIR ({RELEASE})")
-def test_our_recipe_draws_what_the_releases_recipe_draws():
-    spec = importlib.util.spec_from_file_location("release_recipe", RELEASE / "recipe.py")
-    theirs = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(theirs)
-    for name in (
-        "a/kernel",
-        "a/bias",
-        "a/gamma",
-        "a/moving_variance",
-        "a_ln_scale",
-        "res2_0_branch2c_bn/gamma",
-        "nonlocal_conv3_1_bn/gamma",
-        "x/biases",
-    ):
-        np.testing.assert_array_equal(recipe.weight(name, (3, 4)), theirs.weight(name, (3, 4)))
-    np.testing.assert_array_equal(recipe.probe("a/kernel", (3, 4)), theirs.probe("a/kernel", (3, 4)))
-    np.testing.assert_array_equal(recipe.video(7, (2, 3, 10, 7, 3)), theirs.video(7, (2, 3, 10, 7, 3)))
 
 
 # ---------------------------------------------------------------------------------------------------------- regions
@@ -147,7 +52,7 @@ def test_positional_maps_are_gaussian_bumps_at_the_places_of_their_regions():
 # ------------------------------------------------------------------------------------------------------------ norms
 def test_layer_norm_takes_its_statistics_over_every_axis_but_the_batch():
     weights = {"x_ln/gamma": np.array([1.0, 2.0]), "x_ln/beta": np.array([0.0, 5.0])}
-    normalized = reference.normalize(TWO_CHANNELS, weights, "x", kind="LN", training=False)
+    normalized = reference_stages.normalize(TWO_CHANNELS, weights, "x", kind="LN", training=False)
     deviation = np.sqrt(3.5)  # of 1, 2, 3, 6: mean 3, squares 4, 1, 0, 9
     np.testing.assert_allclose(normalized, [[[-2 / deviation, 5 - 2 / deviation], [0, 5 + 6 / deviation]]])
 
@@ -160,9 +65,9 @@ def test_batch_norm_moves_its_variance_unbiased_for_rank_4_alone(shape, variance
         "x_bn/moving_mean": np.zeros(2),
         "x_bn/moving_variance": np.ones(2),
     }
-    stored = reference.normalize(TWO_CHANNELS.reshape(shape), weights, "x", kind="BN", training=False)
+    stored = reference_stages.normalize(TWO_CHANNELS.reshape(shape), weights, "x", kind="BN", training=False)
     np.testing.assert_allclose(stored.ravel(), np.array([1, 2, 3, 6]) / np.sqrt(1.001))
-    batch = reference.normalize(TWO_CHANNELS.reshape(shape), weights, "x", kind="BN", training=True)
+    batch = reference_stages.normalize(TWO_CHANNELS.reshape(shape), weights, "x", kind="BN", training=True)
     np.testing.assert_allclose(batch.ravel(), np.array([-1, -2, 1, 2]) / np.sqrt([1.001, 4.001, 1.001, 4.001]))
     np.testing.assert_allclose(weights["x_bn/moving_mean"], [0.02, 0.04])
     np.testing.assert_allclose(weights["x_bn/moving_variance"], 0.99 + 0.01 * np.array(variance))
@@ -202,9 +107,9 @@ def test_space_stage_batch_norms_move_their_averages_step_after_step():
 def test_the_lstm_orders_its_gates_i_j_f_o_and_adds_the_forget_bias_inside_the_sigmoid():
     weights = {"cell/kernel": np.zeros((2, 4)), "cell/bias": np.array([0.0, 1.0, 0.0, 0.0])}
     entering = 0.5 * np.tanh(1.0)  # σ(0) tanh(1); every gate is σ(0) = 1/2
-    outputs = reference.lstm(np.zeros((1, 2, 1, 1)), weights, "cell").ravel()
+    outputs = reference_stages.lstm(np.zeros((1, 2, 1, 1)), weights, "cell").ravel()
     np.testing.assert_allclose(outputs, [0.5 * np.tanh(entering), 0.5 * np.tanh(1.5 * entering)])
-    biased = reference.lstm(np.zeros((1, 2, 1, 1)), weights, "cell", forget_bias=np.log(3.0)).ravel()
+    biased = reference_stages.lstm(np.zeros((1, 2, 1, 1)), weights, "cell", forget_bias=np.log(3.0)).ravel()
     np.testing.assert_allclose(biased[1], 0.5 * np.tanh(1.75 * entering))  # σ(log 3) = 3/4
 
 
@@ -216,7 +121,7 @@ def test_the_message_layer_sees_the_sender_first_and_then_the_receiver():
         "send_messages_mlp/send_conv2/kernel": np.ones((1, 1, 1, 1)),
         "send_messages_mlp/send_conv2/bias": np.array([-0.5]),
     }
-    messages = reference.pairwise_messages(
+    messages = reference_stages.pairwise_messages(
         np.array([[[1.0], [2.0]]]), weights, positions=np.array([[1.0], [0.0]]), normalization="none", training=False
     )
     np.testing.assert_allclose(messages[0, :, :, 0], [[22.5, 25.5], [18.5, 21.5]])  # e.g. to 0 from 1: 20 + 1 + 5 - 0.5
@@ -226,11 +131,11 @@ def test_soft_attention_leaves_non_neighbours_a_weight_and_masked_attention_does
     logits = np.array([[[0.0, np.log(3.0), 0.0], [np.log(2.0), 0.0, np.log(4.0)], [0.0, 0.0, 0.0]]])
     without_last = CHAIN * [[1], [1], [0]]
     np.testing.assert_allclose(
-        reference.attention_weights(logits, without_last, "soft")[0],
+        reference_stages.attention_weights(logits, without_last, "soft")[0],
         [[0.2, 0.6, 0.2], [2 / 7, 1 / 7, 4 / 7], [1 / 3, 1 / 3, 1 / 3]],
     )
     np.testing.assert_allclose(
-        reference.attention_weights(logits, without_last, "masked")[0], [[0, 1, 0], [1 / 3, 0, 2 / 3], [0, 0, 0]]
+        reference_stages.attention_weights(logits, without_last, "masked")[0], [[0, 1, 0], [1 / 3, 0, 2 / 3], [0, 0, 0]]
     )
 
 
@@ -241,7 +146,7 @@ def test_simple_logits_add_receiver_and_sender_leak_below_zero_and_add_the_adjac
         "my_attn/att_conv2/kernel": np.full((1, 1, 1), -10.0),
         "my_attn/att_conv2/bias": np.array([0.0]),
     }
-    logits = reference.simple_logits(np.array([[[1.0], [2.0], [-3.0]]]), weights, CHAIN)[0]
+    logits = reference_stages.simple_logits(np.array([[[1.0], [2.0], [-3.0]]]), weights, CHAIN)[0]
     np.testing.assert_allclose(
         logits, [[0, 0.2 * (1.5 - 20) + 1, 0], [0.2 * (2.5 - 10) + 1, 0, 2.5 + 30 + 1], [0, 0.2 * (-2.5 - 20) + 1, 0]]
     )
@@ -254,7 +159,7 @@ def test_dot_logits_are_unscaled_products_of_the_receivers_query_and_the_senders
         "att/att_conv2/kernel": np.array([[[1.0, 1.0]]]),
         "att/att_conv2/bias": np.zeros(2),
     }
-    logits = reference.dot_logits(np.array([[[1.0], [2.0], [3.0]]]), weights, CHAIN, "att")[0]
+    logits = reference_stages.dot_logits(np.array([[[1.0], [2.0], [3.0]]]), weights, CHAIN, "att")[0]
     np.testing.assert_allclose(logits, [[0, 2 * 2 + 2, 0], [4 * 1 + 1, 0, 4 * 3 + 3], [0, 6 * 2 + 2, 0]])
 
 
@@ -278,7 +183,7 @@ def test_each_of_two_heads_adds_its_own_bias_and_keeps_its_channels():
                 }
             )
     messages = np.array([[[[4.0, 8.0], [6.0, 2.0]], [[0.0, 2.0], [2.0, 2.0]]]])  # [B=1, N=2, N=2, C=2]
-    received, alpha = reference.aggregate(
+    received, alpha = reference_stages.aggregate(
         np.zeros((1, 2, 1)),
         messages,
         weights,
@@ -296,7 +201,7 @@ def test_each_of_two_heads_adds_its_own_bias_and_keeps_its_channels():
 def test_a_region_without_a_neighbour_receives_the_bias_alone_under_masked_attention():
     weights = recipe.graph_weights("", seed=0, width=1, message_width=2)
     weights["my_attn/att_bias/biases"] = np.array([0.5, -0.5])
-    received, _ = reference.aggregate(
+    received, _ = reference_stages.aggregate(
         np.ones((1, 1, 1)),
         np.ones((1, 1, 1, 2)),
         weights,
@@ -315,7 +220,7 @@ def test_scale_wise_updates_give_the_finest_scale_the_first_parameters():
     for scale, bias in ((1, 1.0), (2, 20.0)):
         weights[f"update_node_mlp_/update_conv1_type{scale}/kernel"] = np.array([[[1.0], [2.0]]])  # x_i, g_i
         weights[f"update_node_mlp_/update_conv1_type{scale}/bias"] = np.array([bias])
-    updated = reference.update(
+    updated = reference_stages.update(
         np.arange(5.0).reshape(1, 5, 1),
         np.ones((1, 5, 1)),
         weights,
@@ -326,103 +231,6 @@ def test_scale_wise_updates_give_the_finest_scale_the_first_parameters():
         training=False,
     )
     np.testing.assert_allclose(updated.ravel(), [3, 4, 5, 6, 26])
-
-
-# --------------------------------------------------------------------------------------------------------- schedule
-def _run(*, nodes: np.ndarray | None = None, seed: int = 5, **options) -> reference.GraphOutput:
-    """A graph of 5 nodes, 3 steps and 4 channels; the weights hold just what the options need."""
-    nodes = np.random.default_rng(0).standard_normal((2, 3, 5, 4)) if nodes is None else nodes
-    own = {
-        key: value
-        for key, value in options.items()
-        if key not in ("neighbourhood", "residual_stages", "forget_bias", "training")
-    }
-    weights = recipe.graph_weights("", seed=seed, width=4, message_width=6, num_scales=2, **own)
-    return reference.graph(nodes, weights, adjacency=reference_regions.adjacency(2, 8, 8), num_scales=2, **options)
-
-
-def test_all_stops_its_time_stages_after_the_third_space_stage_and_every_does_not():
-    np.testing.assert_array_equal(_run(time_stages="all").nodes, _run(time_stages="every").nodes)
-    fourth = np.abs(
-        _run(time_stages="all", space_iterations=4).nodes - _run(time_stages="every", space_iterations=4).nodes
-    ).max()
-    assert fourth > 1e-6
-
-
-def test_the_schedules_compose_of_the_same_stages():
-    space_only = _run(time_stages="none", space_iterations=1).nodes
-    twice = _run(time_stages="none", space_iterations=1, nodes=space_only).nodes
-    np.testing.assert_allclose(_run(time_stages="none", space_iterations=2).nodes, twice)
-    last = _run(time_stages="all", space_iterations=0, nodes=twice)
-    np.testing.assert_allclose(_run(time_stages="final", space_iterations=2).nodes, last.nodes)
-    assert last.attention is None
-
-
-def test_attention_rows_sum_to_one_per_stage_step_and_head():
-    alpha = _run(attention="dot", heads=2, space_iterations=2).attention
-    assert alpha.shape == (2, 2, 3, 2, 5, 5)  # [B, K, T, heads, N, N]
-    np.testing.assert_allclose(alpha.sum(axis=-1), 1.0)
-
-
-def test_a_normed_residual_stage_adds_its_input_before_the_norm():
-    nodes = np.array([1.0, 3.0]).reshape(1, 1, 1, 2)
-    weights = {
-        "extern_stage_norm/gamma": np.ones(2),
-        "extern_stage_norm/beta": np.zeros(2),
-        f"{reference.EXTERN_LSTM}/kernel": np.zeros((4, 8)),
-        f"{reference.EXTERN_LSTM}/bias": np.zeros(8),
-    }
-    weights[f"{reference.EXTERN_LSTM}/kernel"][1, 2] = 2.0  # second channel -> first candidate
-    output = reference.graph(
-        nodes, weights, adjacency=np.zeros((1, 1)), space_iterations=0, stage_norm=True, residual_stages=True
-    )
-    normed = 1 / np.sqrt(1 + 1e-6)  # (1, 3) has mean 2 and variance 1
-    np.testing.assert_allclose(output.nodes.ravel(), [1 + 0.5 * np.tanh(0.5 * np.tanh(2 * normed)), 3])
-
-
-@pytest.mark.parametrize("normalization", ["none", "LN", "BN"])
-@pytest.mark.parametrize("attention, heads", [("simple", 1), ("dot", 1), ("dot", 2)])
-@pytest.mark.parametrize("training", [False, True])
-def test_a_graph_reads_each_weight_of_its_options_and_moves_averages_only_in_training(
-    normalization, attention, heads, training
-):
-    options = {
-        "normalization": normalization,
-        "attention": attention,
-        "heads": heads,
-        "input_width": 3,
-        "input_batch_norm": True,
-        "input_projection": True,
-        "output_projection": True,
-        "scalewise_update": True,
-        "stage_norm": True,
-        "update_layers": 3,
-    }
-    weights = recipe.graph_weights("g/", seed=1, width=4, message_width=6, num_scales=2, **options)
-    del options["input_width"]
-    run = functools.partial(
-        reference.graph,
-        np.random.default_rng(0).standard_normal((2, 3, 5, 3)),
-        num_scales=2,
-        adjacency=reference_regions.adjacency(2, 8, 8),
-        training=training,
-        **options,
-    )
-    output = run(reference.below("g/", weights))
-    assert output.nodes.shape == (2, 3, 5, 3)
-    assert np.isfinite(output.nodes).all()
-    moved = {name for name, value in output.moving.items() if not np.allclose(value, weights["g/" + name], atol=1e-9)}
-    assert moved == (set(output.moving) if training else set())
-    for name in weights:
-        with pytest.raises(KeyError, match=name[len("g/") :]):
-            run(reference.below("g/", {other: value for other, value in weights.items() if other != name}))
-
-
-def test_readouts_average_the_steps_and_sum_or_average_the_nodes():
-    nodes = np.array([[1.0, 2.0], [3.0, 8.0]]).reshape(1, 2, 2, 1)
-    np.testing.assert_array_equal(reference.frame_vectors(nodes).ravel(), [3, 11])
-    assert reference.video_vector(nodes).item() == 7
-    assert reference.video_vector(nodes, "mean").item() == 3.5
 
 
 # ---------------------------------------------------------------------------------------------------------- convnet

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import reference
+import reference_stages
 import tensorflow as tf
 from layer_checks import check_layer
 
@@ -37,8 +37,8 @@ def numpy_lstm(stage, nodes):
     for step in range(nodes.shape[1]):
         gates = nodes[:, step] @ cell.kernel.numpy() + hidden @ cell.recurrent_kernel.numpy() + cell.bias.numpy()
         take, keep, candidate, show = np.split(gates, 4, axis=-1)
-        carry = reference.sigmoid(keep) * carry + reference.sigmoid(take) * np.tanh(candidate)
-        hidden = reference.sigmoid(show) * np.tanh(carry)
+        carry = reference_stages.sigmoid(keep) * carry + reference_stages.sigmoid(take) * np.tanh(candidate)
+        hidden = reference_stages.sigmoid(show) * np.tanh(carry)
         outputs.append(hidden)
     return np.stack(outputs, axis=1)
 

@@ -10,10 +10,10 @@ import pytest
 import tensorflow as tf
 from mixed_videos import CLASSES, pillow_frames, write_videos
 from PIL import Image
+from reading_clips import CLIP, CROP, NUM_FRAMES, SHORT_SIDE, batches
 from tiny_clips import write_shards
 
-from datasets.input_pipeline.augmentation import NO_MIRROR_IMAGE, mirrored_in_words, mirrored_labels
-from datasets.input_pipeline.pipeline import evaluation_clips, training_clips
+from datasets.input_pipeline.pipeline import evaluation_clips
 from datasets.input_pipeline.reading_options import ReadingOptions, check_fit, clip_spec_of_records, reading_options
 from datasets.records.dataset import RecordedDataset
 from datasets.records.manifest import DatasetError
@@ -21,12 +21,8 @@ from rstg_tf.common.errors import ConfigError
 from rstg_tf.config import ModelConfig
 from rstg_tf.video.clip_spec import ClipSpec
 
-SHORT_SIDE = 40
-CROP = (32, 24)
 # Frames, height, width: two as large as they are wanted, one to enlarge, two to reduce, one with a single frame.
 SIZES = ((9, 40, 60), (4, 40, 71), (7, 25, 44), (12, 80, 100), (5, 66, 33), (1, 40, 53))
-NUM_FRAMES = 6
-CLIP = ClipSpec(num_frames=NUM_FRAMES, height=CROP[0], width=CROP[1], channels=3, short_side=SHORT_SIDE)
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +51,6 @@ def assert_same_pixels(found, expected):
     """Within the two levels by which the bicubic kernels differ."""
     assert found.shape == expected.shape
     assert np.abs(found.astype(int) - expected).max() <= 2
-
-
-def batches(count, *, batch_size=4, **arguments):
-    settings = dict(seed=3, clip=CLIP)
-    return list(
-        itertools.islice(training_clips(batch_size=batch_size, **{**settings, **arguments}).as_numpy_iterator(), count)
-    )
 
 
 def corner_of(clip, frames):
@@ -111,53 +100,6 @@ def test_resuming_and_threads_change_no_bit(videos):
     for batch, expected in zip(batches(4, **arguments, start_step=5, parallel_calls=1), whole[5:]):
         np.testing.assert_array_equal(batch["video"], expected["video"])
         np.testing.assert_array_equal(batch["label"], expected["label"])
-
-
-def test_mirrored_clips_take_the_mirrored_label_and_one_sided_classes_are_never_mirrored(tmp_path):
-    # One video of each class, its crop the whole picture, so that each clip is either the picture or its mirror image.
-    manifest, encoded = write_videos(tmp_path, [(2, 32, 24)] * 4)
-    pictures = [pillow_frames(frames) for frames in encoded]
-    seen = set()
-    clip = dataclasses.replace(CLIP, num_frames=2, short_side=24)
-    for batch in batches(20, dataset=RecordedDataset(tmp_path, manifest), horizontal_flip=True, clip=clip):
-        for clip, label in zip(batch["video"], batch["label"]):
-            [(number, mirrored)] = [
-                (number, mirrored)
-                for number, frames in enumerate(pictures)
-                for mirrored in (False, True)
-                if np.array_equal(clip, frames[:, :, ::-1] if mirrored else frames)
-            ]
-            seen.add((number, mirrored, int(label)))
-    assert seen == {
-        (0, False, 0),
-        (0, True, 1),
-        (1, False, 1),
-        (1, True, 0),
-        (2, False, 2),
-        (2, True, 2),
-        (3, False, 3),
-    }
-
-
-@pytest.mark.parametrize(
-    "classes, expected",
-    [
-        (CLASSES, (1, 0, 2, NO_MIRROR_IMAGE)),
-        (("Turning Left", "turning right", "Upright", "Leftovers"), (1, 0, 2, 3)),
-        (("moving leftwards", "moving rightwards", "Swiping Right-hand", "from left"), (1, 0) + (NO_MIRROR_IMAGE,) * 2),
-        (("between left and right", "between right and left"), (1, 0)),
-    ],
-)
-def test_labels_in_the_mirror_by_the_words_of_the_names(classes, expected):
-    assert mirrored_labels(classes) == expected
-
-
-def test_the_classes_that_a_flip_touches_are_named():
-    assert mirrored_in_words(CLASSES) == (
-        "horizontal flip: classes mirrored with the label of their mirror image: 2 (pushing something from left to "
-        "right, pushing something from right to left); never mirrored: 1 (turning left); mirrored with their own "
-        "label: 1"
-    )
 
 
 @pytest.mark.parametrize("spatial, temporal, crop", [(3, 2, (40, 40)), (4, 1, (32, 24)), (1, 3, (32, 24))])
