@@ -26,11 +26,11 @@ def test_every_way_to_name_a_run_and_its_checkpoints_is_understood(toy_config, t
         (run / "checkpoints" / "best" / "ckpt-0", "best"),
     ):
         found = find_weights(str(path))
-        assert (found.run.path, found.run.checkpoint) == (str(run), checkpoint), path
+        assert (found.run.path, found.run.checkpoint) == (run, checkpoint), path
     monkeypatch.chdir(run / "checkpoints")
     for path, checkpoint in (("ckpt-0", "ckpt-0"), (".", None), ("best", "best"), ("..", None)):
         found = find_weights(path)
-        assert (found.run.path, found.run.checkpoint) == ("..", checkpoint)
+        assert (str(found.run.path), found.run.checkpoint) == ("..", checkpoint)
         assert restore_weights(build_model(toy_config.model), path, say=lambda line: None) == 0
 
 

@@ -193,7 +193,7 @@ def test_a_run_gives_its_averages_where_it_keeps_them(averaged, toy_config, tmp_
     assert restore_weights(model, str(tmp_path / "run"), say=lambda line: None) == 0
     expected = average.values if averaged else saved.trainable_variables
     for weight, value in zip(
-        [*model.trainable_variables, *model.non_trainable_variables], [*expected, *saved.non_trainable_variables]
+        [*model.trainable_variables, *model.non_trainable_weights], [*expected, *saved.non_trainable_weights]
     ):
         np.testing.assert_array_equal(weight, value)
 
