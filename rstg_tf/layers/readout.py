@@ -6,7 +6,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from rstg_tf.common.keras_compat import FIRST_REPLICA, track_kernel
-from rstg_tf.common.keras_layer import Layer, build_part, input_spec
+from rstg_tf.common.keras_layer import Layer, build_part
 
 
 def vector_from_nodes(nodes, node_reduction: str = "sum"):
@@ -78,7 +78,8 @@ class Classifier(Layer):
         self.dense = keras.layers.Dense(num_classes, name="logits", dtype="float32")
 
     def build(self, input_shape):
-        self.input_spec = input_spec(len(input_shape), input_shape[-1])
+        # Built for vectors, it also takes maps: any number of positions may stand between.
+        self.input_spec = keras.layers.InputSpec(min_ndim=2, axes={-1: input_shape[-1]})
         self.dropout.build(input_shape)
         build_part(self.dense, (None, input_shape[-1]))
         track_kernel(self.dense)
