@@ -93,7 +93,7 @@ class TrainStep:
             batch = next(iterator)
         with tf.control_dependencies(tf.nest.flatten(self._strategy.experimental_local_results(batch["label"]))):
             waited = _now() - asked
-        statistics = [tf.identity(tf.convert_to_tensor(variable)) for variable in self._model.non_trainable_variables]
+        statistics = [tf.identity(tf.convert_to_tensor(variable)) for variable in self._model.non_trainable_weights]
         per_replica, figures = self._strategy.run(
             self._replica_gradients, args=(batch["video"], batch["label"], waited)
         )
@@ -143,7 +143,7 @@ class TrainStep:
         return tf.constant(0)
 
     def _put_back(self, statistics):
-        for variable, value in zip(self._model.non_trainable_variables, statistics):
+        for variable, value in zip(self._model.non_trainable_weights, statistics):
             variable.assign(value)
         return tf.constant(0)
 

@@ -198,7 +198,7 @@ def test_a_run_gives_its_averages_where_it_keeps_them(averaged, toy_config, tmp_
     assert restore_weights(model, str(tmp_path / "run"), say=lambda line: None) == 0
     expected = average.values if averaged else saved.trainable_variables
     for weight, value in zip(
-        [*model.trainable_variables, *model.non_trainable_variables], [*expected, *saved.non_trainable_variables]
+        [*model.trainable_variables, *model.non_trainable_weights], [*expected, *saved.non_trainable_weights]
     ):
         np.testing.assert_array_equal(weight, value)
 
@@ -255,11 +255,11 @@ def test_every_way_to_name_a_run_and_its_checkpoints_is_understood(toy_config, t
         (run / "checkpoints" / "best" / "ckpt-0", "best"),
     ):
         found = find_weights(str(path))
-        assert (found.run.path, found.run.checkpoint) == (str(run), checkpoint), path
+        assert (found.run.path, found.run.checkpoint) == (run, checkpoint), path
     monkeypatch.chdir(run / "checkpoints")
     for path, checkpoint in (("ckpt-0", "ckpt-0"), (".", None), ("best", "best"), ("..", None)):
         found = find_weights(path)
-        assert (found.run.path, found.run.checkpoint) == ("..", checkpoint)
+        assert (str(found.run.path), found.run.checkpoint) == ("..", checkpoint)
         assert restore_weights(build_model(toy_config.model), path, say=lambda line: None) == 0
 
 

@@ -300,8 +300,8 @@ def test_inference_loads_the_averages_where_the_run_keeps_them(folder, averaged)
     assert restore_for_inference(model, folder.path) == 3
     _assert_same([weight.numpy() for weight in model.trainable_variables], expected)
     _assert_same(
-        [value.numpy() for value in model.non_trainable_variables],
-        [value.numpy() for value in parts.model.non_trainable_variables],
+        [value.numpy() for value in model.non_trainable_weights],
+        [value.numpy() for value in parts.model.non_trainable_weights],
     )
     assert restore_for_inference(model, folder.path, "2") == 2
     assert restore_for_inference(model, folder.path, "ckpt-1") == 1

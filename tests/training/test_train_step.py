@@ -107,7 +107,7 @@ def test_one_two_and_four_replicas_of_the_same_global_batch_learn_the_same(toy_s
     for replicas in (1, 2, 4):
         trainer = _trainer({**toy_settings, "optimizer": "nesterov", "clip_norm": 1.0}, replicas=replicas)
         losses[replicas] = trainer.run(toy_batches(), 20).loss
-        statistics[replicas] = [variable.numpy() for variable in trainer.model.non_trainable_variables]
+        statistics[replicas] = [variable.numpy() for variable in trainer.model.non_trainable_weights]
     assert len(statistics[1]) >= 2
     for replicas in (2, 4):
         np.testing.assert_allclose(losses[replicas], losses[1], rtol=1e-5)
