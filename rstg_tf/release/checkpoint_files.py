@@ -62,7 +62,7 @@ def weights_to_restore(path: str) -> WeightFile:
 
 def owning_run(path: str | os.PathLike) -> tuple[Path, str] | None:
     """(folder of the run, checkpoint) if `path` is RUN/checkpoints, …/ckpt-7, …/best or …/best/ckpt-7; else None."""
-    parts = Path(path).absolute().parts
+    parts = Path(os.path.abspath(path)).parts  # without "..", which absolute() keeps
     for depth in (1, 2, 3):
         run, rest = Path(*parts[:-depth]), parts[-depth:]
         if rest[0] == "checkpoints" and (run / CONFIG_FILE).is_file():
