@@ -11,6 +11,7 @@ from importlib import metadata
 import pytest
 
 from rstg_tf import doctor
+from rstg_tf.common import findings
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CPUINFO = "processor : 0\nmodel name\t: Some CPU\nflags\t\t: fpu avx2 {}\n"
@@ -120,7 +121,7 @@ def test_the_page_is_narrow_and_its_last_line_sums_up():
         doctor.Finding("three", "little", doctor.LIMITED, "some"),
     ]
     page = doctor.page(rows, "1.0.0")
-    assert max(map(len, page.splitlines())) <= doctor.WIDTH
+    assert max(map(len, page.splitlines())) <= findings.WIDTH
     assert page.splitlines()[-1] == "missing: two; limited: three"
     assert doctor.page(rows[:1], "1.0.0").splitlines()[-1] == "everything that is needed is there"
 
