@@ -21,7 +21,7 @@ from rstg_tf import flags
 EXCEPTIONS = {
     ". .venv/bin/activate": "changes a shell, and the tests run inside the environment already",
     "pip install -e .": "changes the environment that the tests run in",
-    "ffmpeg -i film.mp4": "needs the program ffmpeg; tests/inference/test_predict.py gives bare frames to --video=-",
+    "cat frames.gray |": "needs a shell; tests/inference/test_predict.py gives bare frames to --video=-",
     "tensorflow_model_server": "no package brings TF Serving's binary; tests/serving/ runs the SavedModel",
     "docker run": "needs docker and the network",
     "python examples/serving_client.py": "needs a server; tests/serving/test_serving_client.py has a stand-in for one",

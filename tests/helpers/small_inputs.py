@@ -99,7 +99,7 @@ def something_something(folder: Path) -> None:
         rows[split].append((media_id, CLASSES[number % 2]))
         write_frames(folder / "20bn-something-something-v1" / media_id, moving_frames(8, number))
         if split == "train":
-            write_video(folder / "20bn-something-something-v2" / f"{media_id}.webm", moving_frames(8, number), *WEBM)
+            write_video(folder / "20bn-something-something-v2" / f"{media_id}.webm", moving_frames(8, number), WEBM)
     for split, labelled in rows.items():
         text = "".join(f"{media_id};{name}\n" for media_id, name in labelled)
         (folder / f"something-something-v1-{split}.csv").write_text(text)
