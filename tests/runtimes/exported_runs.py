@@ -30,7 +30,7 @@ GREY_FLAGS = (
     "--node_feat_dim=8",
     "--message_dims=8",
     "--batch_size=16",
-    "--num_steps=240",
+    "--num_steps=480",
     "--warmup_steps=20",
     "--eval_every=0",
 )
