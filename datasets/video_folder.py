@@ -24,8 +24,8 @@ Where no split is given, it is one of
 A split by single clips is not offered: clips of one video on both sides make any accuracy look good.
 
 --clip_frames=16 cuts clips of 16 frames, every --clip_stride frames; their ids are PATH#FIRST_FRAME. --add_reversed
-adds to every class C the class "C, backwards", the same clips played backwards: whoever only looks at single frames is
-right half of the time, so what a model reaches shows whether it uses time.
+adds to every class C the class "C, backwards", the same clips played backwards: single frames alone tell the right
+class half of the time, so what a model reaches shows whether it uses time.
 
 out_dir/train, out_dir/validation and out_dir/test become data sets of their own. An interrupted command continues when
 it is given again; a mended video is taken in, but added or removed videos need a new folder.
@@ -36,6 +36,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from absl import flags as absl_flags
@@ -160,7 +161,7 @@ def write_folder(
             validation_share=validation_share,
             split_seed=seed,
         )
-        directory = os.path.join(out_dir, part)
+        directory = str(Path(out_dir, part))
         written = write_videos(
             sources=split[part],
             classes=names,

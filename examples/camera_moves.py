@@ -21,7 +21,6 @@ frame is on both sides, but what the two sides show is alike.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,7 +29,7 @@ from typing import NamedTuple
 import numpy as np
 
 # As a script it finds the package beside it; `pip install -e .` does the same.
-sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.append(str(Path(__file__).absolute().parents[1]))
 
 from rstg_tf.common.errors import VideoError
 from rstg_tf.video.decoding import read_video

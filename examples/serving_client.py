@@ -24,12 +24,13 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 # As a script it finds the package beside it; `pip install -e .` does the same.
-sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.append(str(Path(__file__).absolute().parents[1]))
 
 from rstg_tf.common.command_line import run_program
 from rstg_tf.common.errors import ConfigError, VideoError
@@ -190,7 +191,7 @@ def clip_inputs(path: str, signature: str, clip: ClipSpec) -> dict[str, np.ndarr
     if signature == "serving_default":
         frames = np.stack(sampled_frames(open_source(path), clip.num_frames, clip.short_side))
         return {"video": clip_from_frames(frames, clip)[None]}
-    if os.path.isdir(path):
+    if Path(path).is_dir():
         files = list_frame_files(path)
         frames = [files[index].read_bytes() for index in evenly_spaced_indices(len(files), clip.num_frames)]
     else:

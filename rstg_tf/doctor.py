@@ -12,13 +12,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import shutil
 import subprocess
 import sys
 import textwrap
 from collections.abc import Sequence
 from importlib import metadata
+from pathlib import Path
 
 from rstg_tf.common.machine import LIMITED, MISSING, Finding, examine
 
@@ -31,8 +31,8 @@ def own_version() -> str:
         version = metadata.version("rstg-tf")
     except metadata.PackageNotFoundError:
         version = "a checkout"
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    if not os.path.isdir(os.path.join(root, ".git")) or shutil.which("git") is None:
+    root = Path(__file__).absolute().parents[1]
+    if not (root / ".git").is_dir() or shutil.which("git") is None:
         return version
     commit = subprocess.run(
         ["git", "-C", root, "describe", "--always", "--dirty"], capture_output=True, text=True, check=False

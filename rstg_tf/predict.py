@@ -19,6 +19,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from absl import flags as absl_flags
 
@@ -117,14 +118,14 @@ def check_flags(flags: absl_flags.FlagValues) -> None:
     )
     refuse(bool(flags.place) and not flags.out, "--place says what --out draws: give --out=FILE.mp4 too.")
     if flags.out:
-        folder = os.path.dirname(flags.out) or os.curdir
+        folder = Path(flags.out).parent
         refuse(not flags.out.endswith(".mp4"), f"--out={flags.out}: expected a name that ends in .mp4.")
         refuse(
-            not os.path.isdir(folder) or not os.access(folder, os.W_OK),
+            not folder.is_dir() or not os.access(folder, os.W_OK),
             f"--out={flags.out}: {folder} is no folder that can be written to.",
         )
         refuse(
-            os.path.exists(flags.video) and os.path.realpath(flags.out) == os.path.realpath(flags.video),
+            Path(flags.video).exists() and Path(flags.out).resolve() == Path(flags.video).resolve(),
             f"--out={flags.out} is the video itself: give another name.",
         )
 

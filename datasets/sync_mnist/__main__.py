@@ -39,8 +39,8 @@ _SETTING_HELP = {
     "num_frames": "frames per clip",
     "max_move": "largest move per frame and axis, pixels of the canvas",
     "out_of_step_share": "share of clips in which no pair moves in step",
-    "twin_clips": "clips 2m and 2m+1 show the same digits under different labels, so that whoever only recognises "
-    "digits is right at most every second time; any two digits may be the pair, not only the first two",
+    "twin_clips": "clips 2m and 2m+1 show the same digits under different labels, so that recognising digits "
+    "alone is right at most every second time; any two digits may be the pair, not only the first two",
     "no_noise_parts": "number of moving parts of digits that disturb",
     "noise_parts_size": "side of such a part, pixels of the canvas",
 }

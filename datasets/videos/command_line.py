@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from absl import flags as absl_flags
@@ -110,7 +111,7 @@ def summarize(written: Written, out_dir: str, *, name: str) -> dict[str, Any]:
     manifest = written.manifest
     if written.num_rejected:
         print(
-            f"{name}: {written.num_rejected} videos cannot be used; {os.path.join(out_dir, REJECTED_FILE)} says why.",
+            f"{name}: {written.num_rejected} videos cannot be used; {Path(out_dir, REJECTED_FILE)} says why.",
             file=sys.stderr,
         )
     lowest = written.lowest

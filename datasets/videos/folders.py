@@ -108,7 +108,7 @@ def _named_splits(folder: str | os.PathLike, layout: str) -> dict[str, str]:
         split = _SPLIT_NAMES[name.lower()]
         if split in splits:
             raise ConfigError(
-                f"--videos={folder}: {os.path.basename(splits[split])} and {name} would both be the "
+                f"--videos={folder}: {Path(splits[split]).name} and {name} would both be the "
                 f"split {split}; rename one, or give --layout=classes."
             )
         if layout == "auto" and not _holds_classes(folders[name]):
@@ -190,7 +190,7 @@ def _media_id(path: str, folder: str | os.PathLike) -> str:
 
 
 def _is_utf_8(path: str) -> bool:
-    name = os.path.basename(path)
+    name = Path(path).name
     return readable_name(name) == name
 
 

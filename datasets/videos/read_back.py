@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -78,7 +77,7 @@ def _stored_frame(shard: Path, place: Sequence[int], frame: int) -> np.ndarray:
 def _source_frame(source: VideoSource, number: int, short_side: int) -> np.ndarray | None:
     if source.stretch is not None and source.stretch.count is None:
         return None
-    if os.path.isdir(source.path):
+    if Path(source.path).is_dir():
         return pixels_of(list_frame_files(source.path)[number].read_bytes(), named=source.path)
     frames = iter_frames(source.path, short_side=short_side, enlarge=False)
     return next(itertools.islice(frames, number, None), None)

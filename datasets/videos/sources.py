@@ -8,8 +8,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
-import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -204,11 +204,11 @@ def encode_source(source: VideoSource, short_side: int) -> EncodedVideo | Reject
     try:
         if source.label is None:
             raise VideoError("has no label.")
-        if not os.path.exists(source.path):
+        if not Path(source.path).exists():
             raise VideoError("there is no such video.")
-        encoded = _encode_folder(source.path) if os.path.isdir(source.path) else _encode_file(source.path, short_side)
+        encoded = _encode_folder(source.path) if Path(source.path).is_dir() else _encode_file(source.path, short_side)
         if source.stretch is not None:
-            is_folder = os.path.isdir(source.path)
+            is_folder = Path(source.path).is_dir()
             first = frame_number(list_frame_files(source.path)[0]) if is_folder else 0
             encoded = source.stretch.frames(encoded, is_folder=is_folder, first_number=first)
         size = sum(map(len, encoded.frames))
@@ -217,7 +217,7 @@ def encode_source(source: VideoSource, short_side: int) -> EncodedVideo | Reject
         return encoded
     except (VideoError, FileNotFoundError, PermissionError) as error:
         # The path stands beside the reason, and may differ from machine to machine.
-        reason = str(error).replace(f"{os.path.abspath(source.path)}: ", "").replace(f"{source.path}: ", "")
+        reason = str(error).replace(f"{Path(source.path).absolute()}: ", "").replace(f"{source.path}: ", "")
         return Rejection(readable_name(reason))
 
 

@@ -118,10 +118,11 @@ def is_running(process: int) -> bool:
 
 def remove(path: str | os.PathLike) -> None:
     """Removes a file, a link (not what it points to) or a folder with all that is in it."""
-    if os.path.isdir(path) and not os.path.islink(path):
+    path = Path(path)
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
-        Path(path).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
 _LEFT_BY_SYSTEMS = frozenset(
@@ -163,7 +164,7 @@ def sync_folder(path: str | os.PathLike) -> None:
     """Forces every file and folder under `path`, and `path` itself, to the disk: after that it may be renamed."""
     for folder, _, files in os.walk(path, topdown=False):
         for name in [*files, os.curdir]:
-            sync_path(os.path.join(folder, name))
+            sync_path(Path(folder, name))
 
 
 def sync_path(path: str | os.PathLike) -> None:

@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from importlib import metadata
+from pathlib import Path
 
 # First and last Python minor version -> the releases that are tested together.
 STACKS = {
@@ -205,7 +206,7 @@ def look_at_memory(text: str | None = None) -> list[Finding]:
 def look_at_disk(folder: str = os.curdir) -> list[Finding]:
     """Free space in a folder."""
     free = shutil.disk_usage(folder).free / _GIB
-    found = f"{free:.1f} GiB free in {os.path.abspath(folder)}"
+    found = f"{free:.1f} GiB free in {Path(folder).absolute()}"
     if free >= 3:
         return [Finding("disk", found)]
     return [
@@ -255,7 +256,7 @@ def look_at_folders() -> list[Finding]:
         rows.append(
             Finding(
                 f"{name} folder",
-                f"{os.path.abspath(folder)} {'writable' if writable else 'not writable'}",
+                f"{Path(folder).absolute()} {'writable' if writable else 'not writable'}",
                 GOOD if writable else lacks,
                 "" if writable else affects,
             )

@@ -140,7 +140,7 @@ class NeighbourAttention(Layer):
         cast = tf.cast(weights, messages.dtype)
         # [B, T, N, heads, width]
         sums = tf.matmul(cast, messages) if pairs is None else pairs.aggregate(cast, messages)
-        # α sums to 1, or to 0 where a node hears nobody: what is added to a message counts as often.
+        # α sums to 1, or to 0 where a node has no neighbour: what is added to a message counts as often.
         total = tf.reduce_sum(weights, axis=-1, keepdims=True)  # [B, T, N, heads, 1]
         if message_norm is not None:
             sums = message_norm.of_weighted_sum(sums, total)

@@ -53,7 +53,7 @@ def share_of_products(height: int) -> float:
 def matrices(height: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Bᵀ for all tiles of a column [6·tiles, height], G [6, 3], Aᵀ for all tiles [height-2, 6·tiles], in float64.
 
-    Rows of the tiles below the frame are left out: as inputs they are zero, as outputs nobody asks for them.
+    Rows of the tiles below the frame are left out: as inputs they are zero, as outputs they are not used.
     """
     tiles, to_outputs, to_kernel = _tiles(height), _powers(OUTPUTS), _powers(TAPS)
     to_products = np.linalg.inv(_powers(PARTS).T)

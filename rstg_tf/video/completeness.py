@@ -14,10 +14,10 @@ as browsers record it live).
 
 from __future__ import annotations
 
-import os
 import re
 from collections import deque
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import BinaryIO
 
 import av
@@ -124,7 +124,7 @@ def _count_all(path: str, stream: int) -> int:
 def _cut_chunk(
     path: str, chunks: Callable[[BinaryIO, int], Iterator[tuple[bytes, int]]], names: set[bytes]
 ) -> str | None:
-    size = os.path.getsize(path)
+    size = Path(path).stat().st_size
     with open(path, "rb") as file:
         for name, end in chunks(file, size):
             if name in names and end > size:

@@ -11,6 +11,7 @@ import io
 import os
 import struct
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -41,7 +42,7 @@ def picture_format(path: str | os.PathLike) -> str | None:
         return None
     if prefix[4:8] == b"ftyp" and prefix[8:12] in _HEIF_BRANDS:
         return "HEIF"
-    suffix = os.path.splitext(path)[1].lower()
+    suffix = Path(path).suffix.lower()
     for name in _candidates(prefix, suffix):
         if name == "JPEG" and suffix in _MOTION_JPEG:
             return None
@@ -57,7 +58,7 @@ def picture_format(path: str | os.PathLike) -> str | None:
 def suffix_format(path: str | os.PathLike) -> str | None:
     """The format that a file's name promises, or None."""
     Image.init()
-    name = Image.registered_extensions().get(os.path.splitext(path)[1].lower())
+    name = Image.registered_extensions().get(Path(path).suffix.lower())
     return None if name in _NO_PICTURES else name
 
 
@@ -65,7 +66,7 @@ def pixels_of(content: bytes, *, named: str) -> np.ndarray:
     """The pixels of a picture: uint8 [H, W, 1] for grey ones, else [H, W, 3] RGB.
 
     Raises VideoError, beginning with `named`, for what Pillow cannot read completely, for several pictures in one file,
-    and for numbers whose range nobody tells (float, 32 bits).
+    and for numbers whose range is not known (float, 32 bits).
     """
     return _read(content, named)[0]
 
@@ -106,7 +107,7 @@ def _to_8_bits(image: Image.Image, name: str, named: str) -> np.ndarray:
         pixels = (np.asarray(image).astype(np.int64) >> 8).astype(np.uint8)
     elif image.mode in ("I", "F"):
         kind = {"I": "32 bits", "F": "floating point"}[image.mode]
-        raise VideoError(f"{named} has pixels of {kind}, whose range nobody tells; expected 8 or 16 bits.")
+        raise VideoError(f"{named} has pixels of {kind}, whose range is not known; expected 8 or 16 bits.")
     else:
         pixels = np.asarray(image.convert("L" if image.mode in _GREY else "RGB"))
     return pixels[..., None] if pixels.ndim == 2 else pixels

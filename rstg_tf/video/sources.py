@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -65,9 +66,9 @@ def open_source(path: str | os.PathLike) -> FrameSource:
     Raises ConfigError when there is nothing at `path`, VideoError (naming it) when it cannot be read as what it is.
     """
     path = os.fspath(path)
-    if not os.path.exists(path):
+    if not Path(path).exists():
         raise ConfigError(f"{path} does not exist: give a video, a folder of frames, or a .npy file.")
-    if os.path.isdir(path):
+    if Path(path).is_dir():
         return _folder_source(path)
     if path.endswith(".npy") or _begins_with(path, _ARRAY_MARK):
         return _array_source(path)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 from rstg_tf.common.errors import VideoError
 from rstg_tf.video.sources import RAW_CHANNELS, FrameSource, open_source, raw_source
@@ -43,7 +43,7 @@ def standard_input_source(
             )
         return
     with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "standard_input")
+        path = str(Path(folder, "standard_input"))
         with open(path, "wb") as kept:
             shutil.copyfileobj(stream, kept)
         try:

@@ -155,7 +155,7 @@ def test_plain_jpegs_are_stored_as_they_are_and_others_as_every_decoder_reads_th
         (b"no picture", "f is no picture that Pillow can read"),
         (PICTURES["colour JPEG"][0][:900], "f cannot be decoded as JPEG"),
         (PICTURES["colour PNG"][0][:-30], "f cannot be decoded as PNG"),
-        (encode(Image.fromarray(GREY16.astype(np.float32)), "TIFF"), "floating point, whose range nobody tells"),
+        (encode(Image.fromarray(GREY16.astype(np.float32)), "TIFF"), "floating point, whose range is not known"),
         (encode(Image.fromarray(GREY16.astype(np.int32)), "TIFF"), "pixels of 32 bits"),
         (encode(IMAGE, "TIFF", save_all=True, append_images=[IMAGE]), "holds 2 pictures"),
     ],
