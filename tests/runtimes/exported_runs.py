@@ -135,6 +135,6 @@ def _run(*command, folder: pathlib.Path) -> None:
         capture_output=True,
         text=True,
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        timeout=300,
+        timeout=1200,  # for a machine that does other things too
     )
     assert done.returncode == 0, f"{command}: {done.stderr[-2000:]}"
