@@ -21,6 +21,14 @@ class GraphParts(Layer):
 
     Reads the graph's arguments from attributes of their names. The attributes set here are the edges by which
     checkpoints find the weights.
+
+    Example:
+
+    >>> from rstg_tf import RecurrentSpaceTimeGraph
+    >>> graph = RecurrentSpaceTimeGraph(node_width=8, message_width=8, time_stages="final")
+    >>> graph.build((None, None, 4, 6, 8))
+    >>> graph.time_stage is None, graph.last_time_stage.units
+    (True, 8)
     """
 
     def build(self, input_shape):

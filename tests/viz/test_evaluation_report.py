@@ -30,9 +30,9 @@ class Listener:
     """A model that describes itself: at 'final', K = 2 stages of α in which all listen to the whole frame (node 4)."""
 
     def describe(self, video):
-        alpha = np.zeros((len(video), 2, video.shape[1], NODES_OF_TWO_SCALES, NODES_OF_TWO_SCALES), np.float32)
+        alpha = np.zeros((video.shape[0], 2, video.shape[1], NODES_OF_TWO_SCALES, NODES_OF_TWO_SCALES), np.float32)
         alpha[..., 4] = 1.0
-        return {"logits": tf.zeros([len(video), len(NAMES)]), "attention": {"final": tf.constant(alpha)}}
+        return {"logits": tf.zeros([video.shape[0], len(NAMES)]), "attention": {"final": tf.constant(alpha)}}
 
 
 def load_clips(indices):
@@ -144,7 +144,10 @@ def test_a_model_without_a_graph_gets_its_clips_plain_and_no_attention(tmp_path)
 def test_time_stages_alone_have_no_attention_to_report(tmp_path):
     class TimeOnly:
         def describe(self, video):
-            return {"logits": tf.zeros([len(video), 3]), "attention": {"final": tf.zeros([len(video), 0, 2, 5, 5])}}
+            return {
+                "logits": tf.zeros([video.shape[0], 3]),
+                "attention": {"final": tf.zeros([video.shape[0], 0, 2, 5, 5])},
+            }
 
     write(tmp_path / "report", model=TimeOnly())
     assert not (tmp_path / "report" / "graph").exists()

@@ -75,7 +75,7 @@ def test_records_become_pictures_whose_numbers_are_what_the_model_describes(run,
     facts = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert facts == {
         "out": str(out),
-        "model_dir": run.path,
+        "model_dir": str(run.path),
         "step": 5,
         "drawn": ["clip-2", "clip-5"],
         "mean_over": 3,
@@ -264,7 +264,7 @@ def test_an_installed_package_says_what_records_need_and_shows_videos(run, tmp_p
         )
 
     records = visualized()
-    assert records.returncode == 2 and "start this in its folder, or give --video=FILE" in records.stderr
+    assert records.returncode == 2 and "in its folder, or give --video=FILE" in records.stderr
     assert "Traceback" not in records.stderr
     shown = visualized("--video=clip.npy")
     assert shown.returncode == 0, shown.stderr
