@@ -6,6 +6,6 @@ import pathlib
 
 
 def has_avx512() -> bool:
-    """Without it oneDNN has no bfloat16 products (TensorFlow's others round partial sums), and its sums are shorter."""
+    """Whether the processor has AVX-512, on which the bounds of tests/ops/test_winograd.py were first measured."""
     facts = pathlib.Path("/proc/cpuinfo")
     return not facts.exists() or "avx512" in facts.read_text(encoding="utf-8")
