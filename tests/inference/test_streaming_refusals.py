@@ -108,7 +108,7 @@ def test_a_part_that_looks_ahead_refuses_states_without_a_word_of_flags(changes,
     model = build_model(dataclasses.replace(SMALL if "backbone" in changes else TINY, **changes))
     part = part(model)
     with pytest.raises(ValueError) as error:
-        part(np.zeros((1, 2, 32, 32, 3), np.float32), states={})
+        part(np.zeros((1, 2, 32, 32, part.input_spec.axes[-1]), np.float32), states={})
     assert message in str(error.value) and "--" not in str(error.value)
 
 
