@@ -11,15 +11,14 @@ import re
 import time
 from pathlib import Path
 
-from datasets.records.manifest import MANIFEST_FILE, DatasetError, Manifest, ShardInfo
+from datasets.records.faults import first_fault
+from datasets.records.manifest import MANIFEST_FILE, DatasetError, Manifest
+from datasets.records.shards import count_fault, size_fault
 
 # The messages of the checks inside the input pipeline begin with it; `RecordedDataset.explain_read_error` reads them.
 DATASET_FAULT_MARK = "Faulty data set:"
 # The ops whose errors are about a record's content; their messages name neither file nor clip.
 _CONTENT_OPS = re.compile("ParseSingleSequenceExample|DecodePng|DecodeJpeg|DecodeAndCropJpeg|ExtractJpegShape")
-# A TFRecord is: length (8 bytes, little endian), its checksum (4), the record, its checksum (4).
-RECORD_HEADER_BYTES = 12
-RECORD_FRAME_BYTES = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,47 +99,5 @@ class RecordedDataset:
         )
         if not is_about_content:
             return None
-        # Imported here, since the reader needs the validation only when something is wrong.
-        from datasets.validate import first_fault
-
-        fault = first_fault(self)
+        fault = first_fault(self.folder, self.manifest)
         return DatasetError(f"{self.folder}: {fault}") if fault else None
-
-
-def size_fault(directory: Path, shard: ShardInfo) -> str | None:
-    """What is wrong with the existence or size of the shard's file, or None."""
-    try:
-        with open(directory / shard.file, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-    except OSError as error:
-        return f"{shard.file}: cannot be opened ({error.strerror}); expected {shard.bytes} bytes."
-    if size != shard.bytes:
-        return f"{shard.file}: {size} bytes, expected {shard.bytes} ({shard.records} records)."
-    return None
-
-
-def count_fault(directory: Path, shard: ShardInfo) -> str | None:
-    """What is wrong with the number of records as their length fields tell it, or None."""
-    offsets, end = record_offsets(directory / shard.file)
-    if end != shard.bytes:
-        return (
-            f"{shard.file}: record {len(offsets) - 1} at byte {offsets[-1]} does not end with the file "
-            f"({shard.bytes} bytes): a length field is corrupt."
-        )
-    if len(offsets) != shard.records:
-        return f"{shard.file}: {len(offsets)} records, expected {shard.records}."
-    return None
-
-
-def record_offsets(path: str | os.PathLike) -> tuple[list[int], int]:
-    """The byte offset of every record, by the length fields, and where the last one ends (elsewhere than the file, if
-    a length is corrupt)."""
-    offsets, position = [], 0
-    with open(path, "rb", buffering=0) as file:
-        size = os.fstat(file.fileno()).st_size
-        while position < size:
-            offsets.append(position)
-            header = os.pread(file.fileno(), RECORD_HEADER_BYTES, position)
-            length = int.from_bytes(header[:8], "little") if len(header) == RECORD_HEADER_BYTES else size
-            position += RECORD_FRAME_BYTES + length
-    return offsets, position

@@ -20,6 +20,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from absl import flags as absl_flags
@@ -51,7 +52,7 @@ def find_videos(videos: str | os.PathLike, *, version: str, labels: Mapping[str,
         raise ConfigError(f"--videos={videos}: cannot be listed ({error.strerror}).") from None
     ending, example = _ENDINGS[version], next(iter(labels))
     sources = [
-        VideoSource(media_id, os.path.join(videos, media_id + ending), label) for media_id, label in labels.items()
+        VideoSource(media_id, os.fspath(Path(videos, media_id + ending)), label) for media_id, label in labels.items()
     ]
     if any(media_id + ending in names for media_id in labels):
         return sources

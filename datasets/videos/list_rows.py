@@ -16,6 +16,7 @@ import dataclasses
 import os
 import re
 from collections.abc import Sequence
+from pathlib import PurePath
 
 from datasets.videos.sources import Stretch
 from rstg_tf.common.errors import ConfigError
@@ -180,5 +181,5 @@ def _kinetics_entry(line: int, values: dict[str, str]) -> Entry:
         stem = f"{stem}_{times[0]:06d}_{times[1]:06d}"
     names = [f"{stem}.mp4", f"{values['youtube_id']}.mp4"]
     label, split = values["label"], values.get("split", "")
-    folders = ["", label, label.replace(" ", "_"), split, os.path.join(split, label)]
-    return Entry(line, tuple(os.path.join(folder, name) for folder in folders for name in names), label)
+    folders = [PurePath(), *map(PurePath, (label, label.replace(" ", "_"), split)), PurePath(split, label)]
+    return Entry(line, tuple(os.fspath(folder / name) for folder in folders for name in names), label)

@@ -11,6 +11,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Sequence
+from pathlib import Path
 
 from datasets.videos.list_rows import EXPECTED, Entry, read_list
 from datasets.videos.sources import VideoSource
@@ -38,10 +39,10 @@ def read_lists(
     classes, labels = _classes(files, entries, classes_file)
     sources = {}
     for split, path in files.items():
-        folder = root or os.path.dirname(path) or os.curdir
+        folder = Path(root) if root else Path(path).parent
         found = [_source(entry, folder, labels[split][number]) for number, entry in enumerate(entries[split])]
         _refuse_repeated(path, entries[split], found)
-        if not any(os.path.exists(source.path) for source in found):
+        if not any(Path(source.path).exists() for source in found):
             raise ConfigError(
                 f"--list={path}: not one of its {len(found)} videos is below {folder}: the first should "
                 f"be {found[0].path}. Give the folder that its paths are below as --videos=DIR."
@@ -50,26 +51,23 @@ def read_lists(
     return classes, sources
 
 
-def _source(entry: Entry, root: str, label: int) -> VideoSource:
-    path = next((found for path in entry.paths for found in [_found(os.path.join(root, path))] if found), None)
-    name = (
-        os.path.normpath(entry.paths[0]).replace(os.sep, "/")
-        if path is None or entry.paths[1:] == ()
-        else os.path.relpath(path, root).replace(os.sep, "/")
-    )
-    path = path or os.path.join(root, entry.paths[0])
+def _source(entry: Entry, root: Path, label: int) -> VideoSource:
+    path = next(filter(None, (_found(root, path) for path in entry.paths)), None)
+    name = entry.paths[0] if path is None or len(entry.paths) == 1 else os.path.relpath(path, root)
+    name = os.path.normpath(name).replace(os.sep, "/")
     if entry.stretch is not None and entry.stretch.count is None:
         name = f"{name}#{entry.stretch.start:g}-{entry.stretch.end:g}"
-    return VideoSource(name, path, label, entry.stretch)
+    return VideoSource(name, os.fspath(path or root / entry.paths[0]), label, entry.stretch)
 
 
-def _found(path: str) -> str | None:
+def _found(root: Path, name: str) -> Path | None:
     """The path as it is written on this disk: with slashes, in either normal form, or the one file of this stem."""
-    for form in (path, path.replace("\\", "/")):
+    for form in (name, name.replace("\\", "/")):
         for candidate in (form, unicodedata.normalize("NFC", form), unicodedata.normalize("NFD", form)):
-            if os.path.exists(candidate):
-                return candidate
-    stems = [] if os.path.splitext(path)[1] else glob.glob(glob.escape(path) + ".*")
+            if (root / candidate).exists():
+                return root / candidate
+    path = root / name
+    stems = [] if path.suffix else list(path.parent.glob(f"{glob.escape(path.name)}.*"))
     return stems[0] if len(stems) == 1 else None
 
 

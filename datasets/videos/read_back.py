@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.records.dataset import RECORD_FRAME_BYTES, RECORD_HEADER_BYTES, record_offsets
 from datasets.records.sequence_examples import ENCODED
+from datasets.records.shards import RECORD_FRAME_BYTES, RECORD_HEADER_BYTES, record_offsets
 from datasets.videos.sources import ClipRange, VideoSource
 from rstg_tf.common.errors import VideoError
 from rstg_tf.video.decoding import iter_frames

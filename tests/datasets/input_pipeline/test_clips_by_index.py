@@ -9,8 +9,9 @@ from tiny_clips import clip_frames, flip_bit, write_tiny_dataset
 from datasets.input_pipeline.clips_by_index import clips_by_index
 from datasets.input_pipeline.pipeline import evaluation_clips
 from datasets.input_pipeline.reading_options import ReadingOptions
-from datasets.records.dataset import RecordedDataset, record_offsets
+from datasets.records.dataset import RecordedDataset
 from datasets.records.manifest import DatasetError
+from datasets.records.shards import record_offsets
 
 
 @pytest.fixture

@@ -12,9 +12,10 @@ from tiny_clips import clip_frames, flip_bit, tiny_record, write_shards, write_t
 
 from datasets.input_pipeline.pipeline import evaluation_clips, training_clips
 from datasets.input_pipeline.reading_options import ReadingOptions
-from datasets.records.dataset import RecordedDataset, record_offsets
+from datasets.records.dataset import RecordedDataset
 from datasets.records.manifest import DatasetError
 from datasets.records.sequence_examples import decode_clip
+from datasets.records.shards import record_offsets
 from rstg_tf.common import devices
 
 NUM_CLIPS = 23

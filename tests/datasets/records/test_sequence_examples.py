@@ -16,9 +16,10 @@ import tensorflow as tf
 from PIL import Image
 from tiny_clips import CLASSES, clip_frames, tiny_record, write_shards, write_tiny_dataset
 
-from datasets.records.dataset import RecordedDataset, record_offsets
+from datasets.records.dataset import RecordedDataset
 from datasets.records.manifest import DatasetError, Manifest, shard_file
 from datasets.records.sequence_examples import ShardWriter, decode_clip, encode_clip, parse_clip
+from datasets.records.shards import record_offsets
 
 REPOSITORY = Path(__file__).parents[3]
 

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from tiny_clips import clip_frames, flip_bit, tiny_record, write_shards, write_tiny_dataset
 
-from datasets.records.dataset import RecordedDataset, record_offsets
-from datasets.validate import first_fault, main, num_checks, validate
+from datasets.records.dataset import RecordedDataset
+from datasets.records.faults import first_fault
+from datasets.records.shards import record_offsets
+from datasets.validate import main, num_checks, validate
 from rstg_tf.common.files import hash_file
 
 REPOSITORY = Path(__file__).parents[3]
@@ -33,7 +35,7 @@ def without_hashes(told):
 def test_a_sound_data_set_has_no_fault(tmp_path, capsys):
     manifest = write_tiny_dataset(tmp_path)
     assert run(tmp_path, capsys) == (0, [], {"directory": str(tmp_path), "clips": 23, "faults": 0})
-    assert first_fault(RecordedDataset(tmp_path, manifest)) is None
+    assert first_fault(tmp_path, manifest) is None
     assert num_checks(manifest) == 4 + 23
 
 
@@ -71,7 +73,7 @@ def test_a_flipped_bit_anywhere_is_found_with_shard_and_record(tmp_path):
         assert f"{shard.file}: record {number} (byte {offsets[number]}): corrupt." in faults
         assert faults[0].startswith(f"{shard.file}: SHA-256")
         flip_bit(path, position, bit)
-    assert first_fault(RecordedDataset(tmp_path, manifest)) is None
+    assert first_fault(tmp_path, manifest) is None
 
 
 def test_after_corrupt_contents_the_check_goes_on_with_the_next_record(tmp_path, capsys):

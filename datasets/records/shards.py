@@ -1,0 +1,104 @@
+"""A shard as a file of records: its size, its length fields, its checksums; what lies in a record is `faults`'."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from datasets.records.manifest import ShardInfo
+from rstg_tf.common.files import hash_file
+
+# A TFRecord is: length (8 bytes, little endian), its checksum (4), the record, its checksum (4).
+RECORD_HEADER_BYTES = 12
+RECORD_FRAME_BYTES = 16
+
+
+def size_fault(directory: Path, shard: ShardInfo) -> str | None:
+    """What is wrong with the existence or size of the shard's file, or None."""
+    try:
+        with open(directory / shard.file, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+    except OSError as error:
+        return f"{shard.file}: cannot be opened ({error.strerror}); expected {shard.bytes} bytes."
+    if size != shard.bytes:
+        return f"{shard.file}: {size} bytes, expected {shard.bytes} ({shard.records} records)."
+    return None
+
+
+def count_fault(directory: Path, shard: ShardInfo) -> str | None:
+    """What is wrong with the number of records as their length fields tell it, or None."""
+    offsets, end = record_offsets(directory / shard.file)
+    if end != shard.bytes:
+        return (
+            f"{shard.file}: record {len(offsets) - 1} at byte {offsets[-1]} does not end with the file "
+            f"({shard.bytes} bytes): a length field is corrupt."
+        )
+    if len(offsets) != shard.records:
+        return f"{shard.file}: {len(offsets)} records, expected {shard.records}."
+    return None
+
+
+def hash_fault(directory: Path, shard: ShardInfo) -> str | None:
+    """Whether the content has changed since the manifest was written, as a sentence; or None."""
+    _, digest = hash_file(directory / shard.file)
+    if digest != shard.sha256:
+        return f"{shard.file}: SHA-256 {digest[:12]}…, expected {shard.sha256[:12]}…: its content has changed."
+    return None
+
+
+def record_offsets(path: str | os.PathLike) -> tuple[list[int], int]:
+    """The byte offset of every record, by the length fields, and where the last one ends (elsewhere than the file, if
+    a length is corrupt)."""
+    offsets, position = [], 0
+    with open(path, "rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        while position < size:
+            offsets.append(position)
+            header = os.pread(file.fileno(), RECORD_HEADER_BYTES, position)
+            length = int.from_bytes(header[:8], "little") if len(header) == RECORD_HEADER_BYTES else size
+            position += RECORD_FRAME_BYTES + length
+    return offsets, position
+
+
+def read_records(path: Path, expected_records: int) -> Iterator[tuple[int, int, bytes | None]]:
+    """(number, byte offset, record, or None where corrupt) as far as the records can be told apart.
+
+    TensorFlow's reader compares the checksums, but ends at the first that is wrong, be it of a record's length or of
+    its content. When the content alone is corrupt, the length still tells where the next record begins: that is so if
+    all lengths together lead to the end of the file and to the expected number, or if a record is found there.
+    """
+    offsets, end = record_offsets(path)
+    lengths_hold = end == path.stat().st_size and len(offsets) == expected_records
+    offsets.append(end)
+    number = 0
+    for serialized in _sound_records(path):
+        yield number, offsets[number], serialized
+        number += 1
+    while number < len(offsets) - 1:
+        serialized = _record_at(path, offsets[number], offsets[number + 1])
+        yield number, offsets[number], serialized
+        number += 1
+        if serialized is None and not lengths_hold:
+            is_next_sound = number < len(offsets) - 1 and _record_at(path, offsets[number], offsets[number + 1])
+            if not is_next_sound:
+                return
+
+
+def _sound_records(path: str | os.PathLike) -> Iterator[bytes]:
+    """The records of a TFRecord file up to the first that is corrupt."""
+    import tensorflow as tf
+
+    return tf.data.TFRecordDataset(os.fspath(path)).ignore_errors().prefetch(16).as_numpy_iterator()
+
+
+def _record_at(path: Path, begin: int, end: int) -> bytes | None:
+    """The record in these bytes of a shard, or None if it is corrupt."""
+    # The reader starts at the beginning of a file, so the record gets one of its own.
+    with open(path, "rb") as shard, tempfile.NamedTemporaryFile() as excerpt:
+        shard.seek(begin)
+        # A corrupt length may point anywhere, so no more is asked for than there is.
+        excerpt.write(shard.read(min(end, path.stat().st_size) - begin))
+        excerpt.flush()
+        return next(_sound_records(excerpt.name), None)
