@@ -38,7 +38,7 @@ def _flag_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("classes", "told"),
+    ("classes", "message"),
     [
         (("down", "up"), "class 0 is 'down' in"),
         (("up", "down "), "class 1 is 'down ' in"),
@@ -47,12 +47,12 @@ def _flag_file(tmp_path):
     ],
 )
 def test_train_and_test_records_of_other_classes_are_refused_before_anything_is_written(
-    tmp_path, toy_records, toy_settings, capsys, classes, told
+    tmp_path, toy_records, toy_settings, capsys, classes, message
 ):
     other = with_classes(toy_records / "test", tmp_path / "test", classes)
     code = train(toy_settings, tmp_path, train_dataset=toy_records / "train", test_dataset=other)
     errors = capsys.readouterr().err
-    assert code == 2 and told in errors and f"--test_dataset={other}: class" in errors
+    assert code == 2 and message in errors and f"--test_dataset={other}: class" in errors
     assert len(errors.splitlines()) == 1 and not (tmp_path / "run").exists()
 
 

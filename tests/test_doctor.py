@@ -55,16 +55,16 @@ def test_packages_that_were_not_tested_together_are_named(python, versions, wron
 
 
 @pytest.mark.parametrize(
-    ("flags", "told", "state"),
+    ("flags", "message", "state"),
     [
         ("", "AVX2 yes, AVX-512 no, AVX-512 bfloat16 no, AMX bfloat16 no", machine.LIMITED),
         ("avx512f avx512_bf16", "AVX-512 yes, AVX-512 bfloat16 yes, AMX bfloat16 no", machine.GOOD),
         ("avx512f amx_tile amx_bf16", "AVX-512 yes, AVX-512 bfloat16 no, AMX bfloat16 yes", machine.GOOD),
     ],
 )
-def test_the_cpu_says_whether_bfloat16_is_worth_while(flags, told, state):
+def test_the_cpu_says_whether_bfloat16_is_worth_while(flags, message, state):
     row = only(machine.look_at_cpu(CPUINFO.format(flags)))
-    assert row.found.startswith("Some CPU, ") and told in row.found and row.state == state
+    assert row.found.startswith("Some CPU, ") and message in row.found and row.state == state
     assert ("mixed_bfloat16" in row.affects) == (state == machine.LIMITED)
 
 
@@ -132,8 +132,8 @@ def test_the_page_is_narrow_and_its_last_line_sums_up():
 
 def test_the_command_prints_every_row_as_json_and_ends_with_0_here(capsys):
     assert doctor.main(["--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    subjects = [row["subject"] for row in told["findings"]]
+    message = json.loads(capsys.readouterr().out)
+    subjects = [row["subject"] for row in message["findings"]]
     assert subjects == [
         "Python",
         "stack",

@@ -88,9 +88,9 @@ def evaluated(trained):
 def refused(capsys, *arguments):
     """The one line that eval.py ends with, with exit code 2."""
     assert eval_script.main(arguments) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("eval.py: ") and "Traceback" not in told
-    return told
+    message = capsys.readouterr().err
+    assert message.startswith("eval.py: ") and "Traceback" not in message
+    return message
 
 
 @pytest.mark.slow
@@ -185,7 +185,7 @@ def test_a_shard_that_was_cut_is_refused_before_tensorflow_starts(small_run, toy
 
 
 @pytest.mark.parametrize(
-    "arguments, told",
+    "arguments, message",
     [
         (["--model_dir=nowhere"], "--model_dir=nowhere: no run there (nowhere/config.json is missing)"),
         (["--modeldir=x"], "modeldir"),
@@ -195,9 +195,9 @@ def test_a_shard_that_was_cut_is_refused_before_tensorflow_starts(small_run, toy
         (["--checkpoint=a/b"], "--checkpoint=a/b: expected a step, 'best', or a path"),
     ],
 )
-def test_wrong_use_ends_with_exit_code_2_and_a_sentence(arguments, told, capsys, tmp_path, monkeypatch):
+def test_wrong_use_ends_with_exit_code_2_and_a_sentence(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert told in refused(capsys, *arguments)
+    assert message in refused(capsys, *arguments)
 
 
 def test_without_any_run_it_says_how_to_get_one(capsys, tmp_path, monkeypatch):
@@ -215,14 +215,14 @@ def test_a_run_without_a_checkpoint_is_not_the_newest_and_is_refused(small_run, 
 
 
 def test_a_checkpoint_that_is_not_there_is_refused_with_those_that_are(small_run, capsys):
-    assert "--checkpoint=6: not in" in (told := refused(capsys, f"--model_dir={small_run.path}", "--checkpoint=6"))
-    assert "there are: 5." in told
+    assert "--checkpoint=6: not in" in (message := refused(capsys, f"--model_dir={small_run.path}", "--checkpoint=6"))
+    assert "there are: 5." in message
 
 
 def test_data_that_is_missing_or_of_other_classes_or_sizes_is_refused(small_run, toy_records, tmp_path, capsys):
     run = f"--model_dir={small_run.path}"
     assert "dataset.json does not exist" in refused(capsys, run, f"--dataset={tmp_path / 'missing'}")
-    for number, (change, told) in enumerate(
+    for number, (change, message) in enumerate(
         [
             ({"classes": ("up", "left")}, "Class 1 is 'left' in "),
             ({"classes": ("up", "down", "left")}, "has 3 classes, but the run"),
@@ -234,7 +234,7 @@ def test_data_that_is_missing_or_of_other_classes_or_sizes_is_refused(small_run,
         folder = tmp_path / f"other{number}"
         shutil.copytree(toy_records / "test", folder)
         dataclasses.replace(Manifest.read(folder), **change).write(folder)
-        assert told in refused(capsys, run, f"--dataset={folder}")
+        assert message in refused(capsys, run, f"--dataset={folder}")
 
 
 def test_wrong_use_is_told_without_waiting_for_tensorflow(tmp_path):

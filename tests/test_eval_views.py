@@ -21,9 +21,9 @@ from rstg_tf.model import build_model
 def refused(capsys, *arguments):
     """The one line that eval.py ends with, with exit code 2."""
     assert eval_script.main(arguments) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("eval.py: ") and "Traceback" not in told
-    return told
+    message = capsys.readouterr().err
+    assert message.startswith("eval.py: ") and "Traceback" not in message
+    return message
 
 
 VIDEO_SIZES = ((9, 20, 30), (4, 20, 33), (3, 14, 40), (1, 31, 26), (6, 20, 20))

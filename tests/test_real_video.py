@@ -106,9 +106,9 @@ def test_a_file_that_is_no_video_or_too_short_is_named(tmp_path, capsys):
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"nothing")
     short = write_video(tmp_path / "short.mp4", read_video(bundled_clip(BUNDLED[2])).frames[:29])
-    for video, told in ((broken, "broken.mp4"), (short, "29 frames; expected at least 30")):
+    for video, message in ((broken, "broken.mp4"), (short, "29 frames; expected at least 30")):
         assert main([f"--out_dir={tmp_path / 'out'}", str(video)]) == 2
-        assert told in capsys.readouterr().err
+        assert message in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

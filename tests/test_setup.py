@@ -145,15 +145,15 @@ def test_the_pinned_stack_takes_the_oldest_that_suits_it(machine):
 @pytest.mark.parametrize("version", ["3.8", "3.14"])
 def test_too_old_and_too_new_get_a_sentence_and_exit_code_2(machine, version):
     machine.add("path/python3", version)
-    told = machine.setup(code=2)
+    message = machine.setup(code=2)
     assert (
-        told.startswith(
+        message.startswith(
             "Python 3.9 to 3.13 is needed, because TensorFlow 2.15 and 2.21 run on no other; "
             f"python3 is Python {version}.1."
         )
-        and "make setup PYTHON=" in told
+        and "make setup PYTHON=" in message
     )
-    assert len(told.splitlines()) == 1 and not (machine.folder / "checkout" / ".venv").exists()
+    assert len(message.splitlines()) == 1 and not (machine.folder / "checkout" / ".venv").exists()
 
 
 def test_a_machine_without_any_python_is_told_so(machine):

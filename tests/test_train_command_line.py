@@ -63,8 +63,8 @@ def test_missing_rgb_records_are_told_the_tools_that_write_them(flag_file, tmp_p
         )
         == 2
     )
-    told = capsys.readouterr().err
-    assert "python -m datasets.something_something" in told and "python -m datasets.video_folder" in told
+    message = capsys.readouterr().err
+    assert "python -m datasets.something_something" in message and "python -m datasets.video_folder" in message
 
 
 def test_videos_need_a_short_side_for_the_models_crop(flag_file, tmp_path, capsys):

@@ -278,8 +278,8 @@ def test_pipeline_tells_rates_beside_bare_decoding(capsys, tmp_path):
 )
 def test_wrong_use_ends_with_exit_code_2_and_one_sentence(module, arguments, message, capsys):
     assert module.main(arguments) == 2
-    told = capsys.readouterr().err.strip()
-    assert message in told and "Traceback" not in told and told.startswith("benchmarks.")
+    reported = capsys.readouterr().err.strip()
+    assert message in reported and "Traceback" not in reported and reported.startswith("benchmarks.")
 
 
 def test_decoding_tells_the_rates_of_each_clip(capsys, tmp_path, monkeypatch):

@@ -129,15 +129,15 @@ def test_the_views_of_a_clip_are_averaged_also_when_they_lie_in_different_batche
 
 
 @pytest.mark.parametrize(
-    "index, told",
+    "index, message",
     [
         ([0, 1, 1], "clip 1, which came 2 time"),
         ([0, 2, 3], "clip 1, which came 0"),
         ([0, 1, 4], "delivered clip 4, expected 0 to"),
     ],
 )
-def test_a_clip_that_comes_twice_or_never_is_an_error(index, told):
-    with pytest.raises(EvaluationError, match=told):
+def test_a_clip_that_comes_twice_or_never_is_an_error(index, message):
+    with pytest.raises(EvaluationError, match=message):
         evaluate_clips(
             ReadsFirstPixel(), clips_with_pixels([1, 2, 3], batch_size=2, index=index), num_clips=4 if 3 in index else 3
         )

@@ -43,18 +43,18 @@ def write_run(folder, settings, *, manifests):
     return folder
 
 
-def told(capsys, *arguments, code=0):
+def printed(capsys, *arguments, code=0):
     """What predict.main prints with these arguments: (standard output, standard error)."""
     assert predict.main([str(argument) for argument in arguments]) == code
     return capsys.readouterr()
 
 
 def answered(capsys, *arguments):
-    return json.loads(told(capsys, *arguments, "--json").out)
+    return json.loads(printed(capsys, *arguments, "--json").out)
 
 
 def refused(capsys, *arguments, code=2):
-    error = told(capsys, *arguments, code=code).err
+    error = printed(capsys, *arguments, code=code).err
     assert error.startswith("predict: ") and error.count("\n") == 1
     return error
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from frame_sources import Pipe, carphone, write_frames
 from PIL import Image
-from predicting import answered, probabilities, refused, softmax, told, write_run
+from predicting import answered, printed, probabilities, refused, softmax, write_run
 from tiny_videos import FASTSTART, MPEG4, moving_frames, write_video
 
 import eval as eval_script
@@ -57,7 +57,7 @@ def test_without_a_run_or_model_the_newest_run_answers_in_a_table(grey_run, tmp_
     np.save(tmp_path / "clip.npy", np.random.default_rng(1).integers(0, 256, (9, 12, 12), np.uint8))
     monkeypatch.chdir(tmp_path)
     best = answered(capsys, "--video=clip.npy")["top"][0]
-    lines = told(capsys, "--video=clip.npy", "--top=1").out.splitlines()
+    lines = printed(capsys, "--video=clip.npy", "--top=1").out.splitlines()
     assert lines[0] == f"clip.npy, model {os.path.join('runs', 'grey')}"
     assert "9 frames, 12 a second, of 12×12 pixels; one window" in lines
     assert lines[-1].split() == ["1", f"{best['probability']:.3f}", best["name"]]
@@ -75,7 +75,7 @@ def test_a_long_video_is_answered_by_windows_and_their_mean_logits(colour_run, c
     for window, logits in zip(found["windows"], expected):
         np.testing.assert_allclose(probabilities(window), softmax(logits), atol=1e-5)
     np.testing.assert_allclose(probabilities(found), softmax(np.mean(expected, axis=0)), atol=1e-5)
-    text = told(capsys, *arguments).out
+    text = printed(capsys, *arguments).out
     # 176×144 becomes 49×40, of which 32×32 are 114.9×115.2 pixels of the video
     assert "120 frames, 29.97 a second, of 176×144 pixels, of which the middle 115×115 were seen; mean logits" in text
     assert f"    1.0 - 3.0        {found['windows'][1]['top'][0]['probability']:.3f}  " in text
@@ -178,7 +178,7 @@ def test_out_is_the_video_again_with_the_seen_part_bright_and_its_regions_in_col
 
 def test_small_grey_clips_are_drawn_large(grey_run, tmp_path, capsys):
     np.save(tmp_path / "clip.npy", np.random.default_rng(1).integers(0, 256, (5, 12, 12), np.uint8))
-    told(capsys, f"--model_dir={grey_run}", f"--video={tmp_path / 'clip.npy'}", f"--out={tmp_path / 'a.mp4'}")
+    printed(capsys, f"--model_dir={grey_run}", f"--video={tmp_path / 'clip.npy'}", f"--out={tmp_path / 'a.mp4'}")
     facts = probe(tmp_path / "a.mp4")
     assert (facts.declared_frames, facts.frames_per_second, facts.width) == (5, 12.0, 640)
     assert facts.height > 444  # 12 pixels, 37 times, and the names below
@@ -201,7 +201,7 @@ def test_a_model_without_a_graph_is_drawn_plain_and_its_export_says_why_it_is_no
     run = write_run(tmp_path / "run", {**toy_settings, "head": "mean_lstm"}, manifests={})
     np.save(tmp_path / "clip.npy", np.full((5, 12, 12), 100, np.uint8))
     video, out = f"--video={tmp_path / 'clip.npy'}", f"--out={tmp_path / 'a.mp4'}"
-    told(capsys, f"--model_dir={run}", video, out)
+    printed(capsys, f"--model_dir={run}", video, out)
     frame = read_video(tmp_path / "a.mp4").frames[2]
     np.testing.assert_allclose(frame[:440, 100:540].astype(int), 100, atol=6)
     saved_model.export_run(runs.open_run(str(run)), base=str(tmp_path / "served"))
@@ -262,6 +262,6 @@ def sound_of(path):
 
 def test_sound_that_an_mp4_cannot_hold_is_told(colour_run, tmp_path, capsys):
     path = write_video(tmp_path / "a.avi", moving_frames(6, height=40, width=56), MPEG4, sound="pcm_u8")
-    printed = told(capsys, f"--model_dir={colour_run}", f"--video={path}", f"--out={tmp_path / 'out.mp4'}")
-    assert "out.mp4 has no whole sound: an .mp4 cannot hold its sound (pcm_u8)." in printed.err
+    found = printed(capsys, f"--model_dir={colour_run}", f"--video={path}", f"--out={tmp_path / 'out.mp4'}")
+    assert "out.mp4 has no whole sound: an .mp4 cannot hold its sound (pcm_u8)." in found.err
     assert len(read_video(tmp_path / "out.mp4").frames) == 6

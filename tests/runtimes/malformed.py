@@ -15,12 +15,12 @@ NO_TYPE = 99
 
 
 class Malformed(NamedTuple):
-    """`make` turns the inputs of a good request, for two clips, into wrong ones; `told` is in the refusal (a regex)."""
+    """`make` turns the inputs of a good request, for two clips, into wrong ones; the refusal matches `message`."""
 
     signature: str
     wrong: str
     make: Callable
-    told: str
+    message: str
 
     def __str__(self) -> str:
         return f"{self.signature}: {self.wrong}"
@@ -128,8 +128,8 @@ STREAM = {
 
 def _of_one_input(signature: str, name: str, rows: dict) -> list[Malformed]:
     return [
-        Malformed(signature, wrong, lambda good, make=make: {name: make(good[name])}, told)
-        for wrong, (make, told) in rows.items()
+        Malformed(signature, wrong, lambda good, make=make: {name: make(good[name])}, message)
+        for wrong, (make, message) in rows.items()
     ]
 
 
@@ -162,7 +162,7 @@ REQUESTS = [
     *_missing("serving_default", "video"),
     *_of_one_input("serving_bytes", "frames", FRAMES),
     *_missing("serving_bytes", "frames"),
-    *(Malformed("stream", wrong, make, told) for wrong, (make, told) in STREAM.items()),
+    *(Malformed("stream", wrong, make, message) for wrong, (make, message) in STREAM.items()),
     *_missing("stream", "frame"),
     *_missing("stream", "state"),
 ]

@@ -76,15 +76,15 @@ def test_names_settings_and_what_every_signature_takes_travel_with_the_model(ser
     assert [video[key] for key in ("frames", "height", "width", "channels", "short_side")] == [4, 20, 16, 1, None]
     assert set(facts["signatures"]) == set(served.signatures)
     for name, signature in served.signatures.items():
-        told = facts["signatures"][name]
+        message = facts["signatures"][name]
         for kind, specs in (
             ("inputs", signature.structured_input_signature[1]),
             ("outputs", signature.structured_outputs),
         ):
-            assert {key: (tensor["dtype"], tensor["shape"]) for key, tensor in told[kind].items()} == {
+            assert {key: (tensor["dtype"], tensor["shape"]) for key, tensor in message[kind].items()} == {
                 key: (spec.dtype.name, spec.shape.as_list()) for key, spec in specs.items()
             }
-            assert all(tensor["about"] for tensor in told[kind].values())
+            assert all(tensor["about"] for tensor in message[kind].values())
 
 
 def test_the_saved_model_holds_the_networks_variables_once_and_no_layers(served):
@@ -182,7 +182,7 @@ def test_wrong_use_is_told_in_a_sentence_without_waiting_for_tensorflow(small_ru
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
     run = f"--model_dir={small_run.path}"
-    for arguments, told in [
+    for arguments, message in [
         ([], "--out is missing"),
         (["--out=x"], "no run under runs"),
         (["--model_dir=nowhere", "--out=x"], "--model_dir=nowhere: no run there"),
@@ -198,7 +198,7 @@ def test_wrong_use_is_told_in_a_sentence_without_waiting_for_tensorflow(small_ru
         code = export.main(arguments)
         printed = capsys.readouterr()
         assert (code, printed.out) == (2, ""), arguments
-        assert printed.err.startswith("export: ") and told in printed.err and "Traceback" not in printed.err
+        assert printed.err.startswith("export: ") and message in printed.err and "Traceback" not in printed.err
     program = (
         "import sys; from rstg_tf import export; print(export.main(['--model_dir=nowhere', '--out=x']), "
         "export.main([sys.argv[1], '--out=/proc/served']), 'tensorflow' in sys.modules)"

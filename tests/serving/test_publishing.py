@@ -116,9 +116,9 @@ def test_an_interrupted_export_ends_with_130_and_leaves_nothing(small_run, tmp_p
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=60)
-    assert (process.returncode, told.splitlines()[-1]) == (130, "export: interrupted; nothing was published.")
-    assert "Traceback" not in told
+    _, message = process.communicate(timeout=60)
+    assert (process.returncode, message.splitlines()[-1]) == (130, "export: interrupted; nothing was published.")
+    assert "Traceback" not in message
     assert not list(base.iterdir()) and sorted(path.name for path in tmp_path.iterdir()) == ["runs", "served"]
 
 

@@ -146,7 +146,7 @@ def test_a_malformed_request_is_refused_by_name_and_the_next_good_one_gets_the_s
     good = inputs(grey_export, grey_server, stop=2)[wrong.signature]
     with grey_server.client() as client:
         before = client.ask(wrong.signature, good)
-        with pytest.raises(c_server.Refused, match=wrong.told):
+        with pytest.raises(c_server.Refused, match=wrong.message):
             client.ask(wrong.signature, wrong.make(good))
         assert_same_bits(client.ask(wrong.signature, good), before)
     assert grey_server.process.poll() is None

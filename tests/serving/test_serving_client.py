@@ -89,7 +89,7 @@ def test_frames_are_sent_encoded_and_names_come_back(server, served, clip, capsy
 
 def test_pixels_are_sent_as_numbers_and_names_come_from_the_models_assets(server, served, clip, capsys):
     video, path = clip
-    told = ask(
+    message = ask(
         capsys,
         *server,
         f"--video={path}",
@@ -98,16 +98,16 @@ def test_pixels_are_sent_as_numbers_and_names_come_from_the_models_assets(server
         f"--class_names={served.path}/assets/class_names.txt",
     )
     names, probabilities = expected_classes(served, video, top=7)
-    rows = [line.split("  ") for line in told.splitlines()]
+    rows = [line.split("  ") for line in message.splitlines()]
     assert [name for _, name in rows] == names
     np.testing.assert_allclose([float(value) for value, _ in rows], probabilities, atol=6e-5)
 
 
 def test_without_names_classes_are_numbered(server, served, clip, capsys):
     video, path = clip
-    told = ask(capsys, *server, f"--video={path}", "--signature=serving_default", "--top=1")
+    message = ask(capsys, *server, f"--video={path}", "--signature=serving_default", "--top=1")
     best = int(np.argmax(served.model(video[None], training=False)[0]))
-    assert told.split("  ")[1] == f"class {best}\n"
+    assert message.split("  ")[1] == f"class {best}\n"
 
 
 def test_of_a_longer_video_frames_at_even_distances_are_sent(server, served, tmp_path, capsys):
@@ -129,20 +129,20 @@ def test_the_files_of_a_folder_are_sent_as_they_are_in_the_order_of_their_number
 
 def test_what_the_server_refuses_is_told_with_its_reason(server, tmp_path, capsys):
     np.save(tmp_path / "large.npy", np.zeros((4, 20, 20, 1), np.uint8))
-    told = refused(capsys, 1, *server, f"--video={tmp_path / 'large.npy'}")
-    assert "the server refused the request" in told
-    assert "[frame] [0] [of clip] [0] [is of height, width] [20 20] [pixels, expected] [20 16]" in told
+    message = refused(capsys, 1, *server, f"--video={tmp_path / 'large.npy'}")
+    assert "the server refused the request" in message
+    assert "[frame] [0] [of clip] [0] [is of height, width] [20 20] [pixels, expected] [20 16]" in message
 
 
 @pytest.mark.parametrize(
-    "flag, told",
+    "flag, message",
     [
         ("--model=other", "has no model other (Servable not found"),
         ("--version=7", "has no model rstg, version 7, (Servable not found"),
     ],
 )
-def test_an_unknown_model_or_version_is_told(server, clip, capsys, flag, told):
-    assert told in refused(capsys, 1, *server, f"--video={clip[1]}", flag)
+def test_an_unknown_model_or_version_is_told(server, clip, capsys, flag, message):
+    assert message in refused(capsys, 1, *server, f"--video={clip[1]}", flag)
 
 
 def test_the_version_that_is_there_can_be_named(server, clip, capsys):
@@ -153,11 +153,11 @@ def test_a_late_answer_ends_with_the_time_that_was_given(server, model, clip, ca
     model.awake.clear()
     model.asleep.set()
     try:
-        told = refused(capsys, 1, *server, f"--video={clip[1]}", "--timeout=0.5")
+        message = refused(capsys, 1, *server, f"--video={clip[1]}", "--timeout=0.5")
     finally:
         model.asleep.clear()
         model.awake.set()
-    assert "did not answer within 0.5 seconds; give a longer --timeout" in told
+    assert "did not answer within 0.5 seconds; give a longer --timeout" in message
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -165,15 +165,17 @@ def test_no_server_at_the_address_is_told_with_the_usual_port(protocol, clip, ca
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-        told = refused(capsys, 1, f"--server={address}", f"--protocol={protocol}", f"--video={clip[1]}", "--timeout=20")
-    assert f"no {protocol} server answers at {address}" in told
-    assert {"grpc": "8500", "rest": "8501"}[protocol] in told
+        message = refused(
+            capsys, 1, f"--server={address}", f"--protocol={protocol}", f"--video={clip[1]}", "--timeout=20"
+        )
+    assert f"no {protocol} server answers at {address}" in message
+    assert {"grpc": "8500", "rest": "8501"}[protocol] in message
 
 
 def test_a_rest_request_to_the_grpc_port_is_told(model, clip, capsys):
     with stand_in_servers.grpc_server(model) as address:
-        told = refused(capsys, 1, f"--server={address}", "--protocol=rest", f"--video={clip[1]}", "--timeout=20")
-    assert "is this its rest port" in told
+        message = refused(capsys, 1, f"--server={address}", "--protocol=rest", f"--video={clip[1]}", "--timeout=20")
+    assert "is this its rest port" in message
 
 
 def test_wrong_use_is_told_before_any_server_is_asked(clip, tmp_path, capsys):

@@ -73,8 +73,8 @@ def wrong_frames():
 
 @pytest.mark.parametrize("case", wrong_frames())
 def test_frames_that_make_no_clip_are_refused_by_clip_and_number(grey, case):
-    frames, told = wrong_frames()[case]
-    with pytest.raises(Refused, match=told):
+    frames, message = wrong_frames()[case]
+    with pytest.raises(Refused, match=message):
         grey.signatures["serving_bytes"](frames=tf.constant(frames, tf.string))
     good = clips(GREY, 2)
     answer = ask(grey.signatures["serving_bytes"], {"frames": [encode(clip) for clip in good]})

@@ -149,7 +149,7 @@ def test_plain_jpegs_are_stored_as_they_are_and_others_as_every_decoder_reads_th
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"", "f is empty"),
         (b"no picture", "f is no picture that Pillow can read"),
@@ -160,8 +160,8 @@ def test_plain_jpegs_are_stored_as_they_are_and_others_as_every_decoder_reads_th
         (encode(IMAGE, "TIFF", save_all=True, append_images=[IMAGE]), "holds 2 pictures"),
     ],
 )
-def test_what_is_no_whole_picture_is_refused(content, told):
-    with pytest.raises(VideoError, match=told):
+def test_what_is_no_whole_picture_is_refused(content, message):
+    with pytest.raises(VideoError, match=message):
         pixels_of(content, named="f")
 
 

@@ -122,7 +122,7 @@ def test_arrays_are_read_with_and_without_a_channel_axis(video, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "array, told",
+    "array, message",
     [
         (np.zeros((2, 4, 4)), r"float64 \[2, 4, 4\]: expected uint8"),
         (np.zeros((2, 4, 4, 2), np.uint8), r"uint8 \[2, 4, 4, 2\]: expected uint8 \[T, H, W\], or \[T, H, W, C\]"),
@@ -133,9 +133,9 @@ def test_arrays_are_read_with_and_without_a_channel_axis(video, tmp_path):
         (np.array([{}]), "cannot be read as a NumPy array"),
     ],
 )
-def test_an_array_that_is_no_clip_is_refused_by_what_it_holds(array, told, tmp_path):
+def test_an_array_that_is_no_clip_is_refused_by_what_it_holds(array, message, tmp_path):
     np.save(tmp_path / "clip.npy", array)
-    with pytest.raises(VideoError, match=told) as refused:
+    with pytest.raises(VideoError, match=message) as refused:
         sources.open_source(tmp_path / "clip.npy")
     assert str(tmp_path / "clip.npy") in str(refused.value)
 

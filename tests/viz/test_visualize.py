@@ -63,9 +63,9 @@ def read_json(path):
 def refused(capsys, *arguments):
     """The one line that the command ends with, with exit code 2."""
     assert visualize.main(arguments) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("visualize: ") and told.count("\n") == 1
-    return told
+    message = capsys.readouterr().err
+    assert message.startswith("visualize: ") and message.count("\n") == 1
+    return message
 
 
 @pytest.mark.slow
@@ -183,7 +183,7 @@ def test_a_model_without_attention_leaves_nothing_and_the_command_says_so(
 
 
 @pytest.mark.parametrize(
-    "arguments, told",
+    "arguments, message",
     [
         (["--clips=1,x"], "--clips=1,x: expected numbers from 0"),
         (["--clips=7"], "has the clips 0 to 6"),
@@ -195,8 +195,8 @@ def test_a_model_without_attention_leaves_nothing_and_the_command_says_so(
         (["--colour=red"], "colour"),
     ],
 )
-def test_wrong_flags_end_with_exit_code_2_and_one_sentence(run, capsys, arguments, told):
-    assert told in refused(capsys, f"--model_dir={run.path}", *arguments)
+def test_wrong_flags_end_with_exit_code_2_and_one_sentence(run, capsys, arguments, message):
+    assert message in refused(capsys, f"--model_dir={run.path}", *arguments)
     assert not (pathlib.Path(run.path) / "visualize").exists()
 
 
@@ -204,13 +204,13 @@ def test_sources_that_would_share_a_folder_are_refused(run, tmp_path, capsys):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         np.save(tmp_path / folder / "clip.npy", np.zeros((4, 12, 12, 1), np.uint8))
-    told = refused(
+    message = refused(
         capsys,
         f"--model_dir={run.path}",
         f"--video={tmp_path / 'a' / 'clip.npy'}",
         f"--video={tmp_path / 'b' / 'clip.npy'}",
     )
-    assert "another one is named clip.npy too" in told
+    assert "another one is named clip.npy too" in message
 
 
 @pytest.mark.slow

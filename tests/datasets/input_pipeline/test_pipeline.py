@@ -204,7 +204,7 @@ def read_fault(dataset, **changes):
 
 
 @pytest.mark.parametrize(
-    "odd, told",
+    "odd, reported",
     [
         (dict(frames=clip_frames(9, num_frames=2), timestamps=[0, 1]), "clip clip-9 has 2 frames, expected 3"),
         (dict(label=3), "clip clip-9 has label 3 but the manifest names 3 classes"),
@@ -215,9 +215,9 @@ def read_fault(dataset, **changes):
         ),
     ],
 )
-def test_a_clip_that_the_model_cannot_take_is_refused_by_its_name(tmp_path, odd, told):
+def test_a_clip_that_the_model_cannot_take_is_refused_by_its_name(tmp_path, odd, reported):
     records = [tiny_record(number, **(odd if number == 9 else {})) for number in range(12)]
-    assert read_fault(RecordedDataset(tmp_path, write_shards(tmp_path, [records[:8], records[8:]]))) == told
+    assert read_fault(RecordedDataset(tmp_path, write_shards(tmp_path, [records[:8], records[8:]]))) == reported
 
 
 def test_a_clip_shorter_than_the_models_is_refused(tiny):
@@ -256,18 +256,18 @@ def test_a_surplus_record_is_noticed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "damage, told",
+    "damage, reported",
     [
         (lambda record: record[:60], "no SequenceExample"),
         (lambda record: record.replace(b"IDAT", b"JDAT", 1), "frame 0 cannot be decoded"),
     ],
 )
-def test_a_record_that_was_written_wrong_is_found(tmp_path, damage, told):
+def test_a_record_that_was_written_wrong_is_found(tmp_path, damage, reported):
     records = [tiny_record(number) for number in range(6)]
     records[4] = damage(records[4])
     manifest = write_shards(tmp_path, [records[:3], records[3:]])
     fault = read_fault(RecordedDataset(tmp_path, manifest))
-    assert f"{manifest.shards[1].file}: record 1 " in fault and told in fault
+    assert f"{manifest.shards[1].file}: record 1 " in fault and reported in fault
 
 
 def test_errors_that_are_not_the_datas_are_not_explained(tiny):

@@ -138,17 +138,17 @@ def test_a_videos_views_are_cut_as_they_are_asked_for(videos):
 
 
 @pytest.mark.parametrize(
-    "spatial_views, told",
+    "spatial_views, reported",
     [
         (1, "clip video-0 is 40 x 60 pixels large, with a short side of 40, expected at least 40 x 62"),
         (2, "clip video-0 is 40 x 60 pixels large"),
     ],
 )
-def test_a_clip_too_narrow_for_the_crop_is_refused_by_its_name(videos, spatial_views, told):
+def test_a_clip_too_narrow_for_the_crop_is_refused_by_its_name(videos, spatial_views, reported):
     options = ReadingOptions(dataclasses.replace(CLIP, height=40, width=62), spatial_views=spatial_views)
     with pytest.raises(tf.errors.OpError) as caught:
         list(evaluation_clips(dataset=videos[0], options=options, batch_size=2))
-    assert told in str(videos[0].explain_read_error(caught.value))
+    assert reported in str(videos[0].explain_read_error(caught.value))
 
 
 def test_a_video_without_frames_or_with_a_broken_one_is_refused_by_its_name(tmp_path):
@@ -177,9 +177,9 @@ def test_a_video_without_frames_or_with_a_broken_one_is_refused_by_its_name(tmp_
         options = ReadingOptions(ClipSpec(num_frames=2, height=8, width=8, channels=3, short_side=10))
         with pytest.raises(tf.errors.OpError) as caught:
             list(evaluation_clips(dataset=dataset, options=options, batch_size=1))
-        told = str(dataset.explain_read_error(caught.value))
-        assert ("clip video-0 has 0 frames, expected at least 1", "record 0 ")[number] in told
-        assert number == 0 or "frame 1 cannot be decoded" in told
+        reported = str(dataset.explain_read_error(caught.value))
+        assert ("clip video-0 has 0 frames, expected at least 1", "record 0 ")[number] in reported
+        assert number == 0 or "frame 1 cannot be decoded" in reported
 
 
 def test_settings_that_contradict_are_refused(videos):

@@ -91,7 +91,7 @@ def test_other_readers_find_the_schema_of_mediasequence():
 
 
 @pytest.mark.parametrize(
-    "changes, told",
+    "changes, message",
     [
         (dict(frames=clip_frames(0).astype(np.float32)), "float32"),
         (dict(frames=clip_frames(0, channels=2)), r"\[3, 4, 6, 2\]"),
@@ -104,8 +104,8 @@ def test_other_readers_find_the_schema_of_mediasequence():
         (dict(extra={"who": np.array(["a"])}), "who"),
     ],
 )
-def test_a_clip_that_readers_could_not_read_is_not_written(changes, told):
-    with pytest.raises(DatasetError, match="clip-0.*" + told):
+def test_a_clip_that_readers_could_not_read_is_not_written(changes, message):
+    with pytest.raises(DatasetError, match="clip-0.*" + message):
         tiny_record(0, **changes)
 
 
@@ -182,7 +182,7 @@ def test_the_manifest_comes_back_equal(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change, told",
+    "change, message",
     [
         (lambda values: values.pop("classes"), "classes"),
         (lambda values: values.update(surprise=1), "surprise"),
@@ -197,13 +197,13 @@ def test_the_manifest_comes_back_equal(tmp_path):
         (lambda values: values["shards"][0].pop("sha256"), "sha256"),
     ],
 )
-def test_a_manifest_that_makes_no_sense_is_refused(tmp_path, change, told):
+def test_a_manifest_that_makes_no_sense_is_refused(tmp_path, change, message):
     write_tiny_dataset(tmp_path)
     path = tmp_path / "dataset.json"
     values = json.loads(path.read_text())
     change(values)
     path.write_text(json.dumps(values))
-    with pytest.raises(DatasetError, match=told):
+    with pytest.raises(DatasetError, match=message):
         Manifest.read(tmp_path)
 
 

@@ -28,8 +28,8 @@ def run(directory, capsys):
     return code, lines[:-1], json.loads(lines[-1])
 
 
-def without_hashes(told):
-    return [line for line in told if "SHA-256" not in line]
+def without_hashes(message):
+    return [line for line in message if "SHA-256" not in line]
 
 
 def test_a_sound_data_set_has_no_fault(tmp_path, capsys):
@@ -52,8 +52,8 @@ def test_the_command_itself_ends_with_code_1_and_json(tmp_path):
 
 def test_wrong_use_ends_with_code_2_and_a_sentence(tmp_path, capsys):
     assert main([str(tmp_path / "nowhere")]) == 2
-    told = capsys.readouterr()
-    assert told.out == "" and "dataset.json does not exist" in told.err
+    message = capsys.readouterr()
+    assert message.out == "" and "dataset.json does not exist" in message.err
     with pytest.raises(SystemExit) as caught:
         main([])
     assert caught.value.code == 2
@@ -82,8 +82,8 @@ def test_after_corrupt_contents_the_check_goes_on_with_the_next_record(tmp_path,
     offsets, _ = record_offsets(path)
     for number in (2, 3, 9):
         flip_bit(path, offsets[number] + 30)
-    _, told, result = run(tmp_path, capsys)
-    assert without_hashes(told) == [
+    _, message, result = run(tmp_path, capsys)
+    assert without_hashes(message) == [
         f"{shard.file}: record {number} (byte {offsets[number]}): corrupt." for number in (2, 3, 9)
     ]
     assert (result["clips"], result["faults"]) == (20, 4)
@@ -94,8 +94,8 @@ def test_a_corrupt_length_ends_its_shard_and_says_how_many_records_are_unread(tm
     path = tmp_path / manifest.shards[0].file
     begin = record_offsets(path)[0][4]
     flip_bit(path, begin, bit=3)
-    _, told, result = run(tmp_path, capsys)
-    assert without_hashes(told) == [
+    _, message, result = run(tmp_path, capsys)
+    assert without_hashes(message) == [
         f"{path.name}: record 4 (byte {begin}): corrupt.",
         f"{path.name}: records 5 to 6 are missing or cannot be reached.",
     ]
@@ -103,7 +103,7 @@ def test_a_corrupt_length_ends_its_shard_and_says_how_many_records_are_unread(tm
 
 
 @pytest.mark.parametrize(
-    "records_kept, more, told",
+    "records_kept, more, message",
     [
         (0, 0, ["records 0 to 9 are missing or cannot be reached."]),
         (6, 0, ["records 6 to 9 are missing or cannot be reached."]),
@@ -111,7 +111,7 @@ def test_a_corrupt_length_ends_its_shard_and_says_how_many_records_are_unread(tm
         (9, 50, ["record 9 (byte {}): corrupt."]),
     ],
 )
-def test_a_cut_shard_is_described(tmp_path, capsys, records_kept, more, told):
+def test_a_cut_shard_is_described(tmp_path, capsys, records_kept, more, message):
     shard = write_tiny_dataset(tmp_path).shards[3]
     path = tmp_path / shard.file
     begin = record_offsets(path)[0][records_kept]
@@ -119,16 +119,16 @@ def test_a_cut_shard_is_described(tmp_path, capsys, records_kept, more, told):
     code, found, result = run(tmp_path, capsys)
     assert code == 1
     assert found[0] == f"{shard.file}: {begin + more} bytes, expected {shard.bytes} (10 records)."
-    assert without_hashes(found[1:]) == [f"{shard.file}: {line.format(begin)}" for line in told]
+    assert without_hashes(found[1:]) == [f"{shard.file}: {line.format(begin)}" for line in message]
     assert result["clips"] == 13 + records_kept
 
 
 def test_a_missing_shard_is_one_fault(tmp_path, capsys):
     shard = write_tiny_dataset(tmp_path).shards[0]
     (tmp_path / shard.file).unlink()
-    code, told, result = run(tmp_path, capsys)
+    code, message, result = run(tmp_path, capsys)
     assert (code, result["clips"], result["faults"]) == (1, 16, 1)
-    assert told[0].startswith(f"{shard.file}: cannot be opened")
+    assert message[0].startswith(f"{shard.file}: cannot be opened")
 
 
 def test_sizes_come_first_then_hashes_then_records(tmp_path, capsys):
@@ -136,13 +136,18 @@ def test_sizes_come_first_then_hashes_then_records(tmp_path, capsys):
     first, last = (tmp_path / manifest.shards[number].file for number in (0, 3))
     flip_bit(first, 20)
     last.write_bytes(b"")
-    _, told, _ = run(tmp_path, capsys)
-    assert [line.split(":")[0] for line in told] == [last.name, first.name, last.name, first.name, last.name]
-    assert "bytes, expected" in told[0] and "SHA-256" in told[1] and "SHA-256" in told[2] and "corrupt" in told[3]
+    _, message, _ = run(tmp_path, capsys)
+    assert [line.split(":")[0] for line in message] == [last.name, first.name, last.name, first.name, last.name]
+    assert (
+        "bytes, expected" in message[0]
+        and "SHA-256" in message[1]
+        and "SHA-256" in message[2]
+        and "corrupt" in message[3]
+    )
 
 
 @pytest.mark.parametrize(
-    "changes, told",
+    "changes, message",
     [
         (dict(frames=clip_frames(4, num_frames=2), timestamps=[0, 1]), ["frames: 2, expected 3"]),
         (dict(frames=clip_frames(4, height=5)), ["pixels of height: 5, expected 4"]),
@@ -162,18 +167,18 @@ def test_sizes_come_first_then_hashes_then_records(tmp_path, capsys):
         (dict(label=3, timestamps=[2, 1, 0]), ["label 3, expected 0 to 2", "timestamps do not increase"]),
     ],
 )
-def test_a_clip_that_contradicts_the_manifest_is_named_with_the_reason(tmp_path, capsys, changes, told):
+def test_a_clip_that_contradicts_the_manifest_is_named_with_the_reason(tmp_path, capsys, changes, message):
     records = [tiny_record(number, **(changes if number == 4 else {})) for number in range(6)]
     manifest = write_shards(tmp_path, [records[:3], records[3:]])
     offsets = [record_offsets(tmp_path / shard.file)[0][1] for shard in manifest.shards]
     code, found, result = run(tmp_path, capsys)
     where = f"{manifest.shards[1].file}: record 1 (byte {offsets[1]})"
-    assert found == [f"{where}: {line.format(offsets[0])}." for line in told]
-    assert (code, result["clips"], result["faults"]) == (1, 5, len(told))
+    assert found == [f"{where}: {line.format(offsets[0])}." for line in message]
+    assert (code, result["clips"], result["faults"]) == (1, 5, len(message))
 
 
 @pytest.mark.parametrize(
-    "damage, told",
+    "damage, message",
     [
         (lambda record: record[:70], "no SequenceExample"),
         (lambda record: b"", "features missing"),
@@ -181,14 +186,14 @@ def test_a_clip_that_contradicts_the_manifest_is_named_with_the_reason(tmp_path,
         (lambda record: record.replace(b"IDAT", b"JDAT", 1), "frame 0 cannot be decoded as PNG"),
     ],
 )
-def test_a_record_that_was_written_wrong_is_named(tmp_path, capsys, damage, told):
+def test_a_record_that_was_written_wrong_is_named(tmp_path, capsys, damage, message):
     records = [tiny_record(number) for number in range(3)]
     write_shards(tmp_path, [[records[0], damage(records[1]), records[2]]])
     code, found, result = run(tmp_path, capsys)
     assert (code, result["clips"], result["faults"]) == (1, 2, 1)
     (line,) = found
     assert ": record 1 (byte" in line
-    assert re.search(told, line)
+    assert re.search(message, line)
 
 
 def test_a_shard_with_more_records_than_promised_is_a_fault(tmp_path, capsys):
@@ -199,5 +204,5 @@ def test_a_shard_with_more_records_than_promised_is_a_fault(tmp_path, capsys):
     path.write_bytes(path.read_bytes() + extra)
     values["shards"][0]["bytes"], values["shards"][0]["sha256"] = hash_file(path)
     (tmp_path / "dataset.json").write_text(json.dumps(values))
-    _, told, _ = run(tmp_path, capsys)
-    assert f"{path.name}: 8 records, expected 7." in told
+    _, message, _ = run(tmp_path, capsys)
+    assert f"{path.name}: 8 records, expected 7." in message

@@ -87,7 +87,7 @@ def test_a_train_folder_alone_gives_a_share_away_and_says_so(capsys, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("classes", "told"),
+    ("classes", "message"),
     [
         (
             ("train", "jump"),
@@ -98,10 +98,10 @@ def test_a_train_folder_alone_gives_a_share_away_and_says_so(capsys, tmp_path):
         (("Train", "train"), "Train and train would both be the split train"),
     ],
 )
-def test_a_mixture_that_could_be_either_is_refused_with_what_would_be_a_class(tmp_path, classes, told):
+def test_a_mixture_that_could_be_either_is_refused_with_what_would_be_a_class(tmp_path, classes, message):
     for name in classes:
         class_folders(tmp_path / name)
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         find_splits(tmp_path)
     if "jump" not in classes:
         return

@@ -172,12 +172,12 @@ def test_a_stretch_of_a_folder_goes_by_frame_numbers_and_counts_are_compared(tmp
     whole = encode_source(VideoSource("v", str(root / "jump" / "0"), 0), 256)
     part = encode_source(VideoSource("v", str(root / "jump" / "0"), 0, Stretch(start=2, end=3)), 256)
     assert part.frames == whole.frames[1:] and part.timestamps.tolist() == [0, 166667 - 83333]
-    for stretch, told in (
+    for stretch, reported in (
         (Stretch(start=2, end=4), "holds the frames 1 to 3, but the list takes 2 to 4"),
         (Stretch(count=4), "holds 3 frames, but the list says 4"),
     ):
         found = encode_source(VideoSource("v", str(root / "jump" / "0"), 0, stretch), 256)
-        assert isinstance(found, Rejection) and told in found.reason
+        assert isinstance(found, Rejection) and reported in found.reason
     assert encode_source(VideoSource("v", str(root / "jump" / "0"), 0, Stretch(count=3)), 256).frames == whole.frames
 
 
