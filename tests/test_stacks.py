@@ -23,7 +23,7 @@ from rstg_tf.training import loop
 ROOT = pathlib.Path(__file__).parents[1]
 FLAG_FILES = sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.flags"), *ROOT.glob("configs/*.flags")])
 OTHER = {"new": "old", "old": "new"}[HERE]
-# What other numerics change in the logits, whose values are about 1; see docs/stacks.md.
+# What other numerics change in the logits, by the largest of them; see docs/stacks.md.
 ALLOWED = 2e-6
 
 
@@ -71,7 +71,7 @@ def test_weights_of_either_stack_load_to_the_same_bits_and_answer_alike(stack):
     np.testing.assert_array_equal(recorded_runs.all_weights(model), expected["weights"])
     logits = model(recorded_runs.clips(seed=9)["video"], training=False)
     assert np.abs(expected["logits"]).max() > 0.5
-    np.testing.assert_allclose(logits, expected["logits"], rtol=0, atol=ALLOWED)
+    np.testing.assert_allclose(logits, expected["logits"], rtol=0, atol=ALLOWED * np.abs(expected["logits"]).max())
 
 
 def go_on(folder: pathlib.Path, num_steps: int = 6) -> loop.TrainingResult:

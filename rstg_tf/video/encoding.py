@@ -152,7 +152,7 @@ class Sound:
             if not codec or codec not in self._container.supported_codecs:
                 self.why_missing = f"an .mp4 cannot hold its sound ({codec or 'of unknown kind'})"
                 return
-            copied = self._container.add_stream_from_template(streams[0])
+            copied = self._container.add_stream_from_template(streams[0], opaque=True)  # packets alone
             shift = round(begin / streams[0].time_base)
             for packet in video.container.demux(streams[0]):
                 if not packet.size or packet.dts is None or packet.dts < shift:

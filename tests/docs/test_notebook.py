@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
+os.environ.setdefault("JUPYTER_PLATFORM_DIRS", "1")  # older Jupyters warn that this will be so
 import nbformat
 import pytest
 from nbclient import NotebookClient

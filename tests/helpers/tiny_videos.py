@@ -90,7 +90,7 @@ def write_video(path, frames, encoding=LOSSLESS, *, rate=12, ticks=None, sound=N
 def copy_video(source, target, *, from_second=0.0):
     """Copies the packets from the first on, but hides the frames before that second, as cutting without encoding."""
     with av.open(str(source)) as old, av.open(str(target), "w") as new:
-        stream = new.add_stream_from_template(old.streams.video[0])
+        stream = new.add_stream_from_template(old.streams.video[0], opaque=True)  # packets alone: no encoder
         for packet in old.demux(old.streams.video[0]):
             if packet.size:
                 shift = round(Fraction(from_second) / packet.time_base)

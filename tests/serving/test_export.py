@@ -167,7 +167,7 @@ def test_the_command_publishes_a_run_and_its_last_line_says_what_and_where(small
     assert (done.returncode, without_greeting(done.stderr)) == (0, "")
     assert json.loads(done.stdout.splitlines()[-1]) == {
         "export": str(tmp_path / "served" / "3"),
-        "model_dir": small_run.path,
+        "model_dir": str(small_run.path),
         "step": 5,
         "signatures": ["serving_default", "serving_bytes", "features", "attention", "stream"],
         "left_out": {},
