@@ -101,6 +101,8 @@ def evaluate(run: Run, dataset: RecordedDataset, options: ReadingOptions, flags:
         f"{run.path}, step {step}: {dataset.num_clips} clips of {dataset.folder}, views of each: {options.num_views}",
         flush=True,
     )
+    if warning := run.left_to_train(step):
+        print(warning, flush=True)
     evaluation = evaluate_clips(model, clips, num_clips=dataset.num_clips, views=options.num_views, progress=True)
     result = {
         "dataset": manifest.name,
@@ -119,6 +121,7 @@ def evaluate(run: Run, dataset: RecordedDataset, options: ReadingOptions, flags:
     write_json(run.path / RESULT_FILE, result, indent=2)
     print(_in_words(result))
     if flags.report:
+        print("drawing the report", flush=True)
         from datasets.input_pipeline.clips_by_index import clips_by_index
         from rstg_tf.viz.evaluation_report import write_report
 
@@ -189,6 +192,7 @@ def _run(run: Run, dataset: RecordedDataset, options: ReadingOptions, flags: abs
     try:
         result = evaluate(run, dataset, options, flags)
         if flags.export_dir:
+            print("building the SavedModel, a function for each signature: half a minute or more", flush=True)
             result["export"] = export_run(run, base=flags.export_dir, precision=flags.precision)
             print(f"SavedModel: {result['export']}")
     except (ConfigError, DatasetError) as error:

@@ -96,10 +96,14 @@ def write_or_refuse(split: str, directory: str, config: ExperimentConfig) -> Non
         print(f"{directory} is missing: writing the demo's {split} records", flush=True)
         write_dataset(out_dir=directory, **PRESETS["demo"].arguments(split))
         return
-    how = f"with python -m datasets.sync_mnist --split={split} --out_dir={shlex.quote(directory)}"
-    if config.model.channels != 1:
-        how = "with python -m datasets.something_something or, of your own videos, python -m datasets.video_folder"
-    raise ConfigError(f"--{split}_dataset={directory}: no {MANIFEST_FILE} there. Write the records first, {how}.")
+    how = "python -m datasets.something_something or, of your own videos, python -m datasets.video_folder"
+    if config.model.channels == 1:
+        preset = " --preset=demo" if config.data.write_missing == "demo" else ""
+        how = f"python -m datasets.sync_mnist{preset} --split={split} --out_dir={shlex.quote(directory)}"
+    raise ConfigError(
+        f"--{split}_dataset={directory}: no {MANIFEST_FILE} there. Is the path right? If it is, write the records "
+        f"first, with {how}."
+    )
 
 
 def checked_dataset(split: str, directory: str, config: ExperimentConfig) -> RecordedDataset:

@@ -44,7 +44,7 @@ from absl import flags as absl_flags
 from datasets.records.parallel_shards import KEPT
 from datasets.videos.command_line import define_writing_flags, require_flags, run_command, summarize, writing_arguments
 from datasets.videos.folders import LAYOUTS, find_splits, find_videos
-from datasets.videos.lists import read_lists
+from datasets.videos.lists import FLAGS, read_lists
 from datasets.videos.sources import BACKWARDS, SHORT_SIDE, Cutting, VideoSource, uniform_hash
 from datasets.videos.writing import write_videos
 from rstg_tf.common.command_line import run_program
@@ -219,8 +219,8 @@ def _define_flags(values: absl_flags.FlagValues) -> None:
         "folder with a folder of videos per class; with --list the folder that its paths are below",
         **text,
     )
-    for name, what in (("list", "training"), ("val_list", "validation"), ("test_list", "test")):
-        absl_flags.DEFINE_string(name, None, f"list of the {what} videos, a path and a label on each row", **text)
+    for split, name in FLAGS.items():
+        absl_flags.DEFINE_string(name, None, f"list of the {split} videos, a path and a label on each row", **text)
     absl_flags.DEFINE_string("classes", None, "with --list: file of the names of the classes, in their order", **text)
     absl_flags.DEFINE_enum(
         "layout",
@@ -252,11 +252,7 @@ def _define_flags(values: absl_flags.FlagValues) -> None:
 
 
 def _run(values: absl_flags.FlagValues) -> dict[str, Any]:
-    lists = {
-        split: values[flag].value
-        for flag, split in (("list", "train"), ("val_list", "validation"), ("test_list", "test"))
-        if values[flag].value
-    }
+    lists = {split: values[flag].value for split, flag in FLAGS.items() if values[flag].value}
     require_flags(values, *([] if lists else ["videos"]), "out_dir")
     if values.classes and not lists:
         raise ConfigError(f"--classes={values.classes} names the classes of a list: give --list=FILE too.")

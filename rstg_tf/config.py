@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 
 from rstg_tf.common import choices
 from rstg_tf.common.errors import ConfigError
@@ -168,6 +169,10 @@ class TrainConfig:
     eval_every: int = 0
     restore_dir: str = ""
     restore_scope: str = "all"
+
+    def total_steps(self, num_clips: int) -> int:
+        """The steps of the whole training on so many clips: `num_steps`, or those of `num_epochs`."""
+        return self.num_steps or math.ceil(self.num_epochs * num_clips / self.batch_size)
 
     def check(self) -> None:
         """Raises ConfigError with the flag, the value found and what was expected."""

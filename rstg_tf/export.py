@@ -76,6 +76,7 @@ def main(arguments: Sequence[str]) -> int:
         if not flags.out:
             raise ConfigError("--out is missing: give the folder that the server watches.")
         run = open_run(flags.model_dir, flags.checkpoint)
+        print("building the SavedModel, a function for each signature: half a minute or more", flush=True)
         path = export_run(
             run, base=flags.out, version=flags.version, precision=flags.precision, clip=clip_from_flags(run, flags)
         )
@@ -84,7 +85,10 @@ def main(arguments: Sequence[str]) -> int:
     except (ConfigError, ExportError, OSError) as error:
         return failed("export", error, code=2 if isinstance(error, ConfigError) else 1)
     with ignored_interrupts():
-        print(json.dumps({"export": path, "model_dir": str(run.path), **_published(path)}))
+        published = _published(path)
+        if warning := run.left_to_train(published["step"]):
+            print(warning)
+        print(json.dumps({"export": path, "model_dir": str(run.path), **published}))
     return 0
 
 

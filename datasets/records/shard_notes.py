@@ -51,6 +51,11 @@ class NotedFolder:
         settings_file = self._notes / _SETTINGS_FILE
         if settings_file.exists():
             changed = changed_settings(json.loads(settings_file.read_text(encoding="utf-8")), self.settings)
+            if "videos_sha256" in changed:
+                raise ConfigError(
+                    f"--out_dir={self.path} was begun for other videos: some were added, removed or renamed since, or "
+                    f"their classes changed ({changed}). Delete the folder, or name another."
+                )
             if changed:
                 raise ConfigError(
                     f"--out_dir={self.path} holds a data set of other settings: {changed}. Name another "

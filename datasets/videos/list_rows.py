@@ -81,9 +81,9 @@ class Entry:
     stretch: Stretch | None = None
 
 
-def read_list(path: str) -> list[Entry]:
+def read_list(path: str, *, flag: str = "list") -> list[Entry]:
     """The rows of one list. Raises ConfigError: no list, a field too many or too few, no number where one should be."""
-    named = f"--list={path}"
+    named = f"--{flag}={path}"
     text = read_text_file(path, named=named)
     delimiter = _delimiter(text)
     rows = parse_rows(text, delimiter=delimiter, named=named)

@@ -18,6 +18,7 @@ from datasets.videos.sources import VideoSource
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.common.text import is_clean_name, parse_json, read_text_file, refuse_repeated, same_name_key, visible
 
+FLAGS = {"train": "list", "validation": "val_list", "test": "test_list"}  # split -> the flag that names its list
 _MOST_CLASSES = 100_000
 
 
@@ -35,16 +36,16 @@ def read_lists(
       ConfigError: naming list and row: no list, another number of fields, a label that is no class, a video that comes
         twice; or not one of the listed videos is there.
     """
-    entries = {split: read_list(path) for split, path in files.items()}
+    entries = {split: read_list(path, flag=FLAGS[split]) for split, path in files.items()}
     classes, labels = _classes(files, entries, classes_file)
     sources = {}
     for split, path in files.items():
         folder = Path(root) if root else Path(path).parent
         found = [_source(entry, folder, labels[split][number]) for number, entry in enumerate(entries[split])]
-        _refuse_repeated(path, entries[split], found)
+        _refuse_repeated(_named(split, path), entries[split], found)
         if not any(Path(source.path).exists() for source in found):
             raise ConfigError(
-                f"--list={path}: not one of its {len(found)} videos is below {folder}: the first should "
+                f"{_named(split, path)}: not one of its {len(found)} videos is below {folder}: the first should "
                 f"be {found[0].path}. Give the folder that its paths are below as --videos=DIR."
             )
         sources[split] = found
@@ -71,14 +72,17 @@ def _found(root: Path, name: str) -> Path | None:
     return stems[0] if len(stems) == 1 else None
 
 
-def _refuse_repeated(path: str, entries: Sequence[Entry], sources: Sequence[VideoSource]) -> None:
+def _named(split: str, path: str) -> str:
+    return f"--{FLAGS[split]}={path}"
+
+
+def _refuse_repeated(named: str, entries: Sequence[Entry], sources: Sequence[VideoSource]) -> None:
     rows: dict[str, int] = {}
     for entry, source in zip(entries, sources):
         first = rows.setdefault(source.media_id, entry.line)
         if first != entry.line:
             raise ConfigError(
-                f"--list={path}: the video {visible(source.media_id)} comes twice, in the rows {first} "
-                f"and {entry.line}."
+                f"{named}: the video {visible(source.media_id)} comes twice, in the rows {first} and {entry.line}."
             )
 
 
@@ -101,7 +105,7 @@ def _classes(
         split, entry = rows[numbers.index(sum(numbers) * 2 < len(numbers))]
         kind = "a number" if sum(numbers) * 2 < len(numbers) else "no number"
         raise ConfigError(
-            f"--list={files[split]}: row {entry.line} has the label {visible(entry.label)}, {kind} "
+            f"{_named(split, files[split])}: row {entry.line} has the label {visible(entry.label)}, {kind} "
             "unlike others: expected numbers from 0, or names, on all rows (or --classes=FILE, which "
             "names them)."
         )
@@ -109,9 +113,11 @@ def _classes(
         names = tuple(str(label) for label in range(_highest(files, rows) + 1))
     odd = next((name for name in names if not is_clean_name(name)), None)
     if odd is not None:
-        raise ConfigError(f"--list: the class {visible(odd)} is no name on one line.")
+        named = f"--classes={classes_file}" if classes_file else _named(*next(iter(files.items())))
+        raise ConfigError(f"{named}: the class {visible(odd)} is no name on one line.")
     return names, {
-        split: [_label(files[split], entry, keys, names) for entry in found] for split, found in entries.items()
+        split: [_label(_named(split, files[split]), entry, keys, names) for entry in found]
+        for split, found in entries.items()
     }
 
 
@@ -119,19 +125,19 @@ def _highest(files: dict[str, str], rows: Sequence[tuple[str, Entry]]) -> int:
     split, entry = max(rows, key=lambda row: int(row[1].label) if len(row[1].label) < 12 else float("inf"))
     if len(entry.label) > 11 or int(entry.label) >= _MOST_CLASSES:
         raise ConfigError(
-            f"--list={files[split]}: row {entry.line} has the label {entry.label}; expected the number "
+            f"{_named(split, files[split])}: row {entry.line} has the label {entry.label}; expected the number "
             f"of a class, from 0, as the last field ({EXPECTED})."
         )
     return int(entry.label)
 
 
-def _label(path: str, entry: Entry, keys: dict[str, int], names: Sequence[str]) -> int:
+def _label(named: str, entry: Entry, keys: dict[str, int], names: Sequence[str]) -> int:
     label = keys.get(same_name_key(entry.label))
     if label is None and entry.label.isascii() and entry.label.isdecimal() and len(entry.label) < 12:
         label = int(entry.label)
     if label is None or label >= len(names):
         raise ConfigError(
-            f"--list={path}: row {entry.line} has the label {visible(entry.label)}, which is none of the "
+            f"{named}: row {entry.line} has the label {visible(entry.label)}, which is none of the "
             f"{len(names)} classes ({visible(names[0])}, …)."
         )
     return label

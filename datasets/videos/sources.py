@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -217,7 +218,7 @@ def encode_source(source: VideoSource, short_side: int) -> EncodedVideo | Reject
         return encoded
     except (VideoError, FileNotFoundError, PermissionError) as error:
         # The path stands beside the reason, and may differ from machine to machine.
-        reason = str(error).replace(f"{Path(source.path).absolute()}: ", "").replace(f"{source.path}: ", "")
+        reason = str(error).replace(f"{os.path.abspath(source.path)}: ", "").replace(f"{source.path}: ", "")
         return Rejection(readable_name(reason))
 
 

@@ -112,7 +112,7 @@ class Checkpoints:
 
     def save_best(self, top1: float) -> bool:
         """Keeps the present weights in best/ if `top1`, a share, is above the best so far; returns whether it was."""
-        if top1 <= self.best_top1():
+        if np.float32(top1) <= self.best_top1():  # as it is stored, or the same score would be better than itself
             return False
         self._top1.assign(top1)
         self._save(self._best, int(self._step.numpy()))

@@ -34,6 +34,18 @@ class Run:
         """The number format that --precision asks for: 'float32', or with 'run' the one that the run was trained in."""
         return self.config.train.precision if choice == "run" else choice
 
+    def left_to_train(self, step: int) -> str | None:
+        """A warning where `step`, of the newest checkpoint, is not the training's last; None where it is, where the
+        checkpoint was chosen, and where the run has kept no manifest that tells the epochs' length."""
+        train, manifest = self.config.train, self.path / "train_dataset.json"
+        if self.checkpoint or not (train.num_steps or manifest.exists()):
+            return None
+        shards = [] if train.num_steps else read_json(manifest, named=str(manifest))["shards"]
+        total = train.total_steps(sum(shard["records"] for shard in shards))
+        if step >= total:
+            return None
+        return f"warning: {self.path} is trained to step {step} of {total}; train.py, given again, goes on from there."
+
     def load_model(self):
         """The network with the run's weights, built in the present strategy and precision, and the weights' step.
 

@@ -56,7 +56,7 @@ def train(config: ExperimentConfig, run_dir: str, data: TrainingData) -> Trainin
         num_virtual_devices=settings.num_virtual_devices, precision=settings.precision, seed=settings.seed
     )
     devices.check_batch_divides(settings.batch_size, strategy)
-    total_steps = settings.num_steps or math.ceil(settings.num_epochs * data.num_clips / settings.batch_size)
+    total_steps = settings.total_steps(data.num_clips)
     with strategy.scope():
         model = build_model(config.model)
         weights = model.trainable_variables

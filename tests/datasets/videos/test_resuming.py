@@ -125,7 +125,7 @@ def test_other_settings_and_unknown_shards_are_refused(nine, tmp_path):
     write(sources, tmp_path / "out")
     with pytest.raises(ConfigError, match=r"other settings: seed \(0 there, 3 now\)"):
         write(sources, tmp_path / "out", seed=3)
-    with pytest.raises(ConfigError, match="other settings: num_videos"):
+    with pytest.raises(ConfigError, match=r"begun for other videos: .*\(num_videos \(9 there, 8 now\)"):
         write(sources[1:], tmp_path / "out")
     assert contents(tmp_path / "out") == files
     (tmp_path / "x").mkdir()
