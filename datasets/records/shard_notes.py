@@ -50,8 +50,10 @@ class NotedFolder:
         """Makes the folder or refuses what is in it, and keeps others of this machine from writing the same shards."""
         settings_file = self._notes / _SETTINGS_FILE
         if settings_file.exists():
-            changed = changed_settings(json.loads(settings_file.read_text(encoding="utf-8")), self.settings)
-            if "videos_sha256" in changed:
+            noted = json.loads(settings_file.read_text(encoding="utf-8"))
+            changed = changed_settings(noted, self.settings)
+            videos = {key: self.settings.get(key) for key in ("num_videos", "videos_sha256")}
+            if changed and not changed_settings({**noted, **videos}, self.settings):
                 raise ConfigError(
                     f"--out_dir={self.path} was begun for other videos: some were added, removed or renamed since, or "
                     f"their classes changed ({changed}). Delete the folder, or name another."
