@@ -52,7 +52,7 @@ class NotedFolder:
         if settings_file.exists():
             noted = json.loads(settings_file.read_text(encoding="utf-8"))
             changed = changed_settings(noted, self.settings)
-            videos = {key: self.settings.get(key) for key in ("num_videos", "videos_sha256")}
+            videos = {key: self.settings.get(key) for key in ("num_videos", "num_shards", "videos_sha256")}
             if changed and not changed_settings({**noted, **videos}, self.settings):
                 raise ConfigError(
                     f"--out_dir={self.path} was begun for other videos: some were added, removed or renamed since, or "
