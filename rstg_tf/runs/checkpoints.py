@@ -1,7 +1,7 @@
 """Checkpoints of a run: what the next step depends on.
 
-A checkpoint appears under its name only when it is whole, and the file `checkpoint` names it only then: TensorFlow
-writes to temporary names and renames. What a kill leaves between the two is swept away at the next start.
+A checkpoint appears under its name only when it is whole: TensorFlow writes to temporary names and renames, the index
+last. What a kill leaves before that is swept away at the next start, which also lists the checkpoints anew.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ import numpy as np
 import tensorflow as tf
 
 from rstg_tf.common.errors import ConfigError
-from rstg_tf.common.files import remove, sync_path
+from rstg_tf.common.files import remove, sync_path, write_text
 from rstg_tf.common.keras_compat import optimizer_variables
 from rstg_tf.runs.weight_average import WeightAverage
 
 CHECKPOINT_PREFIX = "ckpt"
+STATE_FILE = "checkpoint"  # TensorFlow's: which checkpoints there are
 # What TensorFlow raises for a checkpoint of another model, and for a damaged or shortened file.
 _UNREADABLE = (tf.errors.OpError, AssertionError, ValueError, IndexError)
 
@@ -31,29 +32,56 @@ class CheckpointError(RuntimeError):
 
 def check_state_file(directory: Path) -> None:
     """Raises ConfigError if the state file names checkpoints of other folders: they would be aged away with ours."""
-    state = tf.train.get_checkpoint_state(str(directory))
-    elsewhere = [path for path in state.all_model_checkpoint_paths if Path(path).parent != directory] if state else []
+    elsewhere = [path for path in _named(directory) or () if Path(path).parent != directory]
     if elsewhere:
         raise ConfigError(
-            f"{directory / 'checkpoint'} names {elsewhere[0]}: expected checkpoints of this folder "
-            "alone. Move the file `checkpoint` away, or give another --model_dir."
+            f"{directory / STATE_FILE} names {elsewhere[0]}: expected checkpoints of this folder "
+            f"alone. Move the file `{STATE_FILE}` away, or give another --model_dir."
         )
+
+
+def list_checkpoints(directory: Path, say: Callable[[str], None] = print) -> None:
+    """Writes the state file anew, naming the checkpoints that are there; says so where it was missing or damaged.
+
+    TensorFlow's manager knows only what this file names, and drops names that are older than a clock which was set
+    back: then the run would begin anew. So it gets times that any clock is ahead of.
+    """
+    present, path = _complete(directory), directory / STATE_FILE
+    if present:
+        if _named(directory) is None:
+            say(f"{path} is missing or damaged; it is written anew from the {len(present)} checkpoints beside it.")
+        names = [Path(found.prefix).name for found in present]
+        lines = [f'model_checkpoint_path: "{names[-1]}"', *(f'all_model_checkpoint_paths: "{name}"' for name in names)]
+        lines += [f"all_model_checkpoint_timestamps: {number}.0" for number in range(1, len(names) + 1)]
+        write_text(path, "\n".join(lines) + "\n")
+    elif _named(directory) is None:
+        path.unlink(missing_ok=True)
+
+
+def _named(directory: Path) -> list[str] | None:
+    """The checkpoints that the state file names, the newest last; None where it is missing or damaged."""
+    path = directory / STATE_FILE
+    try:
+        if not path.exists() or not path.read_text(encoding="utf-8").strip():
+            return None
+        state = tf.train.get_checkpoint_state(str(directory))
+    except (ValueError, tf.errors.OpError):
+        return None
+    return list(state.all_model_checkpoint_paths) if state else None
 
 
 def sweep_stale(directory: Path) -> list[str]:
     """Removes what an interrupted save left, and returns the names removed.
 
-    That is: temporary files, and parts of checkpoints that the state file does not name. Without a state file nothing
-    but temporary files goes: the checkpoints may have been put there by hand.
+    That is: temporary files, and the data of checkpoints without an index, which is what is written last.
     """
-    state = tf.train.get_checkpoint_state(str(directory))
-    kept = {Path(path).name for path in state.all_model_checkpoint_paths} if state else None
+    complete = {Path(found.prefix).name for found in _complete(directory)}
     removed = []
     for path in sorted(directory.iterdir()):
         name = path.name
-        match = re.fullmatch(rf"({CHECKPOINT_PREFIX}-\d+)\.(index|data-\d+-of-\d+)", name)
-        temporary = re.match(rf"{CHECKPOINT_PREFIX}-\d+_temp|checkpoint\.tmp|.*\.tmp-\d+$", name)
-        if temporary or (match and kept is not None and match.group(1) not in kept):
+        match = re.fullmatch(rf"({CHECKPOINT_PREFIX}-\d+)\.data-\d+-of-\d+", name)
+        temporary = re.match(rf"{CHECKPOINT_PREFIX}-\d+_temp|{STATE_FILE}\.tmp|.*\.tmp-\d+$", name)
+        if temporary or (match and match.group(1) not in complete):
             remove(path)
             removed.append(name)
     return removed
@@ -79,6 +107,7 @@ class Checkpoints:
             max_to_keep=1,
             checkpoint_name=CHECKPOINT_PREFIX,
         )
+        self._best_is_damaged = False
         self._present: set[str] = set()  # written or read by this process, so known to be whole
         self._variables = [*model.weights, *optimizer_variables(optimizer), *(average.values if average else ())]
 
@@ -119,11 +148,17 @@ class Checkpoints:
         return True
 
     def best_top1(self) -> float:
-        """Top-1 accuracy of the best checkpoint, a share; -1 where there is none."""
+        """Top-1 accuracy of the best checkpoint, a share; -1 where there is none, or none that can be read."""
         if not self._best.latest_checkpoint:
             return -1.0
-        reader = tf.train.load_checkpoint(self._best.latest_checkpoint)
-        return float(reader.get_tensor("top1/.ATTRIBUTES/VARIABLE_VALUE"))
+        try:
+            reader = tf.train.load_checkpoint(self._best.latest_checkpoint)
+            return float(reader.get_tensor("top1/.ATTRIBUTES/VARIABLE_VALUE"))
+        except _UNREADABLE as error:
+            if not self._best_is_damaged:
+                print(f"{self._best.latest_checkpoint} is damaged ({_first_line(error)}); the next takes its place.")
+            self._best_is_damaged = True
+            return -1.0
 
     def _save(self, manager: tf.train.CheckpointManager, step: int) -> str:
         directory = Path(manager.directory)
@@ -138,10 +173,10 @@ class Checkpoints:
             )
         try:
             manager.save(checkpoint_number=step)
-            for path in (*directory.glob(f"{CHECKPOINT_PREFIX}-{step}.*"), directory / "checkpoint", directory):
+            for path in (*directory.glob(f"{CHECKPOINT_PREFIX}-{step}.*"), directory / STATE_FILE, directory):
                 sync_path(path)
         except (tf.errors.OpError, OSError) as error:
-            sweep_stale(directory)  # free what the half checkpoint takes
+            _remove_checkpoint(directory, step)  # free what the half checkpoint takes
             before = [path for path in manager.checkpoints if path != prefix and Path(f"{path}.index").exists()]
             raise CheckpointError(
                 f"step {step}: the checkpoint could not be written to {directory} "
@@ -149,6 +184,13 @@ class Checkpoints:
             ) from error
         self._present.add(prefix)
         return prefix
+
+
+def _remove_checkpoint(directory: Path, step: int) -> None:
+    """Removes a checkpoint that was not written to its end, the index first, and what TensorFlow left beside it."""
+    for path in (directory / f"{CHECKPOINT_PREFIX}-{step}.index", *directory.glob(f"{CHECKPOINT_PREFIX}-{step}.*")):
+        path.unlink(missing_ok=True)
+    sweep_stale(directory)
 
 
 def _float_values(variable) -> np.ndarray:

@@ -19,7 +19,7 @@ from rstg_tf.common.errors import ConfigError
 from rstg_tf.common.files import read_text, remove_abandoned, write_text
 from rstg_tf.common.text import classes_differ, parse_json
 from rstg_tf.config import ExperimentConfig
-from rstg_tf.runs.checkpoints import CHECKPOINT_PREFIX, check_state_file, sweep_stale
+from rstg_tf.runs.checkpoints import CHECKPOINT_PREFIX, check_state_file, list_checkpoints, sweep_stale
 from rstg_tf.runs.stack import STACK_FILE, check_same_stack, stack_record
 
 # Settings that a run may change when it goes on: none of them changes what a step computes.
@@ -64,6 +64,7 @@ class RunFolder:
             for directory in (self.checkpoint_dir, self.best_dir):
                 check_state_file(directory)
                 sweep_stale(directory)
+                list_checkpoints(directory)
             remove_abandoned(self.path)
         except BaseException:
             self._lock.close()

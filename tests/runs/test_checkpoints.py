@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import resource
+import time
 
 import numpy as np
 import pytest
@@ -237,3 +238,58 @@ def test_a_checkpoint_of_another_model_is_refused(folder):
     other = keras.Sequential([keras.layers.Input((5,)), keras.layers.Dense(4)])
     with pytest.raises(ConfigError, match="does not fit this model"):
         restore_for_inference(other, folder.path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        b"",
+        b"\0" * 90,
+        b"\xff\xfe\xfd",
+        b'model_checkpoint_path: "ckpt-9"\n',
+        b'model_checkpoint_path: "ckpt-1"\n',
+    ],
+    ids=["missing", "empty", "zeros", "no text", "names one that is not there", "names the older one"],
+)
+def test_whatever_the_state_file_says_the_run_goes_on_from_the_newest_checkpoint(content, tmp_path, capsys):
+    config = flags.config_from_settings({"num_steps": 9})
+    with RunFolder(tmp_path / "run", config) as folder:
+        parts = Parts()
+        saved = parts.in_folder(folder)
+        for _ in range(2):
+            parts.step()
+            saved.save()
+        state, names = folder.checkpoint_dir / "checkpoint", _names(folder)
+    state.unlink() if content is None else state.write_bytes(content)
+    with RunFolder(tmp_path / "run", config) as folder:
+        again = Parts()
+        assert again.in_folder(folder).restore() == 2
+        _assert_same(again.state(), parts.state())
+        assert _names(folder) == names
+    is_readable = content is not None and content.startswith(b"model")
+    assert (f"{state} is missing or damaged" in capsys.readouterr().out) is not is_readable
+
+
+def test_a_clock_that_was_set_back_hides_no_checkpoint(tmp_path, monkeypatch):
+    config, present = flags.config_from_settings({"num_steps": 9}), time.time()
+    with RunFolder(tmp_path / "run", config) as folder:
+        parts = Parts()
+        parts.step()
+        parts.in_folder(folder).save()
+    monkeypatch.setattr(time, "time", lambda: present - 10 * 365 * 86_400.0)
+    with RunFolder(tmp_path / "run", config) as folder:
+        assert Parts().in_folder(folder).restore() == 1
+
+
+def test_a_damaged_best_checkpoint_is_announced_and_replaced(folder, capsys):
+    parts = Parts()
+    parts.step()
+    parts.in_folder(folder).save_best(0.75)
+    (folder.best_dir / "ckpt-1.index").write_bytes(b"nonsense")
+    parts.step()
+    saved = parts.in_folder(folder)
+    assert saved.best_top1() == -1.0
+    assert f"{folder.best_dir / 'ckpt-1'} is damaged" in capsys.readouterr().out
+    assert saved.save_best(0.5) is True
+    assert parts.in_folder(folder).best_top1() == 0.5
