@@ -13,6 +13,7 @@ import tensorflow as tf
 from PIL import Image
 
 from benchmarks import (
+    chaos,
     convolution_floor,
     decoding,
     experiments,
@@ -274,6 +275,8 @@ def test_pipeline_tells_rates_beside_bare_decoding(capsys, tmp_path):
         (convolution_floor, ["--json=no/such/floor.json"], "--json=no/such/floor.json: there is no such folder"),
         (convolution_floor, ["--runs=0"], "runs"),
         (page, [], "give the JSON files"),
+        (chaos, ["--only=kill,flood"], "--only=kill,flood: no flood; there are kill, damage"),
+        (chaos, ["--kills=0"], "kills"),
     ],
 )
 def test_wrong_use_ends_with_exit_code_2_and_one_sentence(module, arguments, message, capsys):
