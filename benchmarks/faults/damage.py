@@ -66,7 +66,8 @@ def cut_shards(data: Path, generator: random.Random, *, tries: int = 25) -> Row:
             _changed(dataset.folder / shard.file, lambda whole, size=size: whole[:size]),
         ):
             _require_named(" ".join(filter(None, validate(dataset))), shard.file)
-            _refused_by_train(data, shard.file)
+            if _refused_by_train(data, shard.file).exists():
+                raise Fault("the refused run left its folder")
     row.figures = "all through train.py: exit code 2, no run folder made"
     return row
 
@@ -204,13 +205,15 @@ def _clips_until_fault(dataset: RecordedDataset) -> tuple[list[str], str, bool]:
     return seen, "", False
 
 
-def _refused_by_train(data: Path, shard: str) -> None:
+def _refused_by_train(data: Path, shard: str) -> Path:
+    """Starts train.py, which must refuse the data and name the shard; returns the folder that was to hold the run."""
     run_dir = data.parent / "refused"
     shutil.rmtree(run_dir, ignore_errors=True)
     ended = run(*train_command(data, run_dir, f"--num_steps={NUM_CLIPS // BATCH_SIZE}", "--eval_every=0"))
     if ended.code != 2 or any("Traceback" in line for line in ended.said):
         raise Fault(f"train.py ended with {ended.code}, expected 2: {' / '.join(ended.said[-2:])}")
     _require_named(" ".join(ended.said), shard)
+    return run_dir
 
 
 def _require_named(told: str, *names: str) -> None:
