@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -89,20 +90,26 @@ def fill(case: Case, folder: Path, generator: random.Random, *, tries: int = 2) 
     try:
         with mounted(path) as disk:
             case.prepare(path)
-            before = disk.free
+            begun = time.time_ns()
             run(*case.command(path)).require(0)
-            needed = before - disk.free
+            pages = _pages_written(path, since=begun)
             shutil.rmtree(undisturbed, ignore_errors=True)
             shutil.copytree(path, undisturbed)
-        rooms = [0, *(generator.randrange(PAGE_BYTES, max(needed * 3 // 4, 2 * PAGE_BYTES)) for _ in range(tries - 1))]
+        rooms = [0, *(PAGE_BYTES * generator.randrange(pages * 3 // 4 + 1) for _ in range(tries - 1))]
         for room in rooms:
             with row.attempt(f"{case.writes}, {room} bytes free"), mounted(path) as disk:
                 _meet(case, disk, undisturbed, room)
     except PermissionError as error:
         row.figures = f"not tried: mounting a tmpfs needs root ({error})"
         return row
-    row.figures = f"{', '.join(f'{room >> 10} KiB' for room in rooms)} left of {needed >> 10} KiB needed"
+    row.figures = f"{', '.join(f'{room >> 10} KiB' for room in rooms)} left of {pages * PAGE_BYTES >> 10} KiB needed"
     return row
+
+
+def _pages_written(folder: Path, *, since: int) -> int:
+    """What the files that were written after `since` (nanoseconds) take, at least a page each."""
+    status = [path.stat() for path in folder.rglob("*") if path.is_file()]
+    return sum(-(-entry.st_size // PAGE_BYTES) for entry in status if entry.st_mtime_ns >= since)
 
 
 def _meet(case: Case, disk: Disk, undisturbed: Path, room: int) -> None:

@@ -21,7 +21,8 @@ SECONDS = 600  # far above what any of these programs takes; a hang is a failure
 MODEL = """--backbone_model=simple_c2d --num_filters=4 --num_conv_layers=1 --pixel_scaling=centred --dim_h=32 --dim_w=32
 --num_chan=1 --video_num_frames=10 --num_classes=7 --num_scales=2 --num_process_iter=1 --node_feat_dim=4
 --message_dims=4 --input_batch_norm --ema_momentum=0.9 --classification_dropout=0.2 --brightness=0.1 --batch_size=4
---optimizer=adam --learning_rate=1e-3 --warmup_steps=0 --steps_per_call=7 --print_every=100""".split()
+--optimizer=adam --learning_rate=1e-3 --warmup_steps=0 --schedule=constant --steps_per_call=7
+--print_every=100""".split()
 # What TensorFlow says in C++ when it starts.
 _GREETING = re.compile(r"WARNING: All log messages before absl::InitializeLog|[IW]\d{4} [\d:. ]+ \S+\.cc:\d+\]")
 _TEMPORARY = re.compile(r"_temp|\.tmp")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +74,7 @@ def export_model(
     disk, and renamed.
 
     Raises ConfigError if the version exists or the model cannot take such clips, ExportError if the written model,
-    loaded again, computes something else.
+    loaded again, computes something else, OSError if the disk refuses.
     """
     check_target(base, version)
     if len(class_names) != config.model.num_classes:
@@ -118,7 +119,8 @@ def _write(
         ) from error
     # Gradients are training's; left out, the graph stays small and without custom-gradient functions.
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-    tf.saved_model.save(_weights(model), folder, signatures=functions, options=options)
+    with _refusals_of_the_disk(folder):
+        tf.saved_model.save(_weights(model), folder, signatures=functions, options=options)
     example = example_clip((config.data.test_dataset, config.data.train_dataset), clip)
     facts = {
         "step": step,
@@ -131,8 +133,21 @@ def _write(
     _write_assets(folder, config, class_names, facts)
     frames = tf.constant([example.frames, example.frames[::-1]])
     video = clips_from_frames(frames, clip)
-    write_warmup(folder, model_name, {"serving_default": {"video": video[:1]}, "serving_bytes": {"frames": frames[:1]}})
+    requests = {"serving_default": {"video": video[:1]}, "serving_bytes": {"frames": frames[:1]}}
+    with _refusals_of_the_disk(folder):
+        write_warmup(folder, model_name, requests)
     _compare(folder, model, functions, {"video": video, "frames": frames, "frame": video[:, 0]})
+
+
+@contextlib.contextmanager
+def _refusals_of_the_disk(folder: str) -> Iterator[None]:
+    """TensorFlow's errors when it writes, as the OSError that Python would raise: it is full, say."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise OSError(f"{folder}: could not be written ({error.message}); nothing was published.") from error
 
 
 def _explain_clip(clip: ClipSpec) -> dict:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import resource
 import subprocess
 import sys
 
@@ -218,3 +219,17 @@ def test_the_example_of_a_server_configuration_is_one():
     [model] = config.model_config_list.config
     assert (model.name, model.model_platform) == ("rstg", "tensorflow")
     assert model.model_version_policy.latest.num_versions == 2
+
+
+def test_a_disk_that_refuses_ends_with_1_and_a_sentence_and_publishes_nothing(small_run, tmp_path, capsys):
+    base = tmp_path / "served"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))  # no file above 2000 bytes: as if the disk were full
+    try:
+        code = export.main([f"--model_dir={small_run.path}", f"--out={base}"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    told = capsys.readouterr().err
+    assert code == 1 and told.count("\n") == 1 and "nothing was published" in told
+    assert [path.name for path in tmp_path.iterdir() if "served" in path.name] == ["served"]
+    assert list(base.iterdir()) == []
