@@ -224,7 +224,7 @@ def test_the_example_of_a_server_configuration_is_one():
 def test_a_disk_that_refuses_ends_with_1_and_a_sentence_and_publishes_nothing(small_run, tmp_path, capsys):
     base = tmp_path / "served"
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))  # no file above 2000 bytes: as if the disk were full
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, hard))  # no file above 30,000 bytes: as if the disk were full
     try:
         code = export.main([f"--model_dir={small_run.path}", f"--out={base}"])
     finally:
