@@ -180,6 +180,8 @@ def main(arguments: Sequence[str]) -> int:
             check_target(flags.export_dir)
     except (ConfigError, DatasetError) as error:
         return failed("eval.py", error, code=2)
+    except OSError as error:
+        return failed("eval.py", error, code=1)
     return _run(run, dataset, options, flags)
 
 

@@ -42,18 +42,17 @@ def _rows(only: Sequence[str], generator: random.Random, folder: Path, values: a
         yield lambda: damage.flip_checkpoints(small, folder, generator, tries=values.flips)
         yield lambda: damage.cut_shards(small, generator, tries=values.cuts // 2)
         yield lambda: damage.cut_checkpoints(small, folder, generator, tries=values.cuts - values.cuts // 2)
-    run_dir = surroundings.undisturbed(data, folder)
-    cases = full_disk.cases(small, run_dir, folder)
     if "disk" in only:
-        for case in cases:
+        run_dir = surroundings.undisturbed(data, folder)
+        for case in full_disk.cases(small, run_dir, folder):
             yield lambda case=case: full_disk.fill(case, folder, generator)
-        yield lambda: full_disk.full_output(run_dir, folder / "frames")
+        yield lambda: full_disk.full_output(run_dir, full_disk.pictures(folder / "frames"))
     if "suspend" in only:
         yield lambda: surroundings.suspend(data, folder, generator, seconds=values.suspend_seconds)
     if "clock" in only:
         yield lambda: surroundings.jump(data, folder)
     if "home" in only:
-        yield lambda: surroundings.no_home(data, folder, folder / "frames")
+        yield lambda: surroundings.no_home(data, folder, full_disk.pictures(folder / "frames"))
 
 
 def _measure(values: absl_flags.FlagValues) -> dict[str, Any]:

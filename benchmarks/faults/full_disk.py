@@ -131,7 +131,7 @@ def _meet(case: Case, disk: Disk, undisturbed: Path, room: int) -> None:
 
 def cases(data: Path, run_dir: Path, folder: Path) -> list[Case]:
     """Every program that writes. `run_dir`: a run that has ended."""
-    frames, videos = _pictures(folder / "frames"), _videos(folder / "videos")
+    frames, videos = pictures(folder / "frames"), _videos(folder / "videos")
 
     def train(disk: Path, steps: int = STEPS) -> list[str]:
         flags = (f"--num_steps={steps}", f"--save_every={SAVE_EVERY}", "--keep_checkpoints=9", "--eval_every=0")
@@ -196,7 +196,8 @@ def full_output(run_dir: Path, frames: Path) -> Row:
     return row
 
 
-def _pictures(folder: Path, *, seed: int = 0, count: int = 24, size: int = 64) -> Path:
+def pictures(folder: Path, *, seed: int = 0, count: int = 24, size: int = 64) -> Path:
+    """`count` numbered pictures of noise in `folder`, which is returned."""
     from PIL import Image
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -209,5 +210,5 @@ def _pictures(folder: Path, *, seed: int = 0, count: int = 24, size: int = 64) -
 
 def _videos(folder: Path) -> Path:
     for number in range(8):
-        _pictures(folder / f"class {number % 2}" / f"video {number}", seed=number, count=10)
+        pictures(folder / f"class {number % 2}" / f"video {number}", seed=number, count=10)
     return folder

@@ -20,7 +20,7 @@ from typing import Any
 
 from datasets.records.manifest import MANIFEST_FILE, ShardInfo, shard_file
 from datasets.records.parallel_shards import changed_settings, is_intact
-from rstg_tf.common.errors import ConfigError
+from rstg_tf.common.errors import ConfigError, is_full_disk
 from rstg_tf.common.files import remove_abandoned, write_json, write_text
 from rstg_tf.common.text import readable_name
 
@@ -68,6 +68,8 @@ class NotedFolder:
         try:
             self._notes.mkdir(parents=True, exist_ok=True)
         except OSError as error:
+            if is_full_disk(error):
+                raise
             raise ConfigError(f"--out_dir={self.path}: cannot be made ({error.strerror}).") from None
         with contextlib.ExitStack() as locks:
             mine = self._notes / f"worker-{worker_index}-of-{num_workers}.lock"

@@ -29,7 +29,7 @@ from datasets.sync_mnist.plans import (
     class_names,
 )
 from datasets.sync_mnist.released_paths import ReleasedPlans
-from rstg_tf.common.errors import ConfigError
+from rstg_tf.common.errors import ConfigError, is_full_disk
 from rstg_tf.common.files import remove_abandoned, write_json
 from rstg_tf.common.progress_bar import Bar
 
@@ -156,6 +156,8 @@ def _open_directory(directory: Path, made_by: Mapping[str, Any]) -> dict[str, Sh
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
+        if is_full_disk(error):
+            raise
         raise ConfigError(f"--out_dir={directory}: cannot be made ({error.strerror}).") from None
     remove_abandoned(directory)
     if (directory / MANIFEST_FILE).exists():

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rstg_tf import flag_table
-from rstg_tf.common.errors import ConfigError
+from rstg_tf.common.errors import ConfigError, is_full_disk
 from rstg_tf.common.files import read_text, remove_abandoned, write_text
 from rstg_tf.common.text import classes_differ, parse_json
 from rstg_tf.config import ExperimentConfig
@@ -54,6 +54,8 @@ class RunFolder:
         try:
             self.best_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
+            if is_full_disk(error):
+                raise
             raise ConfigError(f"--model_dir={self.path}: cannot be made ({error.strerror}).") from error
         self._lock = _take_lock(self.path)
         try:

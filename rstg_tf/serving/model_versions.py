@@ -7,7 +7,7 @@ import logging
 import os
 from pathlib import Path
 
-from rstg_tf.common.errors import ConfigError
+from rstg_tf.common.errors import ConfigError, is_full_disk
 from rstg_tf.common.files import remove_abandoned, sync_path, temporary_path
 
 LARGEST_VERSION = 2**63 - 1  # a server ignores folders whose number is no int64
@@ -27,6 +27,8 @@ def check_target(base: str, version: int | None = None) -> None:
             folder.mkdir()
             folder.rmdir()
     except OSError as error:
+        if is_full_disk(error):
+            raise
         raise ConfigError(
             f"the folder for exports, {base}, cannot be written ({error.strerror}: {error.filename}): "
             "give another, or make it writable."

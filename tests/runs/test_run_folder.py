@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pathlib
 
@@ -14,6 +15,18 @@ from rstg_tf.runs.run_folder import RunFolder
 
 def _config(**settings):
     return flags.config_from_settings({"num_steps": 9, **settings})
+
+
+def test_a_folder_that_cannot_be_made_is_a_wrong_flag_but_not_on_a_full_disk(tmp_path, monkeypatch):
+    with pytest.raises(ConfigError, match="cannot be made"), RunFolder("/dev/null/run", _config()):
+        pass
+
+    def refuse(*arguments, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(pathlib.Path, "mkdir", refuse)
+    with pytest.raises(OSError, match="No space left"), RunFolder(tmp_path / "run", _config()):
+        pass
 
 
 def test_a_second_trainer_in_the_folder_is_refused_until_the_first_has_gone(tmp_path):

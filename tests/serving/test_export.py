@@ -221,6 +221,7 @@ def test_the_example_of_a_server_configuration_is_one():
     assert model.model_version_policy.latest.num_versions == 2
 
 
+@pytest.mark.slow
 def test_a_disk_that_refuses_ends_with_1_and_a_sentence_and_publishes_nothing(small_run, tmp_path, capsys):
     base = tmp_path / "served"
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
