@@ -38,12 +38,12 @@ def flip_shards(data: Path, generator: random.Random, *, tries: int = 100, progr
         position, mask = generator.randrange(shard.bytes), generator.randrange(1, 256)
         record = sum(offset <= position for offset in offsets) - 1
         with row.attempt(f"{shard.file}, byte {position} ^ {mask}"), _flipped(path, position, mask):
-            told = " ".join(filter(None, validate(dataset)))
-            _require_named(told, shard.file, f"record {record}")
-            seen, told, before_step_0 = _clips_until_fault(dataset)
+            message = " ".join(filter(None, validate(dataset)))
+            _require_named(message, shard.file, f"record {record}")
+            seen, message, before_step_0 = _clips_until_fault(dataset)
             if not set(seen) <= sound:
                 raise Fault("a damaged clip came out of the training pipeline")
-            _require_named(told, shard.file, f"record {record}")
+            _require_named(message, shard.file, f"record {record}")
             refused, in_steps = refused + before_step_0, in_steps + (not before_step_0)
             if number >= tries - programs:
                 _refused_by_train(data, shard.file)
@@ -123,15 +123,15 @@ def _damaged_checkpoints(
         path = damaged / "checkpoints" / (kind if kind == "checkpoint" else f"ckpt-{STEPS}.{kind}")
         path.write_bytes(damage(path.read_bytes()))
         with row.attempt(f"{path.name}, try {number + 1}"):
-            step, told = restorer.restore(damaged)
+            step, message = restorer.restore(damaged)
             if step is None:
                 refused += 1
-                _require_named(told, str(path))
+                _require_named(message, str(path))
             elif step == STEPS:
                 kept += 1  # the list was written anew, or the byte was one that nothing depends on
             else:
                 named += 1
-                _require_named(told, f"ckpt-{STEPS}")
+                _require_named(message, f"ckpt-{STEPS}")
             if number >= tries - programs and step is not None:
                 run(*train_command(data, damaged, *flags)).require(0)
                 require_same_bits(damaged, run_dir, STEPS)
@@ -216,10 +216,10 @@ def _refused_by_train(data: Path, shard: str) -> Path:
     return run_dir
 
 
-def _require_named(told: str, *names: str) -> None:
-    missing = [name for name in names if not re.search(rf"{re.escape(name)}(?!\d)", told)]
+def _require_named(message: str, *names: str) -> None:
+    missing = [name for name in names if not re.search(rf"{re.escape(name)}(?!\d)", message)]
     if missing:
-        raise Fault(f"{' and '.join(missing)} not named: {told[:200] or 'nothing said'}")
+        raise Fault(f"{' and '.join(missing)} not named: {message[:200] or 'nothing said'}")
 
 
 @contextlib.contextmanager

@@ -230,7 +230,7 @@ def test_a_disk_that_refuses_ends_with_1_and_a_sentence_and_publishes_nothing(sm
         code = export.main([f"--model_dir={small_run.path}", f"--out={base}"])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    told = capsys.readouterr().err
-    assert code == 1 and told.count("\n") == 1 and "nothing was published" in told
+    message = capsys.readouterr().err
+    assert code == 1 and message.count("\n") == 1 and "nothing was published" in message
     assert [path.name for path in tmp_path.iterdir() if "served" in path.name] == ["served"]
     assert list(base.iterdir()) == []
