@@ -13,7 +13,7 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from rstg_tf.common.errors import ConfigError
+from rstg_tf.common.errors import ConfigError, is_full_disk
 from rstg_tf.common.interrupts import kept_interrupts
 
 
@@ -42,7 +42,8 @@ def run_program(main: Callable[[Sequence[str]], int], *, name: str, interrupted:
     """Ends the process with what `main` returns for the command line; after Ctrl-C with 130 and what that means.
 
     A program that is done before it notices an interrupt that was lost (see `kept_interrupts`) ends as it would. Where
-    who reads standard output leaves, as `head` does, the end is 1, without a word. What the terminal's encoding lacks,
+    who reads standard output leaves, as `head` does, the end is 1, without a word; where that is a file on a full disk,
+    the end is 1 and a sentence. What the terminal's encoding lacks,
     be it a sign or a byte in a file's name, is written as an escape (\\xd7).
     """
     for stream in (sys.stdout, sys.stderr):
@@ -63,6 +64,11 @@ def run_program(main: Callable[[Sequence[str]], int], *, name: str, interrupted:
         if not _left_unread():
             raise
         sys.exit(1)
+    except OSError as error:
+        if not is_full_disk(error):
+            raise
+        _throw_output_away()  # Python's own flush at the end would meet the full disk once more
+        sys.exit(failed(name, error, code=1))
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Python's own end takes a second: how it ended has been said
 
@@ -80,5 +86,10 @@ def _left_unread() -> bool:
     watch.register(descriptor, 0)  # errors are told unasked
     if not watch.poll(0):
         return False
-    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+    _throw_output_away()
     return True
+
+
+def _throw_output_away() -> None:
+    """Lets what still waits to be written to standard output, and all that comes, go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())

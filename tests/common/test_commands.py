@@ -121,3 +121,15 @@ def test_a_reader_who_has_left_ends_a_program_in_silence(program):
     finally:
         os.close(writer)
     assert (done.returncode, without_greeting(done.stderr)) == (1, "")
+
+
+def test_standard_output_on_a_full_disk_ends_a_program_with_1_and_a_sentence():
+    program = (
+        "from rstg_tf.common.command_line import run_program\n"
+        "run_program(lambda arguments: print('found') or 0, name='show', interrupted='')"
+    )
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (done.returncode, done.stderr) == (1, "show: [Errno 28] No space left on device\n")
