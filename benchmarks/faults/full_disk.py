@@ -95,7 +95,7 @@ def fill(case: Case, folder: Path, generator: random.Random, *, tries: int = 2) 
             pages = _pages_written(path, since=begun)
             shutil.rmtree(undisturbed, ignore_errors=True)
             shutil.copytree(path, undisturbed)
-        rooms = [0, *(PAGE_BYTES * generator.randrange(pages * 3 // 4 + 1) for _ in range(tries - 1))]
+        rooms = [0, *(PAGE_BYTES * generator.randrange(max(pages // 2, 1)) for _ in range(tries - 1))]
         for room in rooms:
             with row.attempt(f"{case.writes}, {room} bytes free"), mounted(path) as disk:
                 _meet(case, disk, undisturbed, room)
