@@ -196,7 +196,7 @@ def full_output(run_dir: Path, frames: Path) -> Row:
     return row
 
 
-def pictures(folder: Path, *, seed: int = 0, count: int = 24, size: int = 64) -> Path:
+def pictures(folder: Path, *, seed: int = 0, count: int = 24, size: int = 32) -> Path:
     """`count` numbered pictures of noise in `folder`, which is returned."""
     from PIL import Image
 
