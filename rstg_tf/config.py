@@ -11,11 +11,15 @@ import json
 import math
 
 from rstg_tf.common import choices
+from rstg_tf.common.data_text import parse_json
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.common.graph_config import GraphConfig
+from rstg_tf.common.limits import check_data_limits, check_model_limits, check_training_limits
 from rstg_tf.common.settings import dataclass_from_json, require, require_at_least, require_flag_choice
-from rstg_tf.common.text import parse_json
 from rstg_tf.video.clip_spec import ClipSpec
+
+LARGEST_WEIGHTS = 1 << 30  # numbers, 4 GiB in float32: roughly what a config may ask for
+LARGEST_COUNT = 2**31 - 1  # of clips, steps between two actions, …
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +82,7 @@ class ModelConfig:
         else:
             self._check_resnet()
         self.graph.check()
+        check_model_limits(self)
 
     def _check_small_convnet(self) -> None:
         require(
@@ -130,6 +135,7 @@ class DataConfig:
         """Raises ConfigError with the flag, the value found and what was expected."""
         require_flag_choice("write_missing", self.write_missing, ("none", "demo"))
         require_at_least(0, brightness=self.brightness, shuffle_buffer=self.shuffle_buffer)
+        check_data_limits(self)
         require(self.brightness <= 1, f"--brightness={self.brightness}: expected a share of full scale, at most 1.")
         require_at_least(
             1,
@@ -205,6 +211,7 @@ class TrainConfig:
             eval_every=self.eval_every,
             seed=self.seed,
         )
+        check_training_limits(self)
         require(self.learning_rate > 0, f"--learning_rate={self.learning_rate}: expected a positive number.")
         require(self.num_steps > 0 or self.num_epochs > 0, "give --num_steps or --num_epochs: both are 0.")
         for flag, value in (("momentum", self.momentum), ("ema_momentum", self.ema_momentum)):

@@ -28,7 +28,6 @@ from absl import flags as absl_flags
 
 from rstg_tf.common.command_line import failed, run_program
 from rstg_tf.common.errors import ConfigError
-from rstg_tf.common.files import read_text
 from rstg_tf.common.interrupts import ignored_interrupts
 from rstg_tf.runs.clip_spec_of_run import clip_spec_of_run
 from rstg_tf.runs.run import Run, open_run
@@ -93,7 +92,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _published(path: str) -> dict:
-    facts = json.loads(read_text(Path(path, "assets", "export.json")))
+    facts = json.loads(Path(path, "assets", "export.json").read_text(encoding="utf-8"))
     return {
         "step": facts["step"],
         "signatures": list(facts["signatures"]),

@@ -46,6 +46,7 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_string(
         "export_dir", "", "a SavedModel in the place of a run: its folder, or that of its versions", flag_values=flags
     )
+    absl_flags.DEFINE_boolean("trust", False, "load --export_dir although it holds odd ops", flag_values=flags)
     absl_flags.DEFINE_integer("top", 5, "how many classes to name", lower_bound=1, flag_values=flags)
     absl_flags.DEFINE_boolean("json", False, "one JSON object on standard output, and nothing else", flag_values=flags)
     absl_flags.DEFINE_string(
@@ -228,7 +229,7 @@ def predictor_from_flags(flags: absl_flags.FlagValues) -> Predictor:
     if not flags.export_dir:
         return RunPredictor(open_run(flags.model_dir, flags.checkpoint), precision=flags.precision)
     try:
-        return SavedModelPredictor(flags.export_dir)
+        return SavedModelPredictor(flags.export_dir, trust=flags.trust)
     except ConfigError as error:
         raise ConfigError(f"--export_dir={error}") from error
 

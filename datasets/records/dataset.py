@@ -14,6 +14,7 @@ from pathlib import Path
 from datasets.records.faults import first_fault
 from datasets.records.manifest import MANIFEST_FILE, DatasetError, Manifest
 from datasets.records.shards import count_fault, size_fault
+from rstg_tf.common.text import read_text_file
 
 # The messages of the checks inside the input pipeline begin with it; `RecordedDataset.explain_read_error` reads them.
 DATASET_FAULT_MARK = "Faulty data set:"
@@ -47,7 +48,7 @@ class RecordedDataset:
     @property
     def manifest_text(self) -> str:
         """`dataset.json` as it is written."""
-        return (self.folder / MANIFEST_FILE).read_text(encoding="utf-8")
+        return read_text_file(self.folder / MANIFEST_FILE, named=str(self.folder / MANIFEST_FILE))
 
     @property
     def shard_paths(self) -> list[str]:

@@ -15,12 +15,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rstg_tf.common.data_text import read_json
+from rstg_tf.common.errors import ConfigError
+from rstg_tf.common.file_gate import is_plain_name
 from rstg_tf.common.files import write_json
 from rstg_tf.video.clip_spec import ClipSpec
 
 IMAGE_FORMATS = ("PNG", "JPEG")
 MANIFEST_FILE = "dataset.json"
 FORMAT_VERSION = 1
+SMALLEST_RECORD = 16  # bytes: what frames an empty one
+LARGEST_SHARD = 1 << 40  # bytes
+# Of a clip. The decoders of its frames read no larger ones.
+_LARGEST = {"num_frames": 100_000, "height": 16_384, "width": 16_384}
 
 
 class DatasetError(ValueError):
@@ -72,15 +79,15 @@ class Manifest:
     def read(cls, directory: str | os.PathLike) -> Manifest:
         """Reads `directory/dataset.json`; raises DatasetError if it is missing, torn, or contradicts itself."""
         path = Path(directory) / MANIFEST_FILE
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError):
+        if not os.path.lexists(path):
             raise DatasetError(
                 f"{path} does not exist, so {directory} is not a finished data set: its maker writes {MANIFEST_FILE} "
                 "last. Run that command (again) to the end, or name another folder."
-            ) from None
-        except (OSError, ValueError) as error:
-            raise DatasetError(f"{path} cannot be read ({error}): write the data set again.") from None
+            )
+        try:
+            values = read_json(path, named=str(path))
+        except ConfigError as error:
+            raise DatasetError(f"{error} Write the data set again.") from None
         return _manifest_from_json(values, path)
 
     def write(self, directory: str | os.PathLike) -> None:
@@ -111,7 +118,10 @@ def _manifest_from_json(values: Any, path: Path) -> Manifest:
         value = values[key]
         fits = (value is None and optional) or (isinstance(value, kind) and not isinstance(value, bool))
         require(fits, f"{key} is {value!r}, expected {kind.__name__}{' or null' if optional else ''}")
-        require(kind is not int or value is None or value >= 0, f"{key} is {value}, expected no negative number")
+        if kind is int and value is not None:
+            largest = _LARGEST.get(key, 2**63 - 1)
+            require(value >= 0, f"{key} is {value}, expected no negative number")
+            require(value <= largest, f"{key} is {value}, expected at most {largest}")
     require(
         values["image_format"] in IMAGE_FORMATS,
         f"image_format {values['image_format']!r}, expected one of {', '.join(IMAGE_FORMATS)}",
@@ -149,11 +159,16 @@ def _shard_from_json(values: Any, require: Any) -> ShardInfo:
     require(
         isinstance(values, dict)
         and set(values) == set(kinds)
-        and all(isinstance(values[key], kind) for key, kind in kinds.items()),
+        and all(isinstance(values[key], kind) and not isinstance(values[key], bool) for key, kind in kinds.items()),
         f"shard {values!r}: expected {', '.join(kinds)}",
     )
     # A path would let a manifest from elsewhere point outside its folder.
-    require(Path(values["file"]).name == values["file"], f"shard file {values['file']!r} is not a plain file name")
+    require(is_plain_name(values["file"]), f"shard file {values['file']!r} is not a plain file name")
+    require(
+        0 <= values["records"] * SMALLEST_RECORD <= values["bytes"] <= LARGEST_SHARD,
+        f"shard {values['file']!r} of {values['records']} records in {values['bytes']} bytes: expected at least "
+        f"{SMALLEST_RECORD} bytes for each record, and at most {LARGEST_SHARD}",
+    )
     require(values["records"] >= 0 and values["bytes"] >= 0, f"shard {values['file']}: negative records or bytes")
     require(re.fullmatch("[0-9a-f]{64}", values["sha256"]) is not None, f"shard {values['file']}: no SHA-256")
     return ShardInfo(**values)

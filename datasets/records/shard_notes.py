@@ -20,6 +20,7 @@ from typing import Any
 
 from datasets.records.manifest import MANIFEST_FILE, ShardInfo, shard_file
 from datasets.records.parallel_shards import changed_settings, is_intact
+from rstg_tf.common.data_text import read_json
 from rstg_tf.common.errors import ConfigError, is_full_disk
 from rstg_tf.common.files import remove_abandoned, write_json, write_text
 from rstg_tf.common.text import readable_name
@@ -50,7 +51,7 @@ class NotedFolder:
         """Makes the folder or refuses what is in it, and keeps others of this machine from writing the same shards."""
         settings_file = self._notes / _SETTINGS_FILE
         if settings_file.exists():
-            noted = json.loads(settings_file.read_text(encoding="utf-8"))
+            noted = read_json(settings_file, named=str(settings_file))
             changed = changed_settings(noted, self.settings)
             videos = {key: self.settings.get(key) for key in ("num_videos", "num_shards", "videos_sha256")}
             if changed and not changed_settings({**noted, **videos}, self.settings):
@@ -101,7 +102,7 @@ class NotedFolder:
     def notes(self, files: Iterable[str]) -> dict[str, dict[str, Any]]:
         """The notes that are there, by the shard's file."""
         paths = {file: self._notes / f"{file}.json" for file in files}
-        return {file: json.loads(path.read_text(encoding="utf-8")) for file, path in paths.items() if path.exists()}
+        return {file: _read_note(path) for file, path in paths.items() if path.exists()}
 
     def forget(self, files: Iterable[str]) -> None:
         """Before these shards are written again: until then the data set counts as unfinished."""
@@ -134,6 +135,23 @@ class NotedFolder:
                 f"{rows[0][0]} ({rows[0][2].rstrip('.')}) and all others are in {self.path / REJECTED_FILE}. Mend "
                 "them, or give the command again with a larger --max_bad_fraction; finished shards are kept."
             )
+
+
+def _read_note(path: Path) -> dict[str, Any]:
+    note = read_json(path, named=str(path))
+    try:
+        ShardInfo(**note["shard"])
+        texts = [rejected[key] for rejected in note["rejected"] for key in ("media_id", "path", "reason")]
+        stamps = [rejected["stamp"] for rejected in note["rejected"]]
+    except (TypeError, KeyError) as error:
+        raise ConfigError(
+            f"{path}: is no note of a shard ({error}): remove it, and the shard is written again."
+        ) from None
+    if not all(isinstance(text, str) for text in texts) or not all(
+        isinstance(found, (list, type(None))) for found in stamps
+    ):
+        raise ConfigError(f"{path}: is no note of a shard: remove it, and the shard is written again.")
+    return note
 
 
 def stamp(path: str) -> list[int] | None:

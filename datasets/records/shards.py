@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from rstg_tf.common.files import hash_file
 # A TFRecord is: length (8 bytes, little endian), its checksum (4), the record, its checksum (4).
 RECORD_HEADER_BYTES = 12
 RECORD_FRAME_BYTES = 16
+SURPLUS_COUNTED = 1000  # records beyond the manifest's that are still counted
 
 
 def size_fault(directory: Path, shard: ShardInfo) -> str | None:
@@ -29,7 +31,9 @@ def size_fault(directory: Path, shard: ShardInfo) -> str | None:
 
 def count_fault(directory: Path, shard: ShardInfo) -> str | None:
     """What is wrong with the number of records as their length fields tell it, or None."""
-    offsets, end = record_offsets(directory / shard.file)
+    offsets, end = record_offsets(directory / shard.file, at_most=shard.records + SURPLUS_COUNTED)
+    if len(offsets) == shard.records + SURPLUS_COUNTED:
+        return f"{shard.file}: {len(offsets)} records or more, expected {shard.records}."
     if end != shard.bytes:
         return (
             f"{shard.file}: record {len(offsets) - 1} at byte {offsets[-1]} does not end with the file "
@@ -48,13 +52,16 @@ def hash_fault(directory: Path, shard: ShardInfo) -> str | None:
     return None
 
 
-def record_offsets(path: str | os.PathLike) -> tuple[list[int], int]:
+def record_offsets(path: str | os.PathLike, *, at_most: float = math.inf) -> tuple[list[int], int]:
     """The byte offset of every record, by the length fields, and where the last one ends (elsewhere than the file, if
-    a length is corrupt)."""
+    a length is corrupt).
+
+    Not more than `at_most` are looked for: a file of zeros would be read as millions of empty records.
+    """
     offsets, position = [], 0
     with open(path, "rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
-        while position < size:
+        while position < size and len(offsets) < at_most:
             offsets.append(position)
             header = os.pread(file.fileno(), RECORD_HEADER_BYTES, position)
             length = int.from_bytes(header[:8], "little") if len(header) == RECORD_HEADER_BYTES else size
@@ -69,11 +76,13 @@ def read_records(path: Path, expected_records: int) -> Iterator[tuple[int, int, 
     its content. When the content alone is corrupt, the length still tells where the next record begins: that is so if
     all lengths together lead to the end of the file and to the expected number, or if a record is found there.
     """
-    offsets, end = record_offsets(path)
+    offsets, end = record_offsets(path, at_most=expected_records + SURPLUS_COUNTED)
     lengths_hold = end == path.stat().st_size and len(offsets) == expected_records
     offsets.append(end)
+    # TensorFlow makes room for what a length claims before it looks at the file, so it must not see those that lie.
+    within = sum(offset <= path.stat().st_size for offset in offsets[1:])
     number = 0
-    for serialized in _sound_records(path):
+    for serialized in _sound_records(path, within):
         yield number, offsets[number], serialized
         number += 1
     while number < len(offsets) - 1:
@@ -86,19 +95,20 @@ def read_records(path: Path, expected_records: int) -> Iterator[tuple[int, int, 
                 return
 
 
-def _sound_records(path: str | os.PathLike) -> Iterator[bytes]:
-    """The records of a TFRecord file up to the first that is corrupt."""
+def _sound_records(path: str | os.PathLike, count: int) -> Iterator[bytes]:
+    """The first `count` records of a TFRecord file up to the first that is corrupt."""
     import tensorflow as tf
 
-    return tf.data.TFRecordDataset(os.fspath(path)).ignore_errors().prefetch(16).as_numpy_iterator()
+    return tf.data.TFRecordDataset(os.fspath(path)).take(count).ignore_errors().prefetch(16).as_numpy_iterator()
 
 
 def _record_at(path: Path, begin: int, end: int) -> bytes | None:
     """The record in these bytes of a shard, or None if it is corrupt."""
+    if end > path.stat().st_size:
+        return None  # a corrupt length may claim any size
     # The reader starts at the beginning of a file, so the record gets one of its own.
     with open(path, "rb") as shard, tempfile.NamedTemporaryFile() as excerpt:
         shard.seek(begin)
-        # A corrupt length may point anywhere, so no more is asked for than there is.
-        excerpt.write(shard.read(min(end, path.stat().st_size) - begin))
+        excerpt.write(shard.read(end - begin))
         excerpt.flush()
-        return next(_sound_records(excerpt.name), None)
+        return next(_sound_records(excerpt.name, 1), None)

@@ -19,14 +19,14 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rstg_tf.common.data_text import parse_json
 from rstg_tf.common.errors import ConfigError
+from rstg_tf.common.file_gate import is_plain_name, read_bytes
 from rstg_tf.common.safe_pickle import RefusedPickleError, load_pickle
 from rstg_tf.common.text import (
     decode_text,
     is_clean_name,
-    parse_json,
     parse_rows,
-    read_bytes,
     refuse_repeated,
     same_name_key,
     shown_row,
@@ -140,6 +140,12 @@ def read_label_file(path: str | os.PathLike) -> LabelFile:
             raise ConfigError(f"{named}: is empty.")
         kind, read = ("json", _read_json) if _BEGINS_JSON.match(text) else ("csv", _read_csv)
         classes, videos = read(named, text)
+    outside = next((media_id for media_id in videos or () if not is_plain_name(media_id)), None)
+    if outside is not None:
+        raise ConfigError(
+            f"{named}: the video id {visible(outside[:80])} is no plain name; expected one without separators, as ids "
+            "name files in the folder --videos."
+        )
     if classes is not None:
         odd = next((name for name in classes if not is_clean_name(name)), None)
         if odd is not None:

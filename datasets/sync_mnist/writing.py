@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +28,7 @@ from datasets.sync_mnist.plans import (
     class_names,
 )
 from datasets.sync_mnist.released_paths import ReleasedPlans
+from rstg_tf.common.data_text import read_json
 from rstg_tf.common.errors import ConfigError, is_full_disk
 from rstg_tf.common.files import remove_abandoned, write_json
 from rstg_tf.common.progress_bar import Bar
@@ -164,8 +164,13 @@ def _open_directory(directory: Path, made_by: Mapping[str, Any]) -> dict[str, Sh
         manifest = Manifest.read(directory)
         before, shards = manifest.made_by, manifest.shards
     elif (directory / UNFINISHED_FILE).exists():
-        unfinished = json.loads((directory / UNFINISHED_FILE).read_text(encoding="utf-8"))
-        before, shards = unfinished["made_by"], [ShardInfo(**shard) for shard in unfinished["shards"]]
+        unfinished = read_json(directory / UNFINISHED_FILE, named=str(directory / UNFINISHED_FILE))
+        try:
+            before, shards = dict(unfinished["made_by"]), [ShardInfo(**shard) for shard in unfinished["shards"]]
+        except (TypeError, ValueError, KeyError) as error:
+            raise ConfigError(
+                f"{directory / UNFINISHED_FILE}: lists no finished shards ({error}). Delete this folder."
+            ) from None
     elif any(directory.glob("*.tfrecord")):
         raise ConfigError(f"--out_dir={directory} holds shards of unknown origin: name a new folder.")
     else:

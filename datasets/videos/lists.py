@@ -15,8 +15,9 @@ from pathlib import Path
 
 from datasets.videos.list_rows import EXPECTED, Entry, read_list
 from datasets.videos.sources import VideoSource
+from rstg_tf.common.data_text import parse_json
 from rstg_tf.common.errors import ConfigError
-from rstg_tf.common.text import is_clean_name, parse_json, read_text_file, refuse_repeated, same_name_key, visible
+from rstg_tf.common.text import is_clean_name, read_text_file, refuse_repeated, same_name_key, visible
 
 FLAGS = {"train": "list", "validation": "val_list", "test": "test_list"}  # split -> the flag that names its list
 _MOST_CLASSES = 100_000

@@ -145,11 +145,6 @@ def folder_name(text: str) -> str:
     return re.sub(r"[^\w.-]+", "_", text).strip("._") or "unnamed"
 
 
-def read_text(path: str | os.PathLike) -> str:
-    """The whole UTF-8 file."""
-    return Path(path).read_text(encoding="utf-8")
-
-
 def hash_file(path: str | os.PathLike) -> tuple[int, str]:
     """Size in bytes and SHA-256 (hex) of a file."""
     digest, size = hashlib.sha256(), 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from rstg_tf.common import choices
+from rstg_tf.common.limits import check_graph_limits
 from rstg_tf.common.settings import require, require_at_least, require_flag_choice
 
 
@@ -42,6 +43,7 @@ class GraphConfig:
             update_layers=self.update_layers,
         )
         require_at_least(0, num_process_iter=self.space_iterations, dim_map=self.positional_map_size)
+        check_graph_limits(self)
         require_flag_choice("time_stages", self.time_stages, choices.TIME_SCHEDULES)
         require_flag_choice("use_att", self.attention, choices.ATTENTIONS)
         require_flag_choice("neighbourhood", self.neighbourhood, choices.NEIGHBOURHOODS)

@@ -1,4 +1,4 @@
-"""The gate for text that people hand over: flag files, lists, label files, YAML, JSON, and names of files and classes.
+"""The gate for text that people hand over: flag files, lists, label files, and names of files and classes.
 
 Every such file is decoded here alone, by its content: UTF-8 with or without byte order mark, and UTF-16 or UTF-32 with
 one, as Windows editors save; lines may end as on any system. What cannot be read ends in a ConfigError that names the
@@ -10,15 +10,14 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-import json
 import os
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rstg_tf.common.errors import ConfigError
+from rstg_tf.common.file_gate import LARGEST_FILE, read_bytes
 
 # UTF-32's little-endian mark begins with UTF-16's, so it comes first.
 _MARKS = (
@@ -38,14 +37,6 @@ class Row(NamedTuple):
 
     line: int
     fields: tuple[str, ...]
-
-
-def read_bytes(path: str | os.PathLike, *, named: str) -> bytes:
-    """The content of a file. Raises ConfigError, beginning with `named`, if it cannot be read."""
-    try:
-        return Path(path).read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        raise ConfigError(f"{named}: cannot be read ({getattr(error, 'strerror', None) or error}).") from None
 
 
 def decode_text(content: bytes, *, named: str) -> str:
@@ -72,55 +63,12 @@ def decode_text(content: bytes, *, named: str) -> str:
     return _LINE_END.sub("\n", text)
 
 
-def read_text_file(path: str | os.PathLike, *, named: str) -> str:
-    """`decode_text` of a file that somebody has named. Raises ConfigError, beginning with `named`."""
-    return decode_text(read_bytes(path, named=named), named=named)
+def read_text_file(path: str | os.PathLike, *, named: str, limit: int = LARGEST_FILE) -> str:
+    """`decode_text` of a file that somebody has named, of at most `limit` bytes.
 
-
-def parse_json(text: str, *, named: str, unique_keys: bool = False) -> Any:
-    """The value of a JSON text; blank lines around it do not matter.
-
-    Raises ConfigError, beginning with `named` and telling the line: no JSON, nested too deeply, with half a character
-    (a lone surrogate, which no file can hold), or with `unique_keys` a key that an object has twice.
+    Raises ConfigError, beginning with `named`.
     """
-
-    def pairs(found: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-        refuse_repeated([key for key, _ in found], what="key", named=named)
-        return dict(found)
-
-    try:
-        value = json.loads(text, object_pairs_hook=pairs if unique_keys else None)
-        # Only an escape can bring half a character into decoded text.
-        if re.search(r"\\u[dD][89a-fA-F]", text):
-            json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise ConfigError(
-            f"{named}: no readable JSON (a \\uD800…\\uDFFF escape stands alone, half a character)."
-        ) from None
-    except ConfigError:
-        raise
-    except RecursionError:
-        raise ConfigError(f"{named}: no readable JSON (nested too deeply).") from None
-    except ValueError as error:
-        raise ConfigError(f"{named}: no readable JSON ({error}).") from None
-    return value
-
-
-def read_json(path: str | os.PathLike, *, named: str) -> Any:
-    """The value of a JSON file. Raises ConfigError as `read_text_file` and `parse_json`."""
-    return parse_json(read_text_file(path, named=named), named=named)
-
-
-def parse_yaml(text: str, *, named: str) -> Any:
-    """The value of a YAML text. Raises ConfigError, beginning with `named`, if it is none."""
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except RecursionError:
-        raise ConfigError(f"{named}: cannot be read as YAML (nested too deeply).") from None
-    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError) as error:  # of dates and odd keys
-        raise ConfigError(f"{named}: cannot be read as YAML ({' '.join(str(error).split())}).") from None
+    return decode_text(read_bytes(path, named=named, limit=limit), named=named)
 
 
 def parse_rows(text: str, *, delimiter: str, named: str) -> list[Row]:

@@ -5,14 +5,17 @@ Needs no TensorFlow until `load`: a wrong folder is answered at once.
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from rstg_tf.common.data_text import parse_json
 from rstg_tf.common.errors import ConfigError
+from rstg_tf.common.file_gate import require_inside
+from rstg_tf.common.text import read_text_file
 from rstg_tf.config import ExperimentConfig
 from rstg_tf.runs.clip_spec_of_run import clip_spec_of_run
 from rstg_tf.runs.run import Run
@@ -74,31 +77,45 @@ class RunPredictor:
 class SavedModelPredictor:
     """A SavedModel that `rstg_tf.export` wrote, a `Predictor`: the folder of a version, or the one of all versions.
 
+    `trust`: whether it is loaded whatever its graph holds, see `check_saved_model`.
+
     Raises ConfigError when there is none at `path`, or its assets/ don't tell clips and class names.
     """
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, *, trust: bool = False):
+        self._trust = trust
         self.name = _newest_version(path)
         self.class_names = tuple(_asset(self.name, "class_names.txt").removesuffix("\n").split("\n"))
-        self._facts = json.loads(_asset(self.name, "export.json"))
-        self.clip_spec = ClipSpec.from_json(self._facts["video"])
-        self._places = ExperimentConfig.from_json(_asset(self.name, "experiment.json")).model.graph_places
+        where = Path(self.name, "assets")
+        self._facts = _facts(parse_json(_asset(self.name, "export.json"), named=str(where / "export.json")))
+        try:
+            self.clip_spec = ClipSpec.from_json(self._facts["video"])
+            self._config = ExperimentConfig.from_json(_asset(self.name, "experiment.json")).model
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from None
+        if len(self.class_names) != self._config.num_classes:
+            raise ConfigError(
+                f"{where / 'class_names.txt'}: {len(self.class_names)} names; expected {self._config.num_classes}, as "
+                "experiment.json says."
+            )
 
     def load(self, *, with_attention: bool) -> None:
         """Loads the SavedModel's signatures."""
-        import tensorflow as tf
-
         try:
-            signatures = load_signatures(self.name)
-        except (OSError, tf.errors.OpError, ValueError) as error:
-            raise ConfigError(
-                f"{self.name} cannot be loaded as a SavedModel ({str(error).splitlines()[0]})."
-            ) from error
+            signatures = load_signatures(self.name, trust=self._trust)
+        except ConfigError:
+            raise
+        # A damaged model makes TensorFlow raise almost anything.
+        except Exception as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ConfigError(f"{self.name} cannot be loaded as a SavedModel ({reason}).") from error
         if with_attention and ATTENTION_SIGNATURE not in signatures:
             reason = self._facts.get("left_out", {}).get(ATTENTION_SIGNATURE, "it was exported without")
             raise ConfigError(
                 f"{self.name} shows no attention, as it has no signature {ATTENTION_SIGNATURE!r}: {reason}"
             )
+        if LOGITS_SIGNATURE not in signatures:
+            raise ConfigError(f"{self.name} has no signature {LOGITS_SIGNATURE!r}; expected an export of this project.")
         self._logits = signatures[LOGITS_SIGNATURE]
         self._attention = signatures[ATTENTION_SIGNATURE] if with_attention else None
 
@@ -106,8 +123,20 @@ class SavedModelPredictor:
         import tensorflow as tf
 
         video = tf.constant(clip[None])
-        attention = _in_order(self._attention(video=video), self._places) if self._attention else {}
-        return self._logits(video=video)["logits"][0].numpy(), _by_place(attention)
+        try:
+            attention = _in_order(self._attention(video=video), self._config.graph_places) if self._attention else {}
+            logits = self._logits(video=video)["logits"].numpy()
+        except (tf.errors.OpError, TypeError, ValueError, KeyError) as error:
+            raise ConfigError(
+                f"{self.name} does not take the clips that its export.json tells of "
+                f"({(str(error).splitlines() or [''])[0]})."
+            ) from error
+        if logits.shape != (1, len(self.class_names)) or logits.dtype.kind != "f":
+            raise ConfigError(
+                f"{self.name} answers {logits.dtype} {list(logits.shape)}; expected [1, {len(self.class_names)}], a "
+                "number for each class."
+            )
+        return logits[0], _by_place(attention)
 
 
 def _by_place(attention: Mapping) -> dict[str, np.ndarray]:
@@ -137,9 +166,16 @@ def _newest_version(path: str) -> str:
 
 def _asset(folder: str, name: str) -> str:
     path = Path(folder, "assets", name)
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         raise ConfigError(
             f"{folder}: not written by python -m rstg_tf.export, as {path} is missing; give one that was."
-        ) from None
+        )
+    require_inside(path.parent, named=folder)
+    return read_text_file(path, named=str(path))
+
+
+def _facts(values: object) -> dict:
+    expected = {"video": dict, "left_out": dict}
+    if not isinstance(values, dict) or any(not isinstance(values.get(key, {}), kind) for key, kind in expected.items()):
+        raise ConfigError("export.json: expected an object with the objects 'video' and 'left_out' in it.")
+    return {"left_out": {}, "video": {}, **values}

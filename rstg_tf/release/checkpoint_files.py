@@ -14,9 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from rstg_tf.common.errors import ConfigError
+from rstg_tf.common.file_gate import read_bytes
+from rstg_tf.runs.checkpoint_gate import check_checkpoint
 from rstg_tf.runs.run import CONFIG_FILE, Run, open_run
 
 _STATE_FILE = "checkpoint"  # TensorFlow's, which names the newest checkpoint of a folder
+LARGEST_STATE = 1 << 20  # bytes of it
 _FILE_ENDING = re.compile(r"\.(index|meta|data-\d+-of-\d+)$")
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"  # only tf.train.Checkpoint writes this variable
 
@@ -90,12 +93,10 @@ def checkpoint_prefix(path: str) -> str:
     named = _named_by_state_file(folder)
     if named is not None and named.name in present:
         return str(folder / named.name)
-    if named is not None and Path(f"{named}.index").is_file():
-        return str(named)
     if named is None and len(present) == 1:
         return str(folder / present[0])
     shown = f"{', '.join(present[:5])}{' …' if len(present) > 5 else ''}" or "none"
-    why = f"its file `{_STATE_FILE}` names {named}, which is not there" if named else f"it has no file `{_STATE_FILE}`"
+    why = f"its file `{_STATE_FILE}` names {named}, which is not in it" if named else f"it has no file `{_STATE_FILE}`"
     raise ConfigError(
         f"{path}: no checkpoint there; it is no run (no {CONFIG_FILE}), and {why}; checkpoints in it: "
         f"{shown}. Give the prefix of one."
@@ -106,7 +107,7 @@ def _named_by_state_file(folder: Path) -> Path | None:
     path = folder / _STATE_FILE
     if not path.is_file():
         return None
-    text = path.read_text(encoding="utf-8", errors="replace")
+    text = read_bytes(path, named=str(path), limit=LARGEST_STATE).decode("utf-8", "replace")
     match = re.search(r'^model_checkpoint_path: *"(.*)"', text, re.MULTILINE)
     return folder / match.group(1) if match else None
 
@@ -133,6 +134,7 @@ def _open(prefix: str):
     import tensorflow as tf
 
     try:
+        check_checkpoint(prefix)
         reader = tf.train.load_checkpoint(prefix)
         shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
     except _read_errors() as error:

@@ -8,9 +8,10 @@ from typing import Any
 
 from rstg_tf import flag_table
 from rstg_tf.common.choices import RESNET_STAGES
+from rstg_tf.common.data_text import parse_yaml
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.common.graph_config import GraphConfig
-from rstg_tf.common.text import parse_yaml, read_text_file
+from rstg_tf.common.text import read_text_file
 from rstg_tf.config import DataConfig, ExperimentConfig, ModelConfig, TrainConfig
 
 # Keys that change nothing here: no code of the release reads them, or they are about its bookkeeping.

@@ -16,12 +16,15 @@ import numpy as np
 import tensorflow as tf
 
 from rstg_tf.common.errors import ConfigError
+from rstg_tf.common.file_gate import read_bytes
 from rstg_tf.common.files import remove, sync_path, write_text
 from rstg_tf.common.keras_compat import optimizer_variables
+from rstg_tf.runs.checkpoint_gate import check_checkpoint
 from rstg_tf.runs.weight_average import WeightAverage
 
 CHECKPOINT_PREFIX = "ckpt"
 STATE_FILE = "checkpoint"  # TensorFlow's: which checkpoints there are
+LARGEST_STATE = 1 << 20  # bytes of the file `checkpoint`
 # What TensorFlow raises for a checkpoint of another model, and for a damaged or shortened file.
 _UNREADABLE = (tf.errors.OpError, AssertionError, ValueError, IndexError)
 
@@ -32,11 +35,16 @@ class CheckpointError(RuntimeError):
 
 def check_state_file(directory: Path) -> None:
     """Raises ConfigError if the state file names checkpoints of other folders: they would be aged away with ours."""
-    elsewhere = [path for path in _named(directory) or () if Path(path).parent != directory]
+    path = directory / STATE_FILE
+    if os.path.lexists(path):
+        read_bytes(path, named=str(path), limit=LARGEST_STATE)  # before TensorFlow opens it
+    plain = re.compile(rf"{CHECKPOINT_PREFIX}-\d+")
+    names = [Path(name) for name in _named(directory) or ()]
+    elsewhere = [name for name in names if name.parent != directory or not plain.fullmatch(name.name)]
     if elsewhere:
         raise ConfigError(
-            f"{directory / STATE_FILE} names {elsewhere[0]}: expected checkpoints of this folder "
-            f"alone. Move the file `{STATE_FILE}` away, or give another --model_dir."
+            f"{path} names {elsewhere[0]}: expected checkpoints {CHECKPOINT_PREFIX}-STEP of this folder alone. Move "
+            f"the file `{STATE_FILE}` away, or give another --model_dir."
         )
 
 
@@ -119,6 +127,7 @@ class Checkpoints:
         prefixes = list(reversed(self._manager.checkpoints))
         for prefix in prefixes:
             try:
+                check_checkpoint(prefix)
                 status = self._checkpoint.restore(prefix)
                 status.assert_consumed()
                 self._present.add(prefix)
@@ -152,6 +161,7 @@ class Checkpoints:
         if not self._best.latest_checkpoint:
             return -1.0
         try:
+            check_checkpoint(self._best.latest_checkpoint)
             reader = tf.train.load_checkpoint(self._best.latest_checkpoint)
             return float(reader.get_tensor("top1/.ATTRIBUTES/VARIABLE_VALUE"))
         except _UNREADABLE as error:
@@ -243,6 +253,7 @@ def restore_for_inference(model, run_dir: str | os.PathLike, checkpoint: str | N
     """
     found = _find(Path(run_dir), checkpoint)
     try:
+        check_checkpoint(found.prefix)
         averaged = any(name.startswith("average/") for name, _ in tf.train.list_variables(found.prefix))
         average = WeightAverage(model.trainable_variables, momentum=0.0) if averaged else None
         parts = {"model": model, "average": average} if average else {"model": model}

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 
 from rstg_tf.common.errors import ConfigError
-from rstg_tf.common.files import read_text
 from rstg_tf.config import ExperimentConfig
-from rstg_tf.runs.run import Run
+from rstg_tf.runs.run import Run, kept_manifest
 from rstg_tf.video.clip_spec import ClipSpec
 
 
@@ -60,7 +58,7 @@ def _used_frames_as_stored(run: Run) -> bool | None:
     path = run.path / "train_dataset.json"
     if not path.exists():
         return None
-    manifest = json.loads(read_text(path))
+    manifest = kept_manifest(path)
     return run.config.clip_spec.uses_frames_as_stored(
         image_format=manifest.get("image_format", ""), height=manifest.get("height"), width=manifest.get("width")
     )

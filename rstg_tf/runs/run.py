@@ -8,10 +8,12 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
+from typing import Any
 
+from rstg_tf.common.data_text import read_json
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.common.interrupts import check_interrupts
-from rstg_tf.common.text import read_json, read_text_file
+from rstg_tf.common.text import read_text_file
 from rstg_tf.config import ExperimentConfig
 
 RUNS_DIR = "runs"
@@ -84,11 +86,16 @@ def open_run(model_dir: str | os.PathLike = "", checkpoint: str = "", *, runs_di
             f"--model_dir={folder}: no checkpoint in {folder / 'checkpoints'} yet; let train.py write "
             "one (see --save_every)."
         )
+    return Run(path=folder, config=kept_config(path), checkpoint=checkpoint or None)
+
+
+def kept_config(path: Path) -> ExperimentConfig:
+    """The settings in a run's config.json. Raises ConfigError, naming the file, if it holds none that can work."""
+    text = read_text_file(path, named=str(path))
     try:
-        config = ExperimentConfig.from_json(read_text_file(path, named=str(path)))
+        return ExperimentConfig.from_json(text)
     except ConfigError as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
-    return Run(path=folder, config=config, checkpoint=checkpoint or None)
 
 
 def newest_run(runs_dir: str | os.PathLike = RUNS_DIR) -> Path:
@@ -129,12 +136,23 @@ def class_names_near(checkpoint: str | os.PathLike) -> tuple[str, ...] | None:
     return None
 
 
-def _classes(path: Path) -> list[str]:
+def kept_manifest(path: Path) -> dict[str, Any]:
+    """The copy of a data set's manifest that a run keeps; its `classes`, where it has them, are names.
+
+    Raises ConfigError, naming the file, for anything else.
+    """
     manifest = read_json(path, named=str(path))
-    classes = manifest.get("classes") if isinstance(manifest, dict) else None
+    classes = manifest.get("classes", []) if isinstance(manifest, dict) else None
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise ConfigError(f"{path}: holds no list of classes; copy the data set's dataset.json there again.")
-    return classes
+    return manifest
+
+
+def _classes(path: Path) -> list[str]:
+    manifest = kept_manifest(path)
+    if "classes" not in manifest:
+        raise ConfigError(f"{path}: holds no list of classes; copy the data set's dataset.json there again.")
+    return manifest["classes"]
 
 
 def _checkpoints(run: Path) -> list[Path]:

@@ -16,10 +16,11 @@ from pathlib import Path
 
 from rstg_tf import flag_table
 from rstg_tf.common.errors import ConfigError, is_full_disk
-from rstg_tf.common.files import read_text, remove_abandoned, write_text
-from rstg_tf.common.text import classes_differ, parse_json
+from rstg_tf.common.files import remove_abandoned, write_text
+from rstg_tf.common.text import classes_differ
 from rstg_tf.config import ExperimentConfig
 from rstg_tf.runs.checkpoints import CHECKPOINT_PREFIX, check_state_file, list_checkpoints, sweep_stale
+from rstg_tf.runs.run import kept_config, kept_manifest
 from rstg_tf.runs.stack import STACK_FILE, check_same_stack, stack_record
 
 # Settings that a run may change when it goes on: none of them changes what a step computes.
@@ -93,9 +94,11 @@ class RunFolder:
             path = self.path / f"{name}.json"
             if not path.exists():
                 write_text(path, text)
-            elif fault := _classes_fault(read_text(path), text, path, f"--{name}"):
+                continue
+            begun, given = kept_manifest(path), json.loads(text)
+            if fault := _classes_fault(begun, given, path, f"--{name}"):
                 raise ConfigError(f"--{name}: {fault}. Start a new run with another --model_dir.")
-            elif _shards(read_text(path)) != _shards(text):
+            if begun.get("shards") != given.get("shards"):
                 raise ConfigError(
                     f"--{name}: its shards are not those that the run in {self.path} has begun with "
                     f"({path}); start a new run with another --model_dir."
@@ -107,7 +110,7 @@ def check_same_experiment(path: Path, config: ExperimentConfig) -> None:
     config_path = path / "config.json"
     if not config_path.exists():
         return
-    begun, wanted = _flag_values(ExperimentConfig.from_json(read_text(config_path))), _flag_values(config)
+    begun, wanted = _flag_values(kept_config(config_path)), _flag_values(config)
     # A schedule stretches over the run, so its length is part of it.
     fixed = {"num_steps", "num_epochs"} if config.train.schedule != "constant" else set()
     differing = [flag for flag in wanted if wanted[flag] != begun[flag] and flag not in CHANGEABLE - fixed]
@@ -128,15 +131,10 @@ def _shown(value) -> str:
     return "-".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
 
 
-def _classes_fault(kept: str, text: str, path: str, flag: str) -> str | None:
-    begun, given = (
-        parse_json(manifest, named=named).get("classes") or [] for manifest, named in ((kept, path), (text, flag))
+def _classes_fault(kept: Mapping, given: Mapping, path: Path, flag: str) -> str | None:
+    return classes_differ(
+        given.get("classes") or [], kept.get("classes", []), here=f"what {flag} names", there=f"the run ({path})"
     )
-    return classes_differ(given, begun, here=f"what {flag} names", there=f"the run ({path})")
-
-
-def _shards(manifest: str):
-    return json.loads(manifest).get("shards")
 
 
 def _take_lock(path: Path):

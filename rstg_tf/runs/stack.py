@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from rstg_tf.common.data_text import read_json
 from rstg_tf.common.errors import ConfigError
-from rstg_tf.common.files import read_text
 
 STACK_FILE = "stack.json"
 _BEFORE_RECORDS = {"python": "3.9 – 3.11", "tensorflow": "2.15.1", "keras": "2.15.0"}  # of runs without the file
@@ -54,7 +54,7 @@ def _recorded(path: Path) -> dict[str, str]:
     if not path.exists():
         return _BEFORE_RECORDS
     try:
-        recorded = json.loads(read_text(path))
+        recorded = read_json(path, named=str(path))
         _generation(recorded)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(

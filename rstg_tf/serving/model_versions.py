@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import sys
 from pathlib import Path
 
 from rstg_tf.common.errors import ConfigError, is_full_disk
 from rstg_tf.common.files import remove_abandoned, sync_path, temporary_path
+from rstg_tf.serving.foreign_models import check_saved_model
 
 LARGEST_VERSION = 2**63 - 1  # a server ignores folders whose number is no int64
 
@@ -56,8 +58,14 @@ def building_folder(base: str) -> str:
     return str(temporary_path(target))
 
 
-def load_signatures(folder: str):
-    """The signatures of a SavedModel, by name; without TensorFlow's warnings that they cannot be differentiated."""
+def load_signatures(folder: str, *, trust: bool = False):
+    """The signatures of a SavedModel, by name; without TensorFlow's warnings that they cannot be differentiated.
+
+    Raises ConfigError as `check_saved_model` does, before anything of it is loaded. `trust`: see there.
+    """
+    found = check_saved_model(folder, trust=trust)
+    if found:
+        print(f"{folder} is trusted although it holds {'; '.join(found)}.", file=sys.stderr)
     import tensorflow as tf
 
     def is_other(record: logging.LogRecord) -> bool:

@@ -192,7 +192,7 @@ def _compare(folder: str, model, functions: Mapping[str, Callable], inputs: Mapp
     """Loads what was written and compares the answers of each signature with the model's."""
     import tensorflow as tf
 
-    loaded = load_signatures(folder)
+    loaded = load_signatures(folder, trust=True)  # our own, of the layers that the caller has given
     # Traced like the signatures, for any B: op by op bfloat16 is rounded where a traced graph fuses ops and does not.
     traced = tf.function(
         lambda video: tf.cast(model(video, training=False), tf.float32),

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from rstg_tf.common.errors import VideoError
+from rstg_tf.common.errors import ConfigError, VideoError
+from rstg_tf.common.limits import LARGEST_SIDE, require_clip
 
 STORED_SHORT_SIDE = 256  # at which records hold real video, and models are evaluated unless their run says otherwise
 
@@ -68,14 +69,25 @@ class ClipSpec:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> ClipSpec:
-        """From the values that `to_json` gives, as files of runs and exports hold them."""
-        return cls(
-            num_frames=values["frames"],
-            height=values["height"],
-            width=values["width"],
-            channels=values["channels"],
-            short_side=values.get("short_side"),
-        )
+        """From the values that `to_json` gives, as files of runs and exports hold them.
+
+        Raises ConfigError for values that make no clip.
+        """
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"the clip is given as {type(values).__name__}; expected its sizes by name.")
+        sizes = {}
+        for name in ("frames", "height", "width", "channels", "short_side"):
+            value, largest = values.get(name), 3 if name == "channels" else LARGEST_SIDE
+            fits = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= largest
+            if not fits and not (name == "short_side" and value is None):
+                raise ConfigError(
+                    f"the clip's {name} is {str(value)[:40]}; expected a whole number from 1 to {largest}."
+                )
+            sizes[name] = value
+        if sizes["channels"] == 2:
+            raise ConfigError("the clip's channels is 2; expected 1 (grey) or 3 (RGB).")
+        require_clip(sizes["frames"], sizes["height"], sizes["width"])
+        return cls(num_frames=sizes.pop("frames"), **sizes)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -142,3 +142,37 @@ def test_damaged_pickles_are_refused_as_unreadable():
     shortened = pickle.dumps(np.zeros(3, np.uint8), 2).replace(b"K\x03\x85", b"K\x04\x85")
     with pytest.raises(RefusedPickleError, match="3 bytes of content"):
         load(shortened)
+
+
+def _shared_tuples():
+    # Each of 30 tuples holds the one before it twice: 2**30 places, a few hundred bytes.
+    return (
+        b"\x80\x02)"
+        + b"".join(b"q" + bytes([number]) + b"h" + bytes([number]) + b"\x86" for number in range(30))
+        + b"."
+    )
+
+
+def test_objects_that_are_shared_very_often_are_looked_at_once():
+    value, depth = load(_shared_tuples()), 0
+    while value:
+        assert value[0] is value[1]
+        value, depth = value[0], depth + 1
+    assert depth == 30
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x02Nr\xff\xff\xff\x7f.",
+        b"Np2000000000\n.",
+        b"\x80\x02cbuiltins\nbytearray\nJ\x00\x00\x00\x50\x85R.",
+        b"\x80\x02cbuiltins\nbytes\nJ\x00\x00\x00\x50\x85R.",
+        b"\x80\x05\x96\x00\x00\x00\x00\x01\x00\x00\x00.",
+        b"\x80\x02]q\x00h\x00a.",
+    ],
+    ids=["LONG_BINPUT", "PUT", "bytearray", "bytes", "BYTEARRAY8", "itself"],
+)
+def test_numbers_that_ask_for_memory_and_containers_without_end_are_refused(content):
+    with pytest.raises(RefusedPickleError):
+        load(content)

@@ -13,13 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from rstg_tf import flags, release
+from rstg_tf.common.data_text import parse_json, parse_yaml
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.common.text import (
     decode_text,
     first_difference,
-    parse_json,
     parse_rows,
-    parse_yaml,
     readable_name,
     refuse_repeated,
     same_name_key,
@@ -54,7 +53,7 @@ def test_a_wrong_byte_is_found_in_its_line():
 
 @given(
     some.recursive(
-        some.none() | some.booleans() | some.integers() | lines,
+        some.none() | some.booleans() | some.integers(-(2**63), 2**63 - 1) | lines,
         lambda inner: some.lists(inner) | some.dictionaries(lines, inner),
         max_leaves=8,
     ),
@@ -178,7 +177,7 @@ def test_flag_files_that_cannot_be_had_are_refused(tmp_path):
     (tmp_path / "f.flags").write_text(f"--flagfile={tmp_path}/f.flags\n")
     for arguments, message in (
         ([f"--flagfile={tmp_path}/f.flags"], "includes itself"),
-        ([f"--flagfile={tmp_path}"], "Is a directory"),
+        ([f"--flagfile={tmp_path}"], "is a folder"),
         (["--flagfile"], "name of the file"),
         ([f"--flagfile={tmp_path}/none"], "cannot be read"),
     ):

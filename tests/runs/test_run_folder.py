@@ -49,7 +49,10 @@ def test_a_state_file_that_names_checkpoints_elsewhere_is_refused_and_those_stay
     (folder.checkpoint_dir / "checkpoint").write_text(
         f'model_checkpoint_path: "{victim}/ckpt-1"\nall_model_checkpoint_paths: "{victim}/ckpt-1"\n'
     )
-    with pytest.raises(ConfigError, match="expected checkpoints of this folder alone"), RunFolder(path, _config()):
+    with (
+        pytest.raises(ConfigError, match="expected checkpoints ckpt-STEP of this folder alone"),
+        RunFolder(path, _config()),
+    ):
         pass
     assert sorted(os.listdir(victim)) == ["ckpt-1.data-00000-of-00001", "ckpt-1.index"]
 

@@ -1,0 +1,54 @@
+"""Shards of others: lengths that lie reach no reader that makes room for them, and files of zeros take no time."""
+
+from __future__ import annotations
+
+import hashlib
+
+import tensorflow as tf
+
+from datasets.records.manifest import ShardInfo
+from datasets.records.shards import SURPLUS_COUNTED, count_fault, read_records, record_offsets
+
+
+def write_shard(path, records):
+    with tf.io.TFRecordWriter(str(path)) as file:
+        for record in records:
+            file.write(record)
+    content = path.read_bytes()
+    return ShardInfo(path.name, len(records), len(content), hashlib.sha256(content).hexdigest())
+
+
+def claim(length):
+    """The header of a record that claims this length, with the checksum that belongs to it."""
+    field = length.to_bytes(8, "little")
+    checksum = crc32c(field)
+    return field + (((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFFFFFF).to_bytes(4, "little")
+
+
+def crc32c(data):
+    """The Castagnoli checksum, bit by bit."""
+    checksum = 0xFFFFFFFF
+    for byte in data:
+        checksum ^= byte
+        for _ in range(8):
+            checksum = checksum >> 1 ^ (0x82F63B78 if checksum & 1 else 0)
+    return checksum ^ 0xFFFFFFFF
+
+
+def test_a_length_beyond_the_file_is_a_corrupt_record_and_never_handed_to_the_reader(tmp_path):
+    path = tmp_path / "s.tfrecord"
+    whole = write_shard(path, [b"one", b"two"])
+    path.write_bytes(path.read_bytes() + claim(2**60) + b"end")
+    shard = ShardInfo(path.name, 3, whole.bytes + 15, whole.sha256)
+    assert "a length field is corrupt" in count_fault(tmp_path, shard)
+    assert [content for _, _, content in read_records(path, 3)] == [b"one", b"two", None]
+
+
+def test_a_shard_of_zeros_is_counted_no_further_than_the_manifest_says(tmp_path):
+    path = tmp_path / "s.tfrecord"
+    path.write_bytes(bytes(1 << 20))
+    assert count_fault(tmp_path, ShardInfo(path.name, 5, 1 << 20, "")) == (
+        f"s.tfrecord: {5 + SURPLUS_COUNTED} records or more, expected 5."
+    )
+    assert len(record_offsets(path, at_most=7)[0]) == 7
+    assert [content for _, _, content in read_records(path, 5)] == [None]
