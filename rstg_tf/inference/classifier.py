@@ -87,8 +87,9 @@ class SavedModelPredictor:
         self.name = _newest_version(path)
         self.class_names = tuple(_asset(self.name, "class_names.txt").removesuffix("\n").split("\n"))
         where = Path(self.name, "assets")
-        self._facts = _facts(parse_json(_asset(self.name, "export.json"), named=str(where / "export.json")))
+        facts = parse_json(_asset(self.name, "export.json"), named=str(where / "export.json"))
         try:
+            self._facts = _facts(facts)
             self.clip_spec = ClipSpec.from_json(self._facts["video"])
             self._config = ExperimentConfig.from_json(_asset(self.name, "experiment.json")).model
         except ConfigError as error:

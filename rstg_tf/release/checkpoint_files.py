@@ -96,7 +96,7 @@ def checkpoint_prefix(path: str) -> str:
     if named is None and len(present) == 1:
         return str(folder / present[0])
     shown = f"{', '.join(present[:5])}{' …' if len(present) > 5 else ''}" or "none"
-    why = f"its file `{_STATE_FILE}` names {named}, which is not in it" if named else f"it has no file `{_STATE_FILE}`"
+    why = f"its file `{_STATE_FILE}` names {named}, which is not there" if named else f"it has no file `{_STATE_FILE}`"
     raise ConfigError(
         f"{path}: no checkpoint there; it is no run (no {CONFIG_FILE}), and {why}; checkpoints in it: "
         f"{shown}. Give the prefix of one."

@@ -130,5 +130,5 @@ def test_any_changed_or_cut_header_is_taken_or_refused_in_a_sentence(written, tm
 
 def test_a_state_file_does_not_lead_out_of_its_folder(written, tmp_path):
     (tmp_path / "checkpoint").write_text(f'model_checkpoint_path: "{written}"\n')
-    with pytest.raises(ConfigError, match="which is not in it"):
+    with pytest.raises(ConfigError, match="which is not there"):
         checkpoint_prefix(str(tmp_path))
