@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from datasets.records.dataset import DATASET_FAULT_MARK
 from datasets.records.manifest import DatasetError, Manifest
+from rstg_tf.common.limits import LARGEST_SIDE
 from rstg_tf.video.clip_spec import ClipSpec
 from rstg_tf.video.transforms import (
     centre_crop_window,
@@ -154,7 +155,8 @@ class ClipReader:
 
     def _clip_assertions(self, parsed: dict[str, tf.Tensor]) -> list[tf.Operation]:
         found = tf.size(parsed["encoded"])
-        label, num_classes = tf.cast(parsed["label"], tf.int32), len(self.manifest.classes)
+        label, num_classes = parsed["label"], len(self.manifest.classes)  # int64: as int32 it could wrap into the range
+        sides = tf.stack([parsed["height"], parsed["width"]])
         height, width = self._resized(parsed)
         if self.manifest.num_frames is None:
             enough, expected = found > 0, "frames, expected at least 1"
@@ -163,12 +165,19 @@ class ClipReader:
             enough, expected = tf.equal(found, length), f"frames, expected {length}"
         resized = f"with a short side of {self.clip.short_side}, " if self.clip.short_side else ""
         return [
+            _clip_assertion(
+                tf.reduce_all((sides > 0) & (sides <= LARGEST_SIDE)),
+                parsed,
+                "is declared as",
+                tf.strings.as_string(sides),
+                f"pixels of height and width, expected 1 to {LARGEST_SIDE}",
+            ),
             _clip_assertion(enough, parsed, "has", found, expected),
             _clip_assertion(
                 (label >= 0) & (label < num_classes),
                 parsed,
                 "has label",
-                label,
+                tf.strings.as_string(label),
                 f"but the manifest names {num_classes} classes",
             ),
             _clip_assertion(

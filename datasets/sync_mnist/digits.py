@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
+import math
 import os
 import struct
 import zlib
@@ -13,9 +15,11 @@ import numpy as np
 from PIL import Image
 
 from rstg_tf.common.errors import ConfigError
+from rstg_tf.common.file_gate import read_bytes
 
 SPLITS = ("train", "test")
 IMAGE_SIZE = 28
+LARGEST_IDX = 256 << 20  # bytes of a file, packed and unpacked; MNIST's largest has 47 million
 
 _SKLEARN_SPLIT_SEED = 2019  # one split for everybody: a test digit must never be a training digit of another run
 _SKLEARN_TRAIN_SHARE = 0.75
@@ -130,7 +134,7 @@ def _find_idx(folder: Path, stem: str, kind: str) -> Path:
     raise ConfigError(f"--digits=idx:{folder}: found none of {', '.join(names)} there.")
 
 
-def read_idx(path: str | os.PathLike, *, dimensions: int) -> np.ndarray:
+def read_idx(path: str | os.PathLike, *, dimensions: int, limit: int = LARGEST_IDX) -> np.ndarray:
     """Reads an IDX file of unsigned bytes, gzipped or not; the format is on http://yann.lecun.com/exdb/mnist.
 
     Two zero bytes, the type (8: unsigned byte), the number of dimensions, each dimension as a big-endian 32-bit
@@ -142,13 +146,15 @@ def read_idx(path: str | os.PathLike, *, dimensions: int) -> np.ndarray:
     Raises:
       ConfigError: naming the file, for another type or number of dimensions, or a size that does not fit.
     """
-    with open(path, "rb") as file:
-        content = file.read()
+    content = read_bytes(path, named=str(path), limit=limit)
     if content[:2] == b"\x1f\x8b":
         try:
-            content = gzip.decompress(content)
+            with gzip.open(io.BytesIO(content)) as file:
+                content = file.read(limit + 1)
         except (OSError, EOFError, zlib.error) as error:
             raise ConfigError(f"{path}: damaged gzip file ({error}). Download it again.") from None
+    if len(content) > limit:
+        raise ConfigError(f"{path}: unpacks to more than {limit} bytes, the most that is read.")
     header_size = 4 + 4 * dimensions
     expected = bytes((0, 0, _IDX_UNSIGNED_BYTE, dimensions))
     if content[:4] != expected:
@@ -160,7 +166,7 @@ def read_idx(path: str | os.PathLike, *, dimensions: int) -> np.ndarray:
         raise ConfigError(f"{path}: ends inside its header. Download it again.")
     shape = struct.unpack(f">{dimensions}I", content[4:header_size])
     values = np.frombuffer(content, np.uint8, offset=header_size)
-    if values.size != np.prod(shape, dtype=np.int64):
+    if values.size != math.prod(shape):
         raise ConfigError(
             f"{path}: {values.size} values, but its header says {'×'.join(map(str, shape))}. Download it again."
         )

@@ -208,6 +208,7 @@ def read_fault(dataset, **changes):
     [
         (dict(frames=clip_frames(9, num_frames=2), timestamps=[0, 1]), "clip clip-9 has 2 frames, expected 3"),
         (dict(label=3), "clip clip-9 has label 3 but the manifest names 3 classes"),
+        (dict(label=2**32 + 1), "clip clip-9 has label 4294967297 but the manifest names 3 classes"),
         (dict(frames=clip_frames(9, height=3)), "clip clip-9 is 3 x 6 pixels large, expected at least 4 x 6"),
         (
             dict(frames=clip_frames(9, height=5)),

@@ -152,3 +152,10 @@ def test_mnist_splits_are_kerass_own(monkeypatch):
     monkeypatch.setattr(keras.datasets.mnist, "load_data", lambda: splits)
     images, labels = load_digit_images("mnist", "test")
     assert (images == 2).all() and labels.tolist() == [2, 5] and labels.dtype == np.int64
+
+
+def test_a_gzip_file_that_unpacks_to_more_than_the_limit_is_refused(tmp_path):
+    path = tmp_path / "images.gz"
+    path.write_bytes(gzip.compress(bytes(1 << 20)))
+    with pytest.raises(ConfigError, match="unpacks to more than 65536 bytes"):
+        read_idx(path, dimensions=3, limit=1 << 16)
