@@ -1,16 +1,21 @@
 """A run -> a SavedModel that TF Serving, or any TensorFlow runtime, loads without this project's code.
 
     python -m rstg_tf.export --model_dir=RUN --out=BASE [--version=N] [--checkpoint=STEP|best] [--precision=run]
-                             [--num_frames=T] [--height=H] [--width=W]
+                             [--num_frames=T] [--height=H] [--width=W] [--warmup_clips=recorded]
 
 BASE/<version>/ holds the graph with its signatures (see `rstg_tf.serving.signatures`), its weights (averaged ones where
 the run keeps an average), and
 
     assets/class_names.txt   a name per line, in the order of the logits
-    assets/experiment.json   the run's config.json
-    assets/export.json       step, number format, the clips it takes and how frames become one, every signature's inputs
-                             and outputs, and which signatures this model cannot have, with the reason
+    assets/experiment.json   the run's config.json, without the paths in it
+    assets/export.json       step, number format, the clips it takes and how frames become one, the largest requests,
+                             every signature's inputs and outputs, and which signatures this model cannot have, with the
+                             reason
     assets.extra/tf_serving_warmup_requests   what a server runs before it takes requests
+
+A request of encoded frames that is larger than --max_clips, --max_frames, --max_frame_pixels, --max_png_bytes or
+--max_request_bytes is refused before anything is decoded. The warm-up requests hold a drawn clip;
+--warmup_clips=recorded takes the first of the run's data set instead, which then travels with the model.
 
 The numbers are computed in float32 whatever the run was trained in, because not every runtime has bfloat16 kernels;
 `--precision=run` keeps the run's. Before the model gets its name it is loaded again, and the answers of every signature
@@ -33,11 +38,20 @@ from rstg_tf.runs.clip_spec_of_run import clip_spec_of_run
 from rstg_tf.runs.run import Run, open_run
 from rstg_tf.runs.run_flags import parse_run_flags
 from rstg_tf.serving.model_versions import VersionError
+from rstg_tf.serving.request_limits import RequestLimits
 from rstg_tf.serving.saved_model import ExportError, export_run
 from rstg_tf.video.clip_spec import ClipSpec
 
 # TensorFlow is imported where it is needed: a wrong folder or flag is answered at once.
 SIZES = {"num_frames": "frames", "height": "pixels", "width": "pixels"}
+LIMITS = {
+    "clips": "clips of a request of encoded frames",
+    "frames": "frames of a clip",
+    "frame_pixels": "height times width of a frame; no side may be longer than twice the square root of it",
+    "png_bytes": "bytes of a frame that is a PNG",
+    "request_bytes": "bytes of all frames of a request",
+}
+WARMUP_CLIPS = ("drawn", "recorded")
 
 
 def _define_flags(flags: absl_flags.FlagValues) -> None:
@@ -53,6 +67,22 @@ def _define_flags(flags: absl_flags.FlagValues) -> None:
             lower_bound=0,
             flag_values=flags,
         )
+    for name, what in LIMITS.items():
+        absl_flags.DEFINE_integer(
+            f"max_{name}",
+            getattr(RequestLimits, name),
+            f"at most so many {what}",
+            lower_bound=1,
+            upper_bound=2**31 - 1,
+            flag_values=flags,
+        )
+    absl_flags.DEFINE_enum(
+        "warmup_clips",
+        "drawn",
+        WARMUP_CLIPS,
+        "what a server is warmed up with: a drawn clip, or the first recorded one of the run's data set",
+        flag_values=flags,
+    )
 
 
 def clip_from_flags(run: Run, flags: absl_flags.FlagValues) -> ClipSpec:
@@ -77,7 +107,13 @@ def main(arguments: Sequence[str]) -> int:
         run = open_run(flags.model_dir, flags.checkpoint)
         print("building the SavedModel, a function for each signature: half a minute or more", flush=True)
         path = export_run(
-            run, base=flags.out, version=flags.version, precision=flags.precision, clip=clip_from_flags(run, flags)
+            run,
+            base=flags.out,
+            version=flags.version,
+            precision=flags.precision,
+            clip=clip_from_flags(run, flags),
+            limits=RequestLimits(**{name: flags[f"max_{name}"].value for name in LIMITS}),
+            warmup_clips=flags.warmup_clips,
         )
     except VersionError as error:
         return failed("export", ConfigError(f"--version={flags.version}: {error}"), code=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from rstg_tf.config import ExperimentConfig
 from rstg_tf.runs.clip_spec_of_run import clip_spec_of_run, served_clip_spec
 from rstg_tf.runs.run import Run
 from rstg_tf.serving.model_versions import building_folder, check_target, load_signatures, publish
+from rstg_tf.serving.request_limits import RequestLimits
 from rstg_tf.video.clip_spec import ClipSpec
 
 ALLOWED_DIFFERENCE = 1e-4  # of an output, relative to the largest: another graph may sum in another order
@@ -27,13 +29,21 @@ class ExportError(RuntimeError):
 
 
 def export_run(
-    run: Run, *, base: str, version: int | None = None, precision: str = "float32", clip: ClipSpec | None = None
+    run: Run,
+    *,
+    base: str,
+    version: int | None = None,
+    precision: str = "float32",
+    clip: ClipSpec | None = None,
+    limits: RequestLimits | None = None,
+    warmup_clips: str = "drawn",
 ) -> str:
     """Exports a run's checkpoint to `base`/<version>/ and returns that path; see `export_model`.
 
     `precision`: 'float32', or 'run' for the one that the run was trained in. `clip`: the
-    clips that are served; None for those of `clip_spec_of_run`. The model is built anew, outside of any distribution
-    strategy, so that the graph knows nothing of the devices it was trained on.
+    clips that are served; None for those of `clip_spec_of_run`. `limits`, `warmup_clips`: see there.
+    The model is built anew, outside of any distribution strategy, so that the graph knows nothing of the devices it was
+    trained on.
     """
     check_target(base, version)
     from tensorflow import keras
@@ -52,6 +62,8 @@ def export_run(
             step=step,
             version=version,
             clip=clip or clip_spec_of_run(run),
+            limits=limits,
+            warmup_clips=warmup_clips,
         )
     finally:
         keras.mixed_precision.set_global_policy(policy)
@@ -66,10 +78,14 @@ def export_model(
     step: int = 0,
     version: int | None = None,
     clip: ClipSpec | None = None,
+    limits: RequestLimits | None = None,
+    warmup_clips: str = "drawn",
 ) -> str:
     """Writes `base`/<version>/ with the signatures that the model can have and returns its path.
 
-    `version`: None for the next after the largest integer there. `clip`: what it takes; None for the config's. The
+    `version`: None for the next after the largest integer there. `clip`: what it takes; None for the config's.
+    `limits`: of requests of encoded frames; None for the default ones. `warmup_clips`: 'drawn', or 'recorded' for the
+    first clip of the config's data sets, which then travels with the model. No path of this machine does. The
     folder is built under a hidden name beside `base`, which a server that watches `base` does not see, forced to the
     disk, and renamed.
 
@@ -90,6 +106,8 @@ def export_model(
                 class_names,
                 step,
                 model_name=Path(base).absolute().name,
+                limits=limits or RequestLimits(),
+                warmup_clips=warmup_clips,
             )
             sync_folder(building)
         with ignored_interrupts():
@@ -99,7 +117,16 @@ def export_model(
 
 
 def _write(
-    folder: str, model, clip: ClipSpec, config: ExperimentConfig, class_names: Sequence[str], step: int, model_name: str
+    folder: str,
+    model,
+    clip: ClipSpec,
+    config: ExperimentConfig,
+    class_names: Sequence[str],
+    step: int,
+    *,
+    model_name: str,
+    limits: RequestLimits,
+    warmup_clips: str,
 ) -> None:
     """Writes the whole SavedModel, and loads it again."""
     import tensorflow as tf
@@ -110,7 +137,7 @@ def _write(
     from rstg_tf.serving.warmup import example_clip, write_warmup
 
     try:
-        functions, left_out = build_signatures(model, clip, class_names)
+        functions, left_out = build_signatures(model, clip, class_names, limits)
         explained = {name: explain(name, function) for name, function in functions.items()}
     except ValueError as error:
         raise ConfigError(
@@ -121,11 +148,13 @@ def _write(
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     with _refusals_of_the_disk(folder):
         tf.saved_model.save(_weights(model), folder, signatures=functions, options=options)
-    example = example_clip((config.data.test_dataset, config.data.train_dataset), clip)
+    recorded = (config.data.test_dataset, config.data.train_dataset) if warmup_clips == "recorded" else ()
+    example = example_clip(recorded, clip)
     facts = {
         "step": step,
         "precision": keras.mixed_precision.global_policy().name,
         "video": _explain_clip(clip),
+        "request_limits": limits.for_clips(clip).to_json(),
         "signatures": explained,
         "left_out": left_out,
         "warmup": example.source,
@@ -179,13 +208,21 @@ def _weights(model):
 def _write_assets(folder: str, config: ExperimentConfig, class_names: Sequence[str], facts: dict) -> None:
     contents = {
         "class_names.txt": "".join(f"{name}\n" for name in class_names),
-        "experiment.json": config.to_json(),
+        "experiment.json": _without_paths(config).to_json(),
         "export.json": json.dumps(facts, indent=2, ensure_ascii=False) + "\n",
     }
     assets = Path(folder, "assets")
     assets.mkdir(exist_ok=True)
     for name, text in contents.items():
         (assets / name).write_text(text, encoding="utf-8")
+
+
+def _without_paths(config: ExperimentConfig) -> ExperimentConfig:
+    """Who gets the model need not know where its maker's data and checkpoints lie, nor under which user name."""
+    data = dataclasses.replace(config.data, train_dataset="", test_dataset="", write_missing="none")
+    return dataclasses.replace(
+        config, data=data, train=dataclasses.replace(config.train, restore_dir="", restore_scope="all")
+    )
 
 
 def _compare(folder: str, model, functions: Mapping[str, Callable], inputs: Mapping) -> None:

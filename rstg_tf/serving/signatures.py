@@ -19,13 +19,14 @@ from rstg_tf.common.errors import ConfigError
 from rstg_tf.layers.recurrent_graph import RecurrentSpaceTimeGraph
 from rstg_tf.layers.streaming_state import pack_state, packed_size, unpack_state
 from rstg_tf.serving.request_clips import checked_video, clips_from_frames, require
+from rstg_tf.serving.request_limits import RequestLimits
 from rstg_tf.video.clip_spec import ClipSpec
 
 NAMED_CLASSES = 5  # at most so many names come with an answer of serving_bytes
 
 
 class Signature(NamedTuple):
-    """`build(model, clip, class_names)` gives a tf.function from named tensors to a dict of named tensors.
+    """`build(model, clip, class_names, limits)` gives a tf.function from named tensors to a dict of named tensors.
 
     `about` tells in a few words what it answers; `obstacle(model, clip)` why a model cannot have it, None if it can.
     """
@@ -35,7 +36,7 @@ class Signature(NamedTuple):
     obstacle: Callable = lambda model, clip: None
 
 
-def classify_clips(model, clip: ClipSpec, class_names: Sequence[str]):
+def classify_clips(model, clip: ClipSpec, class_names: Sequence[str], limits: RequestLimits):
     """uint8 `video` [B, T, H, W, C] -> `logits`, `probabilities` [B, classes], `class_index` int32 [B].
 
     Numbers only and no control flow, so that converters for other runtimes take it.
@@ -48,7 +49,7 @@ def classify_clips(model, clip: ClipSpec, class_names: Sequence[str]):
     return serving_default
 
 
-def classify_frames(model, clip: ClipSpec, class_names: Sequence[str]):
+def classify_frames(model, clip: ClipSpec, class_names: Sequence[str], limits: RequestLimits):
     """string `frames` [B, D], JPEG or PNG, D ≥ T -> the answer of `classify_clips`, and the best classes by name.
 
     `classes` string [B, k], best first, and their probabilities `scores` [B, k]. No name ends in _bytes: REST would
@@ -58,14 +59,14 @@ def classify_frames(model, clip: ClipSpec, class_names: Sequence[str]):
 
     @tf.function(autograph=False, input_signature=[tf.TensorSpec([None, None], tf.string, name="frames")])
     def serving_bytes(frames):
-        answer = _answer(model(clips_from_frames(frames, clip), training=False))
+        answer = _answer(model(clips_from_frames(frames, clip, limits), training=False))
         best = tf.math.top_k(answer["probabilities"], min(NAMED_CLASSES, len(class_names)))
         return {**answer, "classes": tf.gather(names, best.indices), "scores": best.values}
 
     return serving_bytes
 
 
-def describe_clips(model, clip: ClipSpec, class_names: Sequence[str]):
+def describe_clips(model, clip: ClipSpec, class_names: Sequence[str], limits: RequestLimits):
     """uint8 `video` -> `vector` [B, C], and for graphs inside stages what they add there: `map` [B, T', H', W', C'].
 
     The vector is that of the graph at the end; without one there what the classifier reads, mean over its positions.
@@ -98,7 +99,7 @@ def _graph_maps(backbone: ResNet50, traces: Mapping, clip: ClipSpec) -> dict[str
     }
 
 
-def show_attention(model, clip: ClipSpec, class_names: Sequence[str]):
+def show_attention(model, clip: ClipSpec, class_names: Sequence[str], limits: RequestLimits):
     """uint8 `video` -> `attention` [B, K, T', N, N]: row i receives, column j sends, by space stage and step.
 
     With graphs at several places: attention_res2, …, attention_final.
@@ -111,7 +112,7 @@ def show_attention(model, clip: ClipSpec, class_names: Sequence[str]):
     return attention
 
 
-def continue_clips(model, clip: ClipSpec, class_names: Sequence[str]):
+def continue_clips(model, clip: ClipSpec, class_names: Sequence[str], limits: RequestLimits):
     """uint8 `frame` [B, H, W, C] and float32 `state` [B, D] -> the answer so far, and the `state` after the frame.
 
     A state of zeros starts a clip.
@@ -180,9 +181,12 @@ TENSORS: Mapping[str, str] = {
 }
 
 
-def build_signatures(model, clip: ClipSpec, class_names: Sequence[str]) -> tuple[dict, dict[str, str]]:
+def build_signatures(
+    model, clip: ClipSpec, class_names: Sequence[str], limits: RequestLimits | None = None
+) -> tuple[dict, dict[str, str]]:
     """The rows of SIGNATURES for a model: name -> traced tf.function, and name -> why the model cannot have that one.
 
+    `limits`: of requests of encoded frames; None for the default ones.
     Raises ValueError when the model cannot take such clips.
     """
     functions, left_out = {}, {}
@@ -191,7 +195,7 @@ def build_signatures(model, clip: ClipSpec, class_names: Sequence[str]) -> tuple
         if obstacle:
             left_out[name] = obstacle
             continue
-        functions[name] = row.build(model, clip, class_names)
+        functions[name] = row.build(model, clip, class_names, limits or RequestLimits())
         functions[name].get_concrete_function()
     return functions, left_out
 

@@ -2,7 +2,7 @@
 
     assets.extra/tf_serving_warmup_requests    TFRecord of tensorflow.serving.PredictionLog
 
-See https://www.tensorflow.org/tfx/serving/saved_model_warmup. They are made of a real clip where there is one.
+See https://www.tensorflow.org/tfx/serving/saved_model_warmup. They hold a drawn clip, or on request a recorded one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ class EncodedClip(NamedTuple):
 
 
 def example_clip(directories: Iterable[str], clip: ClipSpec) -> EncodedClip:
-    """The first clip of the first of these data sets that has one which the model can take; else a drawn one."""
+    """The first clip of the first of these data sets that has one which the model can take; else a drawn one.
+
+    The words name no folder: they travel with the model.
+    """
     reasons = []
     for directory in filter(None, directories):
         try:
@@ -42,8 +45,8 @@ def example_clip(directories: Iterable[str], clip: ClipSpec) -> EncodedClip:
             tf.function(clips_from_frames, autograph=False)(tf.constant([found.frames]), clip)
             return found
         except (OSError, ValueError, tf.errors.OpError) as error:
-            reasons.append(f"{directory}: {_in_a_line(error)}")
-    return drawn_clip(clip, because="; ".join(reasons) or "the run names no data set")
+            reasons.append(_in_a_line(error).replace(str(directory), "its folder"))
+    return drawn_clip(clip, because="; ".join(reasons) or "no recorded one was asked for")
 
 
 def _in_a_line(error: Exception) -> str:
@@ -67,7 +70,9 @@ def recorded_clip(directory: str, clip: ClipSpec) -> EncodedClip:
         if images:
             chosen = evenly_spaced_indices(len(images), clip.num_frames)
             [name] = example.context.feature["clip/media_id"].bytes_list.value or [b"first"]
-            return EncodedClip([images[index] for index in chosen], f"clip {name.decode()} of {directory}")
+            return EncodedClip(
+                [images[index] for index in chosen], f"clip {name.decode(errors='backslashreplace')} of the run's data"
+            )
     raise ValueError(f"{shards[0]} begins with no clip")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -15,7 +16,7 @@ import served_models
 import tensorflow as tf
 from google.protobuf import text_format
 from keras_stack import without_greeting
-from served_models import COLOUR, GREY, clips
+from served_models import COLOUR, GREY, clips, encode
 from tensorflow import keras
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
@@ -108,7 +109,26 @@ def test_a_server_finds_a_request_for_clips_and_one_for_frames_to_warm_up_with(s
         answers.append(served.signatures[request.model_spec.signature_name](**inputs)["logits"].numpy())
     np.testing.assert_array_equal(*answers)  # one and the same clip
     facts = json.loads((pathlib.Path(served.path) / "assets" / "export.json").read_text())
-    assert facts["warmup"] == "drawn (the run names no data set)"
+    assert facts["warmup"] == "drawn (no recorded one was asked for)"
+
+
+def test_an_export_names_no_folder_of_its_makers_and_holds_no_clip_of_theirs(toy_records, tmp_path):
+    """Nor does anything that TensorFlow writes beside the graph."""
+    config = dataclasses.replace(
+        GREY,
+        data=dataclasses.replace(GREY.data, train_dataset=str(toy_records / "train"), test_dataset=str(toy_records)),
+        train=dataclasses.replace(GREY.train, restore_dir=str(tmp_path / "weights"), restore_scope="backbone"),
+    )
+    served = served_models.serve(served_models.build_grey(config), config, tmp_path / "base" / "grey")
+    private = [str(toy_records), str(tmp_path), str(ROOT), os.path.expanduser("~") + "/", *encode(clips(GREY, 1)[0])]
+    [*files] = (path for path in pathlib.Path(served.path).rglob("*") if path.is_file())
+    assert len(files) > 5
+    for path in files:
+        content = path.read_bytes()
+        found = [word for word in private if (word.encode() if isinstance(word, str) else word) in content]
+        assert not found, f"{path} holds {found}"
+    told = ExperimentConfig.from_json((pathlib.Path(served.path) / "assets" / "experiment.json").read_text())
+    assert (told.model, told.data.test_dataset, told.train.restore_dir) == (GREY.model, "", "")
 
 
 def test_a_model_that_reloads_differently_is_not_published(served, tmp_path, monkeypatch):
@@ -150,7 +170,7 @@ def test_a_model_is_published_in_bfloat16_too(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_command_publishes_a_run_and_its_last_line_says_what_and_where(small_run, toy_records, tmp_path):
+def test_the_command_publishes_a_run_and_its_last_line_says_what_and_where(small_run, tmp_path):
     done = subprocess.run(
         [
             sys.executable,
@@ -159,6 +179,7 @@ def test_the_command_publishes_a_run_and_its_last_line_says_what_and_where(small
             f"--model_dir={small_run.path}",
             f"--out={tmp_path / 'served'}",
             "--version=3",
+            "--warmup_clips=recorded",
         ],
         cwd=ROOT,
         capture_output=True,
@@ -172,7 +193,7 @@ def test_the_command_publishes_a_run_and_its_last_line_says_what_and_where(small
         "step": 5,
         "signatures": ["serving_default", "serving_bytes", "features", "attention", "stream"],
         "left_out": {},
-        "warmup": f"clip test-0 of {toy_records / 'test'}",
+        "warmup": "clip test-0 of the run's data",
     }
     assert (tmp_path / "served" / "3" / "assets" / "class_names.txt").read_text() == "up\ndown\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["runs", "served"]
