@@ -152,7 +152,7 @@ def cost(answer: Callable[[list[bytes]], Any], frames: list[bytes], before: floa
     try:
         answer(frames)
         is_answered = True
-    except tf.errors.InvalidArgumentError:
+    except (tf.errors.InvalidArgumentError, tf.errors.DataLossError):
         is_answered = False
     return time.perf_counter() - begin, _memory("VmHWM") - before, is_answered
 
