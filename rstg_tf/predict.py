@@ -30,6 +30,7 @@ from rstg_tf.inference.classifier import Predictor, RunPredictor, SavedModelPred
 from rstg_tf.inference.sliding_windows import Prediction, WindowAnswer, Windows, predict_windows
 from rstg_tf.runs.run import open_run
 from rstg_tf.runs.run_flags import parse_run_flags
+from rstg_tf.video.limits import define_limit_flags, limits_from_flags
 from rstg_tf.video.sources import RAW_CHANNELS, FrameSource, open_source
 from rstg_tf.video.standard_input import standard_input_source
 
@@ -86,6 +87,7 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
         flag_values=flags,
     )
     absl_flags.DEFINE_enum("raw_pixels", "rgb24", sorted(RAW_CHANNELS), "bytes of a pixel in them", flag_values=flags)
+    define_limit_flags(flags)
 
 
 def check_flags(flags: absl_flags.FlagValues) -> None:
@@ -133,10 +135,11 @@ def check_flags(flags: absl_flags.FlagValues) -> None:
 
 def opened_source(flags: absl_flags.FlagValues) -> contextlib.AbstractContextManager[FrameSource]:
     """The source that the flags name, while the context lasts."""
+    limits = limits_from_flags(flags)
     if flags.video != "-":
-        return contextlib.nullcontext(open_source(flags.video))
+        return contextlib.nullcontext(open_source(flags.video, limits=limits))
     size = tuple(map(int, flags.raw_size.split("x"))) if flags.raw_size else None
-    return standard_input_source(raw_size=size, raw_pixels=flags.raw_pixels, read_twice=bool(flags.out))
+    return standard_input_source(raw_size=size, raw_pixels=flags.raw_pixels, read_twice=bool(flags.out), limits=limits)
 
 
 def frame_rate(flags: absl_flags.FlagValues, source: FrameSource) -> float:
@@ -220,8 +223,8 @@ class Table:
 
 
 def say(line: str) -> None:
-    """Prints the line at once, also into a pipe."""
-    print(line, flush=True)
+    """Prints the line at once, also into a pipe; control characters of names in it as escapes."""
+    print(printable(line), flush=True)
 
 
 def predictor_from_flags(flags: absl_flags.FlagValues) -> Predictor:

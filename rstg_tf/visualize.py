@@ -31,6 +31,7 @@ from rstg_tf.runs.clip_spec_of_run import clip_spec_of_run
 from rstg_tf.runs.run import Run, open_run
 from rstg_tf.runs.run_flags import parse_run_flags
 from rstg_tf.video.clip_spec import clip_from_frames
+from rstg_tf.video.limits import DEFAULT_LIMITS, MediaLimits, define_limit_flags, limits_from_flags
 from rstg_tf.video.sources import load_clip
 
 # TensorFlow is imported where it is needed: a wrong folder or flag is answered at once.
@@ -69,6 +70,7 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
         "num_mean_clips", 64, "how many clips, at even distances, the means are over", lower_bound=1, flag_values=flags
     )
     absl_flags.DEFINE_string("out", "", "folder to write; unless given, MODEL_DIR/visualize", flag_values=flags)
+    define_limit_flags(flags)
 
 
 def check_flags(flags: absl_flags.FlagValues, run: Run) -> Path:
@@ -95,14 +97,14 @@ def check_flags(flags: absl_flags.FlagValues, run: Run) -> Path:
     return out
 
 
-def clips_of_videos(run: Run, paths: Sequence[str]) -> Clips:
+def clips_of_videos(run: Run, paths: Sequence[str], limits: MediaLimits = DEFAULT_LIMITS) -> Clips:
     """The clips that the model sees of these sources, as evaluation makes them; see `sources.open_source`."""
     clip, videos = clip_spec_of_run(run), {}
     for path in paths:
         name = folder_name(Path(path).name)
         if name in videos:
             raise ConfigError(f"--video={path}: another one is named {name} too, and so is its folder; rename one.")
-        videos[name] = clip_from_frames(load_clip(path, channels=clip.channels).frames, clip)
+        videos[name] = clip_from_frames(load_clip(path, channels=clip.channels, limits=limits).frames, clip)
     return Clips(videos=videos, drawn=list(videos), averaged=list(videos), labels={})
 
 
@@ -179,7 +181,9 @@ def main(arguments: Sequence[str]) -> int:
             return 0
         run = open_run(flags.model_dir, flags.checkpoint)
         out = check_flags(flags, run)
-        clips = clips_of_videos(run, flags.video) if flags.video else clips_of_records(run, flags)
+        clips = (
+            clips_of_videos(run, flags.video, limits_from_flags(flags)) if flags.video else clips_of_records(run, flags)
+        )
         facts = visualize(run, clips, out=out, precision=flags.precision)
     except (ConfigError, VideoError, OSError) as error:
         return failed("visualize", error, code=1 if isinstance(error, OSError) else 2)

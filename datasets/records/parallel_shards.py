@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import itertools
 import os
+import resource
 import signal
 import threading
 import time
@@ -13,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from datasets.records.manifest import ShardInfo
 from rstg_tf.common.files import hash_file
@@ -36,8 +40,15 @@ def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     )
 
 
-def _follow_parent() -> None:
-    """For a process of `in_processes`: leaves Ctrl-C to its parent, and ends when that is gone, even killed."""
+def _follow_parent(memory: int | None) -> None:
+    """For a process of `in_processes`: leaves Ctrl-C to its parent, and ends when that is gone, even killed.
+
+    `memory`: bytes of data that it can have at most, so that what a hostile file makes a decoder reserve fails here.
+    """
+    if memory is not None:
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        with contextlib.suppress(ValueError, OSError):  # the system has a lower limit, or none of this kind
+            resource.setrlimit(resource.RLIMIT_DATA, (memory, hard))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_without, args=(os.getppid(),), daemon=True).start()
 
@@ -49,18 +60,26 @@ def _end_without(parent: int) -> None:
 
 
 def in_processes(
-    function: Callable[..., Any], tasks: Iterable[tuple], *, num_processes: int, tasks_at_a_time: int | None = None
+    function: Callable[..., Any],
+    tasks: Iterable[tuple],
+    *,
+    num_processes: int,
+    tasks_at_a_time: int | None = None,
+    memory: int | None = None,
 ) -> Iterator[Any]:
     """`function(*task)` of every task, in order; in other processes if there are several.
 
-    With `tasks_at_a_time` no more than so many results exist at once, however slowly they are taken.
+    With `tasks_at_a_time` no more than so many results exist at once, however slowly they are taken. `memory`: bytes
+    that each of the other processes can take. Raises OSError if one of them was ended, or crashed.
     """
     tasks = iter(tasks)
     if num_processes <= 1:
         yield from (function(*task) for task in tasks)
         return
     # joblib's processes import only the modules that they need: not TensorFlow, nor the program that calls this.
-    with joblib.parallel_config(backend="loky", idle_worker_timeout=30, initializer=_follow_parent):
+    with joblib.parallel_config(
+        backend="loky", idle_worker_timeout=30, initializer=functools.partial(_follow_parent, memory)
+    ):
         parallel = joblib.Parallel(n_jobs=num_processes, return_as="generator", max_nbytes=None, batch_size=1)
     while True:
         some = list(itertools.islice(tasks, tasks_at_a_time)) if tasks_at_a_time else tasks
@@ -70,6 +89,11 @@ def in_processes(
         try:
             for result in results:  # noqa: UP028 - `yield from` would close them itself, with the warning
                 yield result
+        except TerminatedWorkerError:
+            raise OSError(
+                "a process was ended while it read or drew: by the system for want of memory, or because a decoder "
+                "crashed on a file; give --num_processes=1 to see at which."
+            ) from None
         finally:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # of the work that was in vain, when we are stopped

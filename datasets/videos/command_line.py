@@ -15,10 +15,12 @@ from datasets.records.manifest import DatasetError
 from datasets.records.parallel_shards import KEPT
 from datasets.records.shard_notes import REJECTED_FILE, TooManyRejectedError
 from datasets.videos.read_back import LOW
+from datasets.videos.sources import SourceLimits
 from datasets.videos.writing import VIDEOS_PER_SHARD, Written
 from rstg_tf.common.command_line import failed, parse_flags
 from rstg_tf.common.errors import ConfigError, VideoError
 from rstg_tf.common.flag_files import FlagValues
+from rstg_tf.video.limits import define_limit_flags, limits_from_flags
 
 _WRITING_FLAGS = ("videos_per_shard", "num_processes", "worker_index", "num_workers", "max_bad_fraction", "seed")
 
@@ -29,7 +31,7 @@ def define_writing_flags(values: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_string("out_dir", None, "folder for shards and manifest", **text)
     absl_flags.DEFINE_integer("seed", 0, "of the order of the videos in the shards, and of random splits", **text)
     absl_flags.DEFINE_integer("videos_per_shard", VIDEOS_PER_SHARD, "videos whose clips lie in one file", **text)
-    absl_flags.DEFINE_integer("num_processes", 0, "that read videos; 0: one per usable core", **text)
+    absl_flags.DEFINE_integer("num_processes", 0, "that read videos; 0: one per usable core, 1: none but this", **text)
     absl_flags.DEFINE_integer(
         "num_workers",
         1,
@@ -47,12 +49,31 @@ def define_writing_flags(values: absl_flags.FlagValues) -> None:
         "or without a label before the command fails; they are listed in rejected.csv",
         **text,
     )
+    define_limit_flags(values)
+    limits = SourceLimits()
+    absl_flags.DEFINE_integer(
+        "max_video_bytes",
+        limits.video_bytes,
+        "at most so many bytes of JPEG of one video, which are held at once; a longer one that is cut into clips needs "
+        "more, and memory",
+        lower_bound=1,
+        **text,
+    )
+    absl_flags.DEFINE_integer(
+        "max_memory",
+        limits.memory,
+        "at most so many bytes of memory for each process that reads videos; no fewer than 1 GiB and three times "
+        "--max_video_bytes",
+        lower_bound=1,
+        **text,
+    )
     absl_flags.DEFINE_boolean("help", False, "show the flags", short_name="h", **text)
 
 
 def writing_arguments(values: absl_flags.FlagValues) -> dict[str, Any]:
     """The arguments of `write_videos` that `define_writing_flags` defined, `out_dir` excluded."""
-    return {name: values[name].value for name in _WRITING_FLAGS}
+    limits = SourceLimits(media=limits_from_flags(values), video_bytes=values.max_video_bytes, memory=values.max_memory)
+    return {"limits": limits, **{name: values[name].value for name in _WRITING_FLAGS}}
 
 
 def require_flags(values: absl_flags.FlagValues, *names: str) -> None:

@@ -15,7 +15,7 @@ from datasets.videos.sources import ClipRange, VideoSource
 from rstg_tf.common.errors import VideoError
 from rstg_tf.video.decoding import iter_frames
 from rstg_tf.video.frame_folders import list_frame_files
-from rstg_tf.video.pictures import pixels_of
+from rstg_tf.video.pictures import picture_bytes, pixels_of
 from rstg_tf.video.skvideo_io import structural_similarity
 
 LOW = 0.9  # structural similarity below which stored frames show something else, or badly
@@ -78,6 +78,6 @@ def _source_frame(source: VideoSource, number: int, short_side: int) -> np.ndarr
     if source.stretch is not None and source.stretch.count is None:
         return None
     if Path(source.path).is_dir():
-        return pixels_of(list_frame_files(source.path)[number].read_bytes(), named=source.path)
+        return pixels_of(picture_bytes(list_frame_files(source.path)[number], named=source.path), named=source.path)
     frames = iter_frames(source.path, short_side=short_side, enlarge=False)
     return next(itertools.islice(frames, number, None), None)

@@ -6,6 +6,7 @@ Nothing here needs TensorFlow: the processes that decode import this module alon
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import io
 import os
@@ -20,12 +21,15 @@ from rstg_tf.common.text import readable_name
 from rstg_tf.video import decoding
 from rstg_tf.video.clip_spec import with_channels
 from rstg_tf.video.frame_folders import frame_number, list_frame_files
-from rstg_tf.video.pictures import picture_format, pixels_and_jpeg
+from rstg_tf.video.limits import DEFAULT_LIMITS, MediaLimits
+from rstg_tf.video.pictures import picture_bytes, picture_format, pixels_and_jpeg
 
 SHORT_SIDE = 256  # pixels; what readers bring videos to by default, so more would only take room and time
 JPEG_QUALITY = 95
 FRAME_FOLDER_RATE = 12  # frames per second: Something-Something's, and assumed of every folder of frames
 _LARGEST_RECORD = 2**30  # bytes; a protocol buffer ends at twice that
+HELD = "to be held in memory (--max_video_bytes)"
+_NEEDS_MEMORY = "needs more memory to be read than a process may take (--max_memory)."
 BACKWARDS = ", backwards"  # what the name of a class played backwards ends with
 
 
@@ -89,6 +93,12 @@ class EncodedVideo:
     timestamps: np.ndarray
     height: int
     width: int
+
+    def require_records(self, clips: Sequence[ClipRange]) -> None:
+        """Raises VideoError for a clip that is too long for a record."""
+        for clip in clips:
+            size = sum(map(len, self.frames[clip.start : clip.stop]))
+            decoding.require_held(size, _LARGEST_RECORD, clip.stop - clip.start, where="for one record")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,12 +202,33 @@ def uniform_hash(seed: int, text: str) -> float:
     return int.from_bytes(hashlib.sha256(f"{seed}/{text}".encode()).digest()[:6], "big") / 2**48
 
 
-def encode_source(source: VideoSource, short_side: int) -> EncodedVideo | Rejection:
+@dataclasses.dataclass(frozen=True)
+class SourceLimits:
+    """`media`: pixels and frames that are read; `video_bytes`: the JPEGs of one video, which a process holds at once;
+    `memory`: bytes of a process that reads videos."""
+
+    media: MediaLimits = DEFAULT_LIMITS
+    video_bytes: int = 2**30
+    memory: int = 2**32
+
+    @property
+    def process_memory(self) -> int:
+        """The memory, but no less than those JPEGs and their way to the process that writes them need."""
+        return max(self.memory, 2**30 + 3 * self.video_bytes)
+
+
+DEFAULT_SOURCE_LIMITS = SourceLimits()
+
+
+def encode_source(
+    source: VideoSource, short_side: int, limits: SourceLimits = DEFAULT_SOURCE_LIMITS
+) -> EncodedVideo | Rejection:
     """Reads a video completely: JPEG frames as the bytes they are, all else as JPEG of quality 95.
 
     JPEGs that decoders read differently (CMYK, or turned by their EXIF) count as all else.
 
     Files are brought to `short_side` pixels (bicubic) unless their own is shorter: to enlarge is the reader's part.
+    What is beyond the `limits` is rejected: by what it says of itself, or as soon as that much has been read.
 
     Raises:
       OSError: a fault of the machine rather than of the video (disk, memory).
@@ -207,39 +238,52 @@ def encode_source(source: VideoSource, short_side: int) -> EncodedVideo | Reject
             raise VideoError("has no label.")
         if not Path(source.path).exists():
             raise VideoError("there is no such video.")
-        encoded = _encode_folder(source.path) if Path(source.path).is_dir() else _encode_file(source.path, short_side)
+        is_folder = Path(source.path).is_dir()
+        if is_folder:
+            encoded = _encode_folder(source.path, limits)
+        else:
+            encoded = _encode_file(source.path, short_side, limits)
         if source.stretch is not None:
-            is_folder = Path(source.path).is_dir()
             first = frame_number(list_frame_files(source.path)[0]) if is_folder else 0
             encoded = source.stretch.frames(encoded, is_folder=is_folder, first_number=first)
-        size = sum(map(len, encoded.frames))
-        if size > _LARGEST_RECORD:
-            raise VideoError(f"{len(encoded.frames)} frames make {size >> 20} MiB, too much for one record.")
         return encoded
+    except MemoryError:
+        return Rejection(_NEEDS_MEMORY)
     except (VideoError, FileNotFoundError, PermissionError) as error:
         # The path stands beside the reason, and may differ from machine to machine.
         reason = str(error).replace(f"{os.path.abspath(source.path)}: ", "").replace(f"{source.path}: ", "")
         return Rejection(readable_name(reason))
+    except OSError as error:
+        if error.errno != errno.ENOMEM:
+            raise
+        return Rejection(_NEEDS_MEMORY)
 
 
-def _encode_file(path: str, short_side: int) -> EncodedVideo:
+def _encode_file(path: str, short_side: int, limits: SourceLimits) -> EncodedVideo:
     picture = picture_format(path)
     if picture:
         raise VideoError(
             f"is a single picture ({picture}), not a video; expected a video file, or a folder with the "
             "numbered frames of one."
         )
-    frames, timestamps = decoding.read_encoded_frames(path, _to_jpeg, short_side=short_side)
+    frames, timestamps = decoding.read_encoded_frames(
+        path, _to_jpeg, short_side=short_side, most_bytes=limits.video_bytes, limits=limits.media
+    )
     with Image.open(io.BytesIO(frames[0])) as first:
         return EncodedVideo(frames=frames, timestamps=timestamps, height=first.height, width=first.width)
 
 
-def _encode_folder(path: str) -> EncodedVideo:
-    frames, sizes = [], {}
+def _encode_folder(path: str, limits: SourceLimits) -> EncodedVideo:
+    frames, sizes, held = [], {}, 0
     for file in list_frame_files(path):
-        pixels, jpeg = pixels_and_jpeg(file.read_bytes(), named=f"frame {readable_name(file.name)}")
+        named = f"frame {readable_name(file.name)}"
+        content = picture_bytes(file, named=named, limits=limits.media)
+        pixels, jpeg = pixels_and_jpeg(content, named=named, limits=limits.media)
         frames.append(_to_jpeg(with_channels(pixels, 3)) if jpeg is None else jpeg)
         sizes.setdefault(pixels.shape[1::-1], file.name)
+        held += len(frames[-1])
+        decoding.require_held(held, limits.video_bytes, len(frames), where=HELD)
+        limits.media.require_length(len(frames), 0, named="the folder")
     if len(sizes) > 1:
         told = ", ".join(f"{width}x{height} ({name})" for (width, height), name in sizes.items())
         raise VideoError(f"frames differ in size: {told}; expected one size.")

@@ -27,8 +27,10 @@ from datasets.records.manifest import Manifest, ShardInfo
 from datasets.records.parallel_shards import in_processes
 from datasets.records.sequence_examples import ShardWriter, encode_clip
 from datasets.records.shard_notes import REJECTED_FILE, NotedFolder, TooManyRejectedError, stamp
+from datasets.records.shards import size_fault
 from datasets.videos.read_back import Similarity, compare_with_sources
 from datasets.videos.sources import (
+    DEFAULT_SOURCE_LIMITS,
     JPEG_QUALITY,
     SHORT_SIDE,
     WHOLE_VIDEOS,
@@ -36,6 +38,7 @@ from datasets.videos.sources import (
     Cutting,
     EncodedVideo,
     Rejection,
+    SourceLimits,
     VideoSource,
     encode_source,
     uniform_hash,
@@ -77,6 +80,7 @@ def write_videos(
     worker_index: int = 0,
     num_workers: int = 1,
     max_bad_fraction: float = 0.001,
+    limits: SourceLimits = DEFAULT_SOURCE_LIMITS,
     show_progress: bool = True,
 ) -> Written:
     """Writes this machine's shards and, once all machines' are there, the manifest.
@@ -93,9 +97,10 @@ def write_videos(
       seed: of the order of the videos.
       videos_per_shard: videos, not clips, of a shard.
       short_side: pixels to which the shorter side of larger video files is brought.
-      num_processes: that read videos; 0 means one per usable core. Changes nothing but the time it takes.
+      num_processes: that read videos; 0 means one per usable core, 1 this one. Others have their memory limited.
       worker_index, num_workers: w and W of the machines.
       max_bad_fraction: share of the videos that may be rejected.
+      limits: what is rejected by its size.
       show_progress: a progress bar with rate and time left, if stderr is a terminal.
 
     Raises:
@@ -141,7 +146,9 @@ def write_videos(
     with folder.opened(worker_index, num_workers):
         kept = {file: note for file, note in folder.notes(own).items() if folder.is_current(note)}
         folder.forget(file for file in own if file not in kept)
-        _write_shards(folder, own, kept, cutting, classes, num_processes, allowed, f"{name} {split}", show_progress)
+        _write_shards(
+            folder, own, kept, cutting, classes, num_processes, allowed, f"{name} {split}", limits, show_progress
+        )
         return _finish(folder, name, split, classes, allowed)
 
 
@@ -169,23 +176,26 @@ def _write_shards(
     num_processes: int,
     allowed: float,
     described: str,
+    limits: SourceLimits,
     show_progress: bool,
 ) -> None:
     """Writes the shards that are not in `kept`, and their notes."""
     left = {file: sources for file, sources in shards.items() if file not in kept}
-    num_processes = min(num_processes or joblib.cpu_count(), max(sum(map(len, left.values())), 1))
+    num_left = sum(map(len, left.values()))
+    num_processes = min(num_processes, max(num_left, 1)) or max(2, min(joblib.cpu_count(), num_left))
     # One stream over all shards: the processes don't wait while one shard is closed and the next opened.
     outcomes = in_processes(
         encode_source,
-        ((source, folder.settings["short_side"]) for sources in left.values() for source in sources),
+        ((source, folder.settings["short_side"], limits) for sources in left.values() for source in sources),
         num_processes=num_processes,
         tasks_at_a_time=_VIDEOS_AT_A_TIME * num_processes,
+        memory=limits.process_memory,
     )
     num_videos = sum(map(len, shards.values()))
     num_rejected = sum(len(note["rejected"]) for note in kept.values())
     bar = Bar(
         total=num_videos,
-        initial=num_videos - sum(map(len, left.values())),
+        initial=num_videos - num_left,
         unit="video",
         desc=described,
         disable=None if show_progress else True,
@@ -221,6 +231,8 @@ def _write_video(
     """The clips that were written; none of a video that is rejected."""
     try:
         clips = [] if isinstance(outcome, Rejection) else cutting.clips(source, len(outcome.frames))
+        if clips:
+            outcome.require_records(clips)
     except VideoError as error:
         outcome = Rejection(str(error))
     if isinstance(outcome, Rejection):
@@ -257,7 +269,7 @@ def _finish(folder: NotedFolder, name: str, split: str, classes: Sequence[str], 
     if len(notes) < len(folder.shard_files):
         return Written(None, num_rejected, len(folder.shard_files) - len(notes))
     shards = tuple(ShardInfo(**notes[file]["shard"]) for file in folder.shard_files)
-    changed = [shard.file for shard in shards if not _has_size(folder.path / shard.file, shard.bytes)]
+    changed = [shard.file for shard in shards if size_fault(folder.path, shard)]
     if changed:
         raise ConfigError(
             f"{folder.path}: {changed[0]} is not as it was written ({len(changed)} such shards): copy "
@@ -285,7 +297,3 @@ def _finish(folder: NotedFolder, name: str, split: str, classes: Sequence[str], 
     )
     manifest.write(folder.path)
     return Written(manifest, num_rejected, lowest=lowest)
-
-
-def _has_size(path: Path, size: int) -> bool:
-    return path.is_file() and path.stat().st_size == size

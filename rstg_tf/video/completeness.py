@@ -15,6 +15,7 @@ as browsers record it live).
 from __future__ import annotations
 
 import re
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import BinaryIO
 
 import av
 
+from rstg_tf.common.errors import VideoError
 from rstg_tf.video.probing import OPTIONS, TITLES, OpenVideo, errors_heard, reason, sentences
 
 _EARLY_END = re.compile("premature|partial|[Tt]runcat|exceeds|[Ii]nvalid")
@@ -38,6 +40,7 @@ class Reading:
         self._first: str | None = None
         self._num_packets = 0
         self._seconds: float | None = None
+        self._waited = 0.0  # seconds of reading and decoding since a frame came out
         self._places: deque[int] = deque()  # in the order of decoding, of packets that say no time
         for name, text in video.messages:
             self._judge_demuxer(name, text)
@@ -46,20 +49,22 @@ class Reading:
         """The packets of the video stream, in the order of the file; at last one that empties the decoder."""
         demuxed = self._video.container.demux(self._video.stream)
         while True:
+            begin = time.monotonic()
             try:
                 with errors_heard() as heard:
                     packet = next(demuxed, None)
             except av.FFmpegError as error:
                 self._note(f"reading failed: {reason(error, heard)}")
                 packet = None
+            self._wait(begin)
             for name, text in sentences(heard):
                 self._judge_demuxer(name, text)
             if packet is None or not packet.size:
                 yield None
                 return
             self._num_packets += 1
-            time = packet.pts if packet.pts is not None else packet.dts
-            self._seconds = self._seconds if time is None else float(time * packet.time_base)
+            shown = packet.pts if packet.pts is not None else packet.dts
+            self._seconds = self._seconds if shown is None else float(shown * packet.time_base)
             if packet.pts is None and packet.dts is not None and not packet.is_discard:
                 self._places.append(packet.dts)
             if packet.is_corrupt:
@@ -68,7 +73,7 @@ class Reading:
 
     def frames(self, packet: av.Packet | None) -> list[av.VideoFrame]:
         """The frames that came out of the decoder: none, one or several."""
-        frames = []
+        frames, begin = [], time.monotonic()
         try:
             with errors_heard() as heard:
                 frames = self._video.stream.decode(packet)
@@ -78,7 +83,21 @@ class Reading:
             self._note(f"{self._video.codec} decoder: {reason(error, heard)}")
         for name, text in sentences(heard):
             self._note(f"{name} decoder: {text}")
+        if frames:
+            self._waited = 0.0
+        else:
+            self._wait(begin)
         return frames
+
+    def _wait(self, begin: float) -> None:
+        """Raises VideoError once reading has gone on for too long since the last frame."""
+        self._waited += time.monotonic() - begin
+        if self._waited > self._video.limits.stall_seconds:
+            raise VideoError(
+                f"{self._video.path}: no frame came out of it for {self._waited:.0f} seconds of reading "
+                f"(after {self._num_packets} packets): expected one at least every "
+                f"{self._video.limits.stall_seconds:g} seconds (--max_stall_seconds)."
+            )
 
     def time(self, frame: av.VideoFrame) -> int | None:
         """When a frame is shown, in the stream's unit; to be asked once of each, in order.

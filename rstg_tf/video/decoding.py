@@ -11,12 +11,13 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from rstg_tf.common.errors import VideoError
 from rstg_tf.video.completeness import Reading
+from rstg_tf.video.limits import DEFAULT_LIMITS, MediaLimits
 from rstg_tf.video.pixels import Converter, upright_size
 from rstg_tf.video.probing import OpenVideo, VideoFacts, opened
 
@@ -40,12 +41,12 @@ class Video:
     frames_per_second: float
 
 
-def probe(path: str | os.PathLike) -> VideoFacts:
+def probe(path: str | os.PathLike, *, limits: MediaLimits = DEFAULT_LIMITS) -> VideoFacts:
     """The facts of a video file, of which one frame is decoded: it alone tells the size as shown.
 
-    Raises VideoError if there is no video in it.
+    Raises VideoError if there is no video in it, or more than the `limits` allow.
     """
-    with opened(path) as video:
+    with opened(path, limits=limits) as video:
         context = video.stream.codec_context
         width, height = context.width, context.height
         reading = Reading(video)
@@ -70,7 +71,11 @@ def first_frame_seconds(path: str | os.PathLike) -> float:
 
 
 def iter_frames(
-    path: str | os.PathLike, *, short_side: int | None = None, enlarge: bool = True
+    path: str | os.PathLike,
+    *,
+    short_side: int | None = None,
+    enlarge: bool = True,
+    limits: MediaLimits = DEFAULT_LIMITS,
 ) -> Iterator[np.ndarray]:
     """Decodes a file frame by frame: uint8 [H, W, 3], one in memory at a time.
 
@@ -79,23 +84,28 @@ def iter_frames(
       short_side: pixels to which the shorter side is brought (bicubic, up or down; the other is rounded); None leaves
         frames as they are.
       enlarge: False leaves frames that are smaller than that as they are.
+      limits: what is refused by its size, before or while it is decoded.
 
     Raises:
       VideoError: at the first frame if there is none to be had; after the last for damage or missing packets.
       OSError: the file cannot be read, which says nothing about the video.
     """
-    for frame in iter_timed_frames(path, short_side=short_side, enlarge=enlarge):
+    for frame in iter_timed_frames(path, short_side=short_side, enlarge=enlarge, limits=limits):
         yield frame.pixels
 
 
 def iter_timed_frames(
-    path: str | os.PathLike, *, short_side: int | None = None, enlarge: bool = True
+    path: str | os.PathLike,
+    *,
+    short_side: int | None = None,
+    enlarge: bool = True,
+    limits: MediaLimits = DEFAULT_LIMITS,
 ) -> Iterator[TimedFrame]:
     """As `iter_frames`, with the time of each frame.
 
     Where a timestamp is missing or does not increase, the frame follows the one before at the file's frame rate.
     """
-    with opened(path) as video:
+    with opened(path, limits=limits) as video:
         rate, first, before = video.frames_per_second, None, None
         for pixels, time, duration in _decode(video, short_side, enlarge):
             first = time if first is None else first
@@ -124,19 +134,34 @@ def read_video(path: str | os.PathLike, *, short_side: int | None = None) -> Vid
 
 
 def read_encoded_frames(
-    path: str | os.PathLike, encode: Callable[[np.ndarray], Any], *, short_side: int
-) -> tuple[list[Any], np.ndarray]:
+    path: str | os.PathLike,
+    encode: Callable[[np.ndarray], bytes],
+    *,
+    short_side: int,
+    most_bytes: int,
+    limits: MediaLimits = DEFAULT_LIMITS,
+) -> tuple[list[bytes], np.ndarray]:
     """`encode(frame)` of every frame, for little memory where that compresses, and the timestamps int64 [T].
+
+    Raises VideoError as soon as the encoded frames are more than `most_bytes`.
 
     Frames are only ever made smaller: of a video whose shorter side is below `short_side` they are left as they are.
     Arguments and errors as of `iter_frames`.
     """
-    with opened(path) as video:
-        encoded, times = [], []
+    with opened(path, limits=limits) as video:
+        encoded, times, held = [], [], 0
         for pixels, time, _ in _decode(video, short_side, enlarge=False):
             encoded.append(encode(pixels))
+            held += len(encoded[-1])
+            require_held(held, most_bytes, len(encoded))
             times.append(time)
         return encoded, _timestamps(times, video.frames_per_second)
+
+
+def require_held(held: int, most_bytes: int, frames: int, *, where: str = "to be held in memory") -> None:
+    """Raises VideoError for encoded frames that are too many bytes."""
+    if held > most_bytes:
+        raise VideoError(f"{frames} frames make {held} bytes, too much {where}: expected at most {most_bytes}.")
 
 
 def _timestamps(times: list[float | None], rate: float) -> np.ndarray:
@@ -153,21 +178,25 @@ def _decode(
 ) -> Iterator[tuple[np.ndarray, float | None, float | None]]:
     """(pixels [H, W, 3], time in seconds, duration in seconds) of each frame; then VideoError if anything was wrong."""
     reading, convert, size = Reading(video), None, None
-    num_frames, last = 0, None
+    num_frames, num_pixels, last = 0, 0, None
+    limits, named = video.limits, f"{video.path}:"
     unit = video.stream.time_base.numerator / video.stream.time_base.denominator  # seconds
     for packet in reading.packets():
         for frame in reading.frames(packet):
+            num_frames, num_pixels = num_frames + 1, num_pixels + frame.height * frame.width
+            limits.require_size(frame.height, frame.width, named=named, what="its frames are")
+            limits.require_length(num_frames, num_pixels, named=named, what="goes on, after")
             # To the microsecond, as records hold it.
             time = reading.time(frame)
             last = None if time is None else float(f"{time * unit:.6f}")
             duration = frame.duration * unit if frame.duration else None
             size = size or _size(upright_size(frame), short_side, enlarge)
+            limits.require_size(size[1], size[0], named=named, what="its frames, resized, are")
             try:
                 convert = convert if convert and convert.fits(frame) else Converter(frame, size=size)
                 pixels = convert(frame).to_ndarray()  # [H, W, 3]
             except VideoError as error:
                 raise VideoError(f"{video.path}: {error}.") from None
-            num_frames += 1
             yield pixels, last, duration
     damage = reading.damage()
     if damage:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from rstg_tf.common.errors import VideoError
+from rstg_tf.video.limits import DEFAULT_LIMITS, MediaLimits, require_regular
 
 _GREY = ("1", "L", "LA", "La")
 # What Pillow opens besides pictures: videos, and containers that it passes on to other programs.
@@ -28,6 +30,7 @@ _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1")
 _MOTION_JPEG = (".mjpeg", ".mjpg")  # pictures one after another, which nothing but the name tells
 _EXIF_ORIENTATION = 0x0112
 _PREFIX_BYTES = 16  # what Pillow's plugins look at
+_MOST_SCANS = 100  # of a JPEG, whose encoders make ten; each costs as much as the whole picture
 
 
 def picture_format(path: str | os.PathLike) -> str | None:
@@ -36,9 +39,10 @@ def picture_format(path: str | os.PathLike) -> str | None:
     Animations (GIF, APNG, WebP of several pictures) are no pictures but videos.
     """
     try:
+        require_regular(path, named="it")
         with open(path, "rb") as file:
             prefix = file.read(_PREFIX_BYTES)
-    except OSError:
+    except (OSError, VideoError):
         return None
     if prefix[4:8] == b"ftyp" and prefix[8:12] in _HEIF_BRANDS:
         return "HEIF"
@@ -62,32 +66,47 @@ def suffix_format(path: str | os.PathLike) -> str | None:
     return None if name in _NO_PICTURES else name
 
 
-def pixels_of(content: bytes, *, named: str) -> np.ndarray:
+def picture_bytes(path: str | os.PathLike, *, named: str, limits: MediaLimits = DEFAULT_LIMITS) -> bytes:
+    """The content of a picture's file. Raises VideoError, beginning with `named`, for one that is too large or none."""
+    size = require_regular(path, named=named)
+    if size > limits.picture_bytes:
+        raise VideoError(f"{named} has {size} bytes: expected at most {limits.picture_bytes} (--max_picture_bytes).")
+    try:
+        with open(path, "rb") as file:
+            return file.read(limits.picture_bytes)
+    except OSError as error:
+        raise VideoError(f"{named} cannot be read ({error.strerror}).") from None
+
+
+def pixels_of(content: bytes, *, named: str, limits: MediaLimits = DEFAULT_LIMITS) -> np.ndarray:
     """The pixels of a picture: uint8 [H, W, 1] for grey ones, else [H, W, 3] RGB.
 
     Raises VideoError, beginning with `named`, for what Pillow cannot read completely, for several pictures in one file,
-    and for numbers whose range is not known (float, 32 bits).
+    for numbers whose range is not known (float, 32 bits), and, before it is decoded, for one beyond the `limits`.
     """
-    return _read(content, named)[0]
+    return _read(content, named, limits)[0]
 
 
-def pixels_and_jpeg(content: bytes, *, named: str) -> tuple[np.ndarray, bytes | None]:
+def pixels_and_jpeg(
+    content: bytes, *, named: str, limits: MediaLimits = DEFAULT_LIMITS
+) -> tuple[np.ndarray, bytes | None]:
     """`pixels_of` a picture, and the content itself where it is a JPEG that every decoder reads as these pixels: grey
     or YCbCr, and upright. Else None."""
-    pixels, is_plain_jpeg = _read(content, named)
+    pixels, is_plain_jpeg = _read(content, named, limits)
     return pixels, content if is_plain_jpeg else None
 
 
-def _read(content: bytes, named: str) -> tuple[np.ndarray, bool]:
+def _read(content: bytes, named: str, limits: MediaLimits) -> tuple[np.ndarray, bool]:
     if not content:
         raise VideoError(f"{named} is empty.")
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with _opened(content) as image:
             name, mode = image.format, image.mode
-            if name in _NO_PICTURES:
-                raise VideoError(f"{named} is no picture but {name}.")
+            limits.require_size(image.height, image.width, named=named)
             if name in _MAY_MOVE | {"TIFF"} and getattr(image, "n_frames", 1) > 1:
                 raise VideoError(f"{named} holds {image.n_frames} pictures ({name}); expected a file for each frame.")
+            if name in ("JPEG", "MPO") and content.count(b"\xff\xda") > _MOST_SCANS:
+                raise VideoError(f"{named} is a JPEG of more than {_MOST_SCANS} scans: expected some ten at most.")
             image.load()  # every pixel: a cut JPEG has a perfect header
             turned = image.getexif().get(_EXIF_ORIENTATION, 1) in range(2, 9)
             pixels = _to_8_bits(ImageOps.exif_transpose(image) if turned else image, name, named)
@@ -102,9 +121,21 @@ def _read(content: bytes, named: str) -> tuple[np.ndarray, bool]:
     return pixels, name in ("JPEG", "MPO") and mode in ("RGB", "L") and not turned
 
 
+def _opened(content: bytes) -> Image.Image:
+    """Opens a picture by its content, with no plugin that would start programs or read other files."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit comes next
+        return Image.open(io.BytesIO(content), formats=_readable_formats())
+
+
+def _readable_formats() -> list[str]:
+    Image.init()
+    return [name for name in Image.ID if name not in _NO_PICTURES]
+
+
 def _to_8_bits(image: Image.Image, name: str, named: str) -> np.ndarray:
     if image.mode.startswith("I;16") or (image.mode == "I" and name in ("PNG", "PPM")):
-        pixels = (np.asarray(image).astype(np.int64) >> 8).astype(np.uint8)
+        pixels = (np.asarray(image) >> 8).astype(np.uint8)
     elif image.mode in ("I", "F"):
         kind = {"I": "32 bits", "F": "floating point"}[image.mode]
         raise VideoError(f"{named} has pixels of {kind}, whose range is not known; expected 8 or 16 bits.")

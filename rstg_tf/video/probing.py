@@ -15,6 +15,7 @@ import av
 import av.logging
 
 from rstg_tf.common.errors import VideoError
+from rstg_tf.video.limits import DEFAULT_LIMITS, MediaLimits, require_regular
 
 # Containers of videos, by FFmpeg's names. Missing are pictures, texts, and lists that make it open other files.
 CONTAINERS = (
@@ -65,8 +66,8 @@ PICTURE_BRANDS = ("heic", "heix", "mif1", "avif", "jpeg", "j2ki")  # of files th
 OPTIONS = {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "file"}  # no other file, no network
 # Titles need not be UTF-8; since PyAV 19 that is so unasked.
 TITLES = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
-LARGEST_FRAME = 8192 * 8192  # pixels; refused before anything is decoded
 FALLBACK_RATE = 25.0  # frames per second of files that state none
+_FASTEST = 1000.0  # frames per second, where a length in seconds says how many frames there are
 
 _lock = threading.Lock()
 _listeners = 0
@@ -90,12 +91,14 @@ class VideoFacts:
 
 @dataclasses.dataclass(frozen=True)
 class OpenVideo:
-    """An open file, its video stream, and (part of the libraries, error message) of what came up on opening it."""
+    """An open file, its video stream, (part of the libraries, error message) of what came up on opening it, and how
+    much may be read of it."""
 
     path: str
     container: av.container.InputContainer
     stream: av.video.stream.VideoStream
     messages: tuple[tuple[str, str], ...]
+    limits: MediaLimits = DEFAULT_LIMITS
 
     @property
     def format(self) -> str:
@@ -114,34 +117,45 @@ class OpenVideo:
 
 
 @contextlib.contextmanager
-def opened(path: str | os.PathLike) -> Iterator[OpenVideo]:
+def opened(path: str | os.PathLike, *, limits: MediaLimits = DEFAULT_LIMITS) -> Iterator[OpenVideo]:
     """A video file, open; decoded by one thread, in which all of its errors are then heard.
 
     Raises:
-      VideoError: no such file, an empty one, or one that holds no video that can be decoded.
+      VideoError: no such file, an empty one, or one that holds no video that can be decoded, or more than the `limits`
+        allow by what it says of itself: then nothing is decoded.
       OSError: the file cannot be read, which says nothing about the video.
     """
     path = os.path.abspath(os.fspath(path))  # absolute, or a name with a colon would be taken for a protocol
     if not os.path.isfile(path):
         raise VideoError(f"{path}: is no file.")
-    if not os.path.getsize(path):
+    if not require_regular(path, named=path):
         raise VideoError(f"{path}: is empty (0 bytes).")
     with open(path, "rb"):
         pass  # the system's own sentence if that is not allowed
     with contextlib.ExitStack() as stack:
         with errors_heard() as heard:
-            container = stack.enter_context(_open(path, heard))
+            container = stack.enter_context(_open(path, heard, limits))
         # Times are the file's own or missing; the libraries' guesses are wrong where frames were dropped.
         container.flags &= ~av.container.Flags.gen_pts.value
         stream = _video_stream(path, container)
+        context = stream.codec_context
+        limits.require_size(context.height, context.width, named=f"{path}:", what="its frames are")
+        said = _said_frames(container, stream)
+        limits.require_length(said, said * context.height * context.width, named=f"{path}:", what="claims to hold")
+        # A stream may change its size within; to the decoder alone that is known before it reserves memory. It counts
+        # the margins that codecs add.
+        context.options = {"max_pixels": str(2 * limits.frame_pixels)}
         stream.codec_context.thread_type = "NONE"
         stream.codec_context.thread_count = 1
-        yield OpenVideo(path=path, container=container, stream=stream, messages=tuple(sentences(heard)))
+        yield OpenVideo(path=path, container=container, stream=stream, messages=tuple(sentences(heard)), limits=limits)
 
 
-def _open(path: str, heard: list[tuple[int, str, str]]) -> av.container.InputContainer:
+def _open(path: str, heard: list[tuple[int, str, str]], limits: MediaLimits) -> av.container.InputContainer:
     try:
-        return av.open(path, container_options=OPTIONS, **TITLES)
+        # Opening decodes some frames already.
+        decoding = {"max_pixels": str(2 * limits.frame_pixels)}
+        waiting = (limits.stall_seconds, limits.stall_seconds)
+        return av.open(path, options=decoding, container_options=OPTIONS, timeout=waiting, **TITLES)
     except (av.FFmpegError, UnicodeError) as error:
         if isinstance(error, OSError) and not isinstance(error, EOFError) and error.errno in (5, 12, 13, 24):
             raise OSError(error.errno, error.strerror, path) from None
@@ -164,9 +178,19 @@ def _video_stream(path: str, container: av.container.InputContainer) -> av.video
     width, height = stream.codec_context.width, stream.codec_context.height
     if width < 1 or height < 1:
         raise VideoError(f"{path}: cannot be read as video: it holds no video stream of a known size.")
-    if width * height > LARGEST_FRAME:
-        raise VideoError(f"{path}: its frames are {width}×{height} pixels: expected at most {LARGEST_FRAME} in all.")
     return stream
+
+
+def _said_frames(container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> int:
+    """How many frames a file claims to hold: its count, or by its length and rate; 0 if it does not say."""
+    if stream.frames:
+        return stream.frames
+    if stream.duration is not None and stream.time_base:
+        seconds = float(stream.duration * stream.time_base)
+    else:
+        seconds = (container.duration or 0) / av.time_base
+    rate = min(float(stream.average_rate or stream.base_rate or FALLBACK_RATE), _FASTEST)
+    return max(0, int(seconds * rate))
 
 
 @contextlib.contextmanager

@@ -18,9 +18,11 @@ from rstg_tf.common.errors import ConfigError, VideoError
 from rstg_tf.video.clip_spec import STORED_SHORT_SIDE, with_channels
 from rstg_tf.video.decoding import TimedFrame, iter_frames, iter_timed_frames, probe
 from rstg_tf.video.frame_folders import list_frame_files
-from rstg_tf.video.pictures import picture_format, pixels_of
+from rstg_tf.video.limits import DEFAULT_LIMITS, MediaLimits, require_regular
+from rstg_tf.video.pictures import picture_bytes, picture_format, pixels_of
 
 _ARRAY_MARK = b"\x93NUMPY"
+_LARGEST_CLIP = 2**32  # bytes of frames that are held at once
 RAW_CHANNELS = {"rgb24": 3, "gray": 1}  # FFmpeg's names of pixel formats -> C
 
 
@@ -60,25 +62,27 @@ class FrameSource:
             yield TimedFrame(frame, number / frames_per_second, 1 / frames_per_second)
 
 
-def open_source(path: str | os.PathLike) -> FrameSource:
+def open_source(path: str | os.PathLike, *, limits: MediaLimits = DEFAULT_LIMITS) -> FrameSource:
     """The frames of a video file, a folder of numbered pictures, or a `.npy` file (uint8 [T, H, W] or [T, H, W, C]).
 
-    Raises ConfigError when there is nothing at `path`, VideoError (naming it) when it cannot be read as what it is.
+    Raises ConfigError when there is nothing at `path`, VideoError (naming it) when it cannot be read as what it is,
+    or is beyond the `limits`: by what it says of itself at once, else when that much has been read.
     """
     path = os.fspath(path)
     if not Path(path).exists():
         raise ConfigError(f"{path} does not exist: give a video, a folder of frames, or a .npy file.")
     if Path(path).is_dir():
-        return _folder_source(path)
+        return _folder_source(path, limits)
+    require_regular(path, named=path)
     if path.endswith(".npy") or _begins_with(path, _ARRAY_MARK):
-        return _array_source(path)
+        return _array_source(path, limits)
     picture = picture_format(path)
     if picture:
         raise VideoError(
             f"{path} is a single picture ({picture}), not a video: expected a video file, a folder with "
             "the numbered frames of one, or a .npy file."
         )
-    return _video_source(path)
+    return _video_source(path, limits)
 
 
 def _begins_with(path: str, mark: bytes) -> bool:
@@ -89,14 +93,23 @@ def _begins_with(path: str, mark: bytes) -> bool:
         return False
 
 
-def load_clip(source: str | os.PathLike, *, channels: int) -> Clip:
+def load_clip(source: str | os.PathLike, *, channels: int, limits: MediaLimits = DEFAULT_LIMITS) -> Clip:
     """All frames of a source (see `open_source`, whose errors it raises), grey (channels 1) or RGB (3).
 
-    Video files larger than that are decoded at a short side of 256 pixels, as records hold them.
+    Video files larger than that are decoded at a short side of 256 pixels, as records hold them. Raises VideoError for
+    frames that are more than 4 GiB.
     """
-    opened = open_source(source)
-    frames = with_channels(np.stack(list(opened.read(STORED_SHORT_SIDE))), channels)
-    return Clip(frames=frames, frames_per_second=opened.frames_per_second)
+    opened = open_source(source, limits=limits)
+    frames, held = [], 0
+    for frame in opened.read(STORED_SHORT_SIDE):
+        frames.append(with_channels(frame, channels))
+        held += frames[-1].nbytes
+        if held > _LARGEST_CLIP:
+            raise VideoError(
+                f"{opened.name}: {len(frames)} frames are {held >> 20} MiB, too long for one clip: expected at most "
+                f"{_LARGEST_CLIP >> 20} MiB; cut out the part that matters."
+            )
+    return Clip(frames=np.stack(frames), frames_per_second=opened.frames_per_second)
 
 
 def raw_source(
@@ -128,12 +141,13 @@ def raw_source(
     return FrameSource(name=name, read=read, frame_size=(height, width))
 
 
-def _video_source(path: str) -> FrameSource:
-    facts = probe(path)
+def _video_source(path: str, limits: MediaLimits) -> FrameSource:
+    facts = probe(path, limits=limits)
+    options = {"enlarge": False, "limits": limits}
     return FrameSource(
         name=path,
-        read=lambda short_side: iter_frames(path, short_side=short_side, enlarge=False),
-        read_timed=lambda short_side: iter_timed_frames(path, short_side=short_side, enlarge=False),
+        read=lambda short_side: iter_frames(path, short_side=short_side, **options),
+        read_timed=lambda short_side: iter_timed_frames(path, short_side=short_side, **options),
         frames_per_second=facts.frames_per_second,
         num_frames=facts.declared_frames,
         frame_size=(facts.height, facts.width),
@@ -141,14 +155,17 @@ def _video_source(path: str) -> FrameSource:
     )
 
 
-def _folder_source(folder: str) -> FrameSource:
+def _folder_source(folder: str, limits: MediaLimits) -> FrameSource:
     files = list_frame_files(folder)
+    limits.require_length(len(files), 0, named=folder)
 
     def read(short_side: int | None) -> Iterator[np.ndarray]:
         first = None
         for file in files:
-            frame = pixels_of(_content(file), named=os.fspath(file))
+            named = os.fspath(file)
+            frame = pixels_of(picture_bytes(file, named=named, limits=limits), named=named, limits=limits)
             first = frame.shape if first is None else first
+            limits.require_length(len(files), len(files) * first[0] * first[1], named=folder)
             if frame.shape[:2] != first[:2]:
                 raise VideoError(
                     f"{file} is {frame.shape[1]}×{frame.shape[0]} pixels, but the folder's first frame "
@@ -159,15 +176,7 @@ def _folder_source(folder: str) -> FrameSource:
     return FrameSource(name=folder, read=read, num_frames=len(files))
 
 
-def _content(file: os.PathLike) -> bytes:
-    try:
-        with open(file, "rb") as opened:
-            return opened.read()
-    except OSError as error:
-        raise VideoError(f"{file} cannot be read ({error.strerror}).") from None
-
-
-def _array_source(path: str) -> FrameSource:
+def _array_source(path: str, limits: MediaLimits) -> FrameSource:
     if not _begins_with(path, _ARRAY_MARK):
         what = "an archive of arrays (.npz)" if _begins_with(path, b"PK") else "no array"
         raise VideoError(f"{path} is {what}: expected one array, as numpy.save writes it.")
@@ -189,4 +198,6 @@ def _array_source(path: str) -> FrameSource:
             "array[None]."
         )
     frames = frames[..., None] if frames.ndim == 3 else frames
+    limits.require_size(*frames.shape[1:3], named=path, what="holds frames of")
+    limits.require_length(len(frames), len(frames) * frames.shape[1] * frames.shape[2], named=path)
     return FrameSource(name=path, read=lambda short_side: (np.array(frame) for frame in frames), num_frames=len(frames))

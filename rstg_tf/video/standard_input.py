@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rstg_tf.common.errors import VideoError
+from rstg_tf.video.limits import DEFAULT_LIMITS, MediaLimits
 from rstg_tf.video.sources import RAW_CHANNELS, FrameSource, open_source, raw_source
 
 
 @contextlib.contextmanager
 def standard_input_source(
-    *, raw_size: tuple[int, int] | None, raw_pixels: str, read_twice: bool
+    *, raw_size: tuple[int, int] | None, raw_pixels: str, read_twice: bool, limits: MediaLimits = DEFAULT_LIMITS
 ) -> Iterator[FrameSource]:
     """Standard input as a source, kept in a temporary file where it is needed twice or whole.
 
@@ -27,12 +28,14 @@ def standard_input_source(
       raw_size: width and height in pixels of bare frames, one after another; None: a whole video file.
       raw_pixels: a key of RAW_CHANNELS, what a pixel of bare frames consists of.
       read_twice: whether the frames are asked for more than once.
+      limits: what is refused of a file by its size.
 
     Raises VideoError for a file that is no video.
     """
     stream = sys.stdin.buffer
     if raw_size is not None:
         width, height = raw_size
+        limits.require_size(height, width, named="--raw_size:", what="frames are")
         with tempfile.TemporaryFile() as kept:
             if read_twice and not stream.seekable():
                 shutil.copyfileobj(stream, kept)
@@ -47,7 +50,7 @@ def standard_input_source(
         with open(path, "wb") as kept:
             shutil.copyfileobj(stream, kept)
         try:
-            source = open_source(path)
+            source = open_source(path, limits=limits)
         except VideoError as error:
             raise VideoError(str(error).replace(path, "standard input")) from error
         yield dataclasses.replace(source, name="standard input")

@@ -11,7 +11,7 @@ from PIL import Image
 from tiny_videos import FASTSTART, LOSSLESS, MPEG4, WEBM, Encoding, cut_file, moving_frames, write_video
 
 from rstg_tf.common.errors import VideoError
-from rstg_tf.video import decoding, probing
+from rstg_tf.video import decoding
 
 
 @pytest.mark.parametrize(
@@ -134,13 +134,6 @@ def test_a_picture_is_no_video_of_one_frame(tmp_path, image_format):
     (tmp_path / "picture").write_bytes(content.getvalue())
     with pytest.raises(VideoError, match="picture: (cannot be read as video|is a picture)"):
         decoding.read_video(tmp_path / "picture")
-
-
-def test_frames_too_large_are_refused_before_they_are_decoded(tmp_path, monkeypatch):
-    path = write_video(tmp_path / "a.mp4", moving_frames(num_frames=3))
-    monkeypatch.setattr(probing, "LARGEST_FRAME", 1500)
-    with pytest.raises(VideoError, match="its frames are 48×32 pixels: expected at most 1500 in all"):
-        decoding.read_video(path)
 
 
 def test_sound_alone_is_no_video(tmp_path):

@@ -219,7 +219,7 @@ def test_settings_that_cannot_work_are_refused_before_anything_is_made(nine, tmp
 
 
 def test_a_fault_of_the_machine_is_no_fault_of_the_video(nine, tmp_path, monkeypatch):
-    def fail(source, short_side):
+    def fail(source, short_side, limits):
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(writing, "encode_source", fail)
