@@ -5,7 +5,8 @@
 Requests of one clip go through `serving_bytes` of the loaded SavedModel. The right one holds T frames of the largest
 size that the export takes, as progressive JPEG. The others are right ones with bytes changed, cut out, doubled and
 exchanged, and pictures made to cost much: sizes that are claimed, compressed texts, pixels that go on behind the last,
-scan after scan, strips. Memory is the peak of the process during a request beyond what it had once the model had
+scan after scan, strips. Time is that of all cores together, so that what else
+runs does not count. Memory is the peak of the process during a request beyond what it had once the model had
 answered a small one (Linux); what the allocator keeps of earlier requests counts too.
 """
 
@@ -144,17 +145,17 @@ def requests(limits: Mapping[str, int], num_frames: int, size: tuple[int, int], 
 
 
 def cost(answer: Callable[[list[bytes]], Any], frames: list[bytes], before: float) -> tuple[float, float, bool]:
-    """(seconds, MiB at the peak beyond those `before`, whether it was answered)."""
+    """(core seconds, MiB at the peak beyond those `before`, whether it was answered)."""
     import tensorflow as tf
 
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak starts anew
-    begin = time.perf_counter()
+    begin = time.process_time()
     try:
         answer(frames)
         is_answered = True
     except (tf.errors.InvalidArgumentError, tf.errors.DataLossError):
         is_answered = False
-    return time.perf_counter() - begin, _memory("VmHWM") - before, is_answered
+    return time.process_time() - begin, _memory("VmHWM") - before, is_answered
 
 
 def _memory(name: str) -> float:
@@ -219,7 +220,7 @@ def show(result: dict[str, Any]) -> None:
     rows = [(f"the largest right one, {right['size'][1]}×{right['size'][0]}", _RIGHT_RUNS, _RIGHT_RUNS)]
     rows = [(*rows[0], right["seconds"], right["memory"])]
     rows += [tuple(row.values()) for row in result["rows"]]
-    print(markdown(("request", "number", "answered", "most seconds", "most MiB"), rows))
+    print(markdown(("request", "number", "answered", "most core seconds", "most MiB"), rows))
 
 
 def _define_flags(values: absl_flags.FlagValues) -> None:

@@ -25,14 +25,16 @@ from absl import flags as absl_flags
 
 from rstg_tf.common.command_line import failed, json_line, run_program
 from rstg_tf.common.errors import ConfigError, VideoError
+from rstg_tf.common.shown import printable
 from rstg_tf.evaluation.metrics import ranking
 from rstg_tf.inference.classifier import Predictor, RunPredictor, SavedModelPredictor
-from rstg_tf.inference.sliding_windows import Prediction, WindowAnswer, Windows, predict_windows
+from rstg_tf.inference.sliding_windows import Prediction, Windows, predict_windows
 from rstg_tf.runs.run import open_run
 from rstg_tf.runs.run_flags import parse_run_flags
 from rstg_tf.video.limits import define_limit_flags, limits_from_flags
 from rstg_tf.video.sources import RAW_CHANNELS, FrameSource, open_source
 from rstg_tf.video.standard_input import standard_input_source
+from rstg_tf.viz.answer_table import Table, say
 
 # TensorFlow is imported where it is needed: a wrong file or flag is answered at once.
 
@@ -182,51 +184,6 @@ def as_json(prediction: Prediction, predictor: Predictor, *, source: str, top: i
     }
 
 
-class Table:
-    """The answer as text: a line per window as soon as it is known, if there are several; then the whole video's."""
-
-    def __init__(self, predictor: Predictor, *, source: FrameSource, frames_per_second: float):
-        self._names, self._rate = predictor.class_names, frames_per_second
-        self._first: WindowAnswer | None = None
-        self._windows = 0
-        say(f"{source.name}, model {predictor.name}")
-
-    def window(self, answer: WindowAnswer) -> None:
-        """Prints a window's best classes; waits with the first window until there is a second."""
-        self._windows += 1
-        if self._windows == 1:  # it may be the only one
-            self._first = answer
-            return
-        if self._windows == 2:
-            say("\n      seconds  probability  class")
-            self._line(self._first)
-        self._line(answer)
-
-    def _line(self, answer: WindowAnswer) -> None:
-        best = ranking(answer.logits, self._names, 1)[0]
-        span = f"{answer.start_seconds:.1f} - {answer.end_seconds:.1f}"
-        say(f"{span:>13}  {best['probability']:>11.3f}  {best['name']}")
-
-    def whole(self, prediction: Prediction, top: int) -> None:
-        """Prints what was seen of the video and its `top` best classes."""
-        count, (height, width) = len(prediction.answers), prediction.frame_size
-        seen_height, seen_width = (round(side) for side in prediction.seen_size)
-        part = f", of which the middle {seen_width}×{seen_height} were seen"
-        say(
-            f"\n{prediction.num_frames} frames, {self._rate:.4g} a second, of {width}×{height} pixels"
-            f"{part if (seen_height, seen_width) != (height, width) else ''}; "
-            f"{f'mean logits of {count} windows' if count > 1 else 'one window'}"
-        )
-        say("         rank  probability  class")
-        for rank, row in enumerate(ranking(prediction.logits, self._names, top), start=1):
-            say(f"{rank:>13}  {row['probability']:>11.3f}  {row['name']}")
-
-
-def say(line: str) -> None:
-    """Prints the line at once, also into a pipe; control characters of names in it as escapes."""
-    print(printable(line), flush=True)
-
-
 def predictor_from_flags(flags: absl_flags.FlagValues) -> Predictor:
     """The predictor of --model_dir or of --export_dir. Raises ConfigError where there is neither."""
     if not flags.export_dir:
@@ -270,9 +227,9 @@ def run(flags: absl_flags.FlagValues, predictor: Predictor) -> None:
             )
             found["out"] = flags.out
             if silence:
-                print(f"predict: {flags.out} has no whole sound: {silence}.", file=sys.stderr)
+                print(printable(f"predict: {flags.out} has no whole sound: {silence}."), file=sys.stderr)
             if table:
-                say(f"annotated video: {flags.out}")
+                say(printable(f"annotated video: {flags.out}"))
     if flags.json:
         say(json_line(found))
 

@@ -9,9 +9,7 @@ rejected.csv                          media_id, path, reason: sorted, from all n
 from __future__ import annotations
 
 import contextlib
-import csv
 import fcntl
-import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,6 +21,7 @@ from datasets.records.parallel_shards import changed_settings, is_intact
 from rstg_tf.common.data_text import read_json
 from rstg_tf.common.errors import ConfigError, is_full_disk
 from rstg_tf.common.files import remove_abandoned, write_json, write_text
+from rstg_tf.common.shown import csv_text
 from rstg_tf.common.text import readable_name
 
 REJECTED_FILE = "rejected.csv"
@@ -124,9 +123,7 @@ class NotedFolder:
             for note in notes.values()
             for rejected in note["rejected"]
         )
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([("media_id", "path", "reason"), *rows])
-        write_text(self.path / REJECTED_FILE, text.getvalue())
+        write_text(self.path / REJECTED_FILE, csv_text([("media_id", "path", "reason"), *rows]))
         if len(rows) > allowed:
             (self.path / MANIFEST_FILE).unlink(missing_ok=True)  # of an earlier command that allowed more
             total, so_far = self.settings["num_videos"], "" if len(notes) == len(self.shard_files) else " so far"

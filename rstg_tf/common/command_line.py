@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import select
 import signal
@@ -15,6 +14,7 @@ from absl import flags as absl_flags
 
 from rstg_tf.common.errors import ConfigError, is_full_disk
 from rstg_tf.common.interrupts import kept_interrupts
+from rstg_tf.common.shown import PrintableStream, json_text, printable
 
 
 def parse_flags(values: absl_flags.FlagValues, arguments: Sequence[str], *, takes_files: bool = False) -> list[str]:
@@ -34,7 +34,7 @@ def parse_flags(values: absl_flags.FlagValues, arguments: Sequence[str], *, take
 def failed(name: str, error: Exception, *, code: int, mending: str = "") -> int:
     """Tells on stderr what went wrong and returns the exit code: 2 wrong use, 1 the data's or the machine's fault."""
     if not (isinstance(error, BrokenPipeError) and _left_unread()):
-        print(f"{name}: {error}", *([mending] if mending else []), file=sys.stderr)
+        print(printable(f"{name}: {error}"), *([mending] if mending else []), file=sys.stderr)
     return code
 
 
@@ -43,12 +43,13 @@ def run_program(main: Callable[[Sequence[str]], int], *, name: str, interrupted:
 
     A program that is done before it notices an interrupt that was lost (see `kept_interrupts`) ends as it would. Where
     who reads standard output leaves, as `head` does, the end is 1, without a word; where that is a file on a full disk,
-    the end is 1 and a sentence. What the terminal's encoding lacks,
-    be it a sign or a byte in a file's name, is written as an escape (\\xd7).
+    the end is 1 and a sentence. What the terminal's encoding lacks, be it a sign or a byte in a file's name, is written
+    as an escape (\\xd7), as is what the terminal would obey.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    sys.stdout, sys.stderr = PrintableStream(sys.stdout), PrintableStream(sys.stderr)
     try:
         with kept_interrupts():
             try:
@@ -76,7 +77,7 @@ def run_program(main: Callable[[Sequence[str]], int], *, name: str, interrupted:
 def json_line(values: Any) -> str:
     """Values as a line of JSON for standard output: in plain letters where that can write them, else in escapes."""
     is_unicode = (getattr(sys.stdout, "encoding", None) or "ascii").lower().replace("-", "").startswith("utf")
-    return json.dumps(values, ensure_ascii=not is_unicode)
+    return json_text(values, in_ascii=not is_unicode)
 
 
 def _left_unread() -> bool:

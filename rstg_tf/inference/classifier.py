@@ -85,18 +85,20 @@ class SavedModelPredictor:
     def __init__(self, path: str, *, trust: bool = False):
         self._trust = trust
         self.name = _newest_version(path)
-        self.class_names = tuple(_asset(self.name, "class_names.txt").removesuffix("\n").split("\n"))
         where = Path(self.name, "assets")
         facts = parse_json(_asset(self.name, "export.json"), named=str(where / "export.json"))
+        # Exports of version 1.0 hold the names in lines alone.
+        lines = _asset(self.name, "class_names.txt").removesuffix("\n").split("\n")
         try:
             self._facts = _facts(facts)
+            self.class_names = tuple(self._facts.get("class_names", lines))
             self.clip_spec = ClipSpec.from_json(self._facts["video"])
             self._config = ExperimentConfig.from_json(_asset(self.name, "experiment.json")).model
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from None
         if len(self.class_names) != self._config.num_classes:
             raise ConfigError(
-                f"{where / 'class_names.txt'}: {len(self.class_names)} names; expected {self._config.num_classes}, as "
+                f"{where}: {len(self.class_names)} class names; expected {self._config.num_classes}, as "
                 "experiment.json says."
             )
 

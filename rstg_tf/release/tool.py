@@ -23,6 +23,7 @@ from absl import flags as absl_flags
 
 from rstg_tf.common.command_line import failed
 from rstg_tf.common.errors import ConfigError
+from rstg_tf.common.shown import printable
 from rstg_tf.release.checkpoint_files import WeightFile, find_weights, read_shapes, read_variables
 from rstg_tf.runs.run import open_run
 from rstg_tf.runs.run_flags import parse_run_flags
@@ -144,9 +145,9 @@ def _print(found: dict) -> None:
             continue  # a weight's name and /Momentum each
         width = max(len(row["name"]) for row in members)
         for row in members:
-            print(f"  {row['name']:{width}}  {row['values']:>12,}  {row['shape']}")
+            print(f"  {printable(row['name']):{width}}  {row['values']:>12,}  {row['shape']}")
     for line in _verdict(found):
-        print(line)
+        print(printable(line))
 
 
 def _verdict(found: dict) -> list[str]:

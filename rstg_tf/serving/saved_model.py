@@ -14,6 +14,7 @@ import numpy as np
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.common.files import sync_folder
 from rstg_tf.common.interrupts import ignored_interrupts, kept_interrupts
+from rstg_tf.common.shown import printable
 from rstg_tf.config import ExperimentConfig
 from rstg_tf.runs.clip_spec_of_run import clip_spec_of_run, served_clip_spec
 from rstg_tf.runs.run import Run
@@ -152,6 +153,7 @@ def _write(
     example = example_clip(recorded, clip)
     facts = {
         "step": step,
+        "class_names": list(class_names),
         "precision": keras.mixed_precision.global_policy().name,
         "video": _explain_clip(clip),
         "request_limits": limits.for_clips(clip).to_json(),
@@ -207,7 +209,7 @@ def _weights(model):
 
 def _write_assets(folder: str, config: ExperimentConfig, class_names: Sequence[str], facts: dict) -> None:
     contents = {
-        "class_names.txt": "".join(f"{name}\n" for name in class_names),
+        "class_names.txt": "".join(f"{printable(name)}\n" for name in class_names),
         "experiment.json": _without_paths(config).to_json(),
         "export.json": json.dumps(facts, indent=2, ensure_ascii=False) + "\n",
     }

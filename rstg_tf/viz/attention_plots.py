@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from rstg_tf.common.shown import printable
 from rstg_tf.common.spacing import evenly_spaced_indices
 from rstg_tf.evaluation.metrics import attention_entropy
 from rstg_tf.viz.attention_stats import change, count_scales, mean_by_scale, node_names, scale_names
@@ -157,7 +158,8 @@ def _figure(width: float, height: float, title: str, *, square: bool = True) -> 
     width = max(width, 6.5)
     figure = Figure(figsize=(width, height), dpi=100, layout="compressed" if square else "constrained")
     figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06)
-    figure.suptitle("\n".join(_wrapped(line, width, 11) for line in title.split("\n")), fontsize=11)
+    lines = (_wrapped(printable(line), width, 11) for line in title.split("\n"))
+    figure.suptitle("\n".join(lines), fontsize=11, parse_math=False)  # a name in it may hold a $
     return figure
 
 

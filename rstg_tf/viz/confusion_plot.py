@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from rstg_tf.common.shown import printable
+
 LARGEST_NUMBERED_CLASSES = 60
 
 
@@ -24,13 +26,15 @@ def save_confusion(path: str | os.PathLike, confusion: np.ndarray, class_names: 
     axes = figure.add_subplot()
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Greys", vmin=0.0, vmax=1.0)
-    names = [_shortened(name) for name in class_names]
+    names = [_shortened(printable(name)) for name in class_names]
+    literally = {"parse_math": False}  # a name may hold a $
     size = 9 if numbered else 5
-    axes.set_xticks(range(classes), names, rotation=90, fontsize=size)
-    axes.set_yticks(range(classes), names, fontsize=size)
+    axes.set_xticks(range(classes), names, rotation=90, fontsize=size, **literally)
+    axes.set_yticks(range(classes), names, fontsize=size, **literally)
     axes.set_xlabel("predicted class", fontsize=11)
     axes.set_ylabel("true class", fontsize=11)
-    axes.set_title(f"{title}\nshade: share of the true class, white 0, black 1", fontsize=11)
+    told = f"{printable(title)}\nshade: share of the true class, white 0, black 1"
+    axes.set_title(told, fontsize=11, **literally)
     if numbered:
         for row, column in zip(*np.nonzero(confusion)):
             axes.text(

@@ -10,7 +10,6 @@ graph/             who listens to whom: scales.png/json, and the surest mistakes
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +19,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from rstg_tf.common.files import whole_folder, write_json
+from rstg_tf.common.files import whole_folder, write_json, write_text
+from rstg_tf.common.shown import csv_text
 from rstg_tf.common.spacing import evenly_spaced_indices
 from rstg_tf.evaluation.metrics import Evaluation
 from rstg_tf.viz import frame_overlay
@@ -290,5 +290,4 @@ def _stage_text(weights: Mapping[str, np.ndarray]) -> str:
 
 
 def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([columns, *rows])
+    write_text(path, csv_text([columns, *rows], line_end="\r\n"))

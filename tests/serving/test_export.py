@@ -24,6 +24,7 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 from rstg_tf import build_model, export, flags
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.config import ExperimentConfig
+from rstg_tf.inference.classifier import SavedModelPredictor
 from rstg_tf.runs.run import Run
 from rstg_tf.runs.run_flags import parse_run_flags
 from rstg_tf.serving import saved_model, signatures, warmup
@@ -129,6 +130,17 @@ def test_an_export_names_no_folder_of_its_makers_and_holds_no_clip_of_theirs(toy
         assert not found, f"{path} holds {found}"
     told = ExperimentConfig.from_json((pathlib.Path(served.path) / "assets" / "experiment.json").read_text())
     assert (told.model, told.data.test_dataset, told.train.restore_dir) == (GREY.model, "", "")
+
+
+def test_names_of_classes_come_back_as_they_were_even_with_line_ends_in_them(served, tmp_path):
+    names = ("a\nb", "c\u2028d", "e\r\nf", "\x85", " g ", "=1", "h\\n")
+    path = saved_model.export_model(served.model, base=str(tmp_path / "base"), config=GREY, class_names=names)
+    assert SavedModelPredictor(path).class_names == names
+    lines = (pathlib.Path(path) / "assets" / "class_names.txt").read_text(encoding="utf-8")
+    assert lines.count("\n") == 7 and len(lines.splitlines()) == 7
+    video = tf.constant([encode(clips(GREY, 1)[0])])
+    answer = tf.saved_model.load(path).signatures["serving_bytes"](frames=video)
+    assert {name.decode() for name in answer["classes"].numpy()[0]} <= set(names)
 
 
 def test_a_model_that_reloads_differently_is_not_published(served, tmp_path, monkeypatch):
