@@ -27,7 +27,9 @@ from PIL import Image
 
 from datasets.records.manifest import IMAGE_FORMATS, DatasetError, ShardInfo
 from rstg_tf.common.files import hash_file, whole_path
+from rstg_tf.video.limits import DEFAULT_LIMITS
 
+_MOST_PIXELS = 2**29  # of the frames of a record, decoded
 LABEL_INDEX = "clip/label/index"
 LABEL_STRING = "clip/label/string"
 MEDIA_ID = "clip/media_id"
@@ -223,12 +225,20 @@ def _feature_values(feature: Any) -> Any:
 
 
 def _decompress(encoded: Sequence[bytes], image_format: str) -> np.ndarray:
-    frames = []
+    if image_format not in IMAGE_FORMATS:  # others could start programs
+        raise DatasetError(f"image format: {image_format!r}, expected one of {sorted(IMAGE_FORMATS)}")
+    frames, pixels_of_all = [], 0
     for number, image in enumerate(encoded):
         try:
             with Image.open(io.BytesIO(image), formats=(image_format,)) as opened:
+                DEFAULT_LIMITS.require_size(opened.height, opened.width, named="it")
+                pixels_of_all += opened.height * opened.width
+                if pixels_of_all > _MOST_PIXELS:
+                    raise DatasetError(f"frames are more than {_MOST_PIXELS} pixels in all")
                 pixels = np.asarray(opened)
-        except (OSError, SyntaxError, TypeError, ValueError) as error:
+        except DatasetError:
+            raise
+        except (OSError, SyntaxError, TypeError, ValueError, Image.DecompressionBombError) as error:
             raise DatasetError(f"frame {number} cannot be decoded as {image_format} ({error})") from None
         frames.append(pixels[:, :, np.newaxis] if pixels.ndim == 2 else pixels)
     shapes = sorted({frame.shape for frame in frames})

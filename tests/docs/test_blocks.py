@@ -47,6 +47,7 @@ SMALLER = {
     "python eval.py": "--noreport",
     "python eval.py --model_dir=runs/demo --report": "",
     "python eval.py --model_dir=runs/syncmnist": "--noreport --export_dir=",  # the first run has exported already
+    "python -m benchmarks.fuzzed_requests": "--requests=8",
     "python -m datasets.sync_mnist": "--num_clips=8 --num_workers=1 --digits=sklearn",
     "python -m datasets.sync_mnist --split=test --digits=idx:mnist": "--num_clips=4 --num_workers=1",
     "python -m datasets.video_folder": "--num_processes=1 --validation_share=0.5",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,10 @@ from tiny_videos import MPEG4, cut_file, moving_frames, read_clips, write_frames
 
 from datasets.records.dataset import RecordedDataset
 from datasets.records.manifest import Manifest
+from datasets.records.parallel_shards import in_processes
 from datasets.records.shard_notes import TooManyRejectedError
 from datasets.validate import validate
-from datasets.videos import writing
+from datasets.videos import sources, writing
 from datasets.videos.sources import Cutting, Rejection, VideoSource, encode_source
 from rstg_tf.common.errors import ConfigError, VideoError
 
@@ -249,3 +251,26 @@ def test_split_by_time_no_frame_is_on_both_sides_and_both_sides_have_clips(num_f
         frames[part] = {frame for clip in clips for frame in range(clip.start, clip.stop)}
     assert frames["train"] and frames["validation"] and not frames["train"] & frames["validation"]
     assert len(frames["validation"]) == max(round(0.25 * num_frames), 4)
+
+
+def test_jpegs_of_a_long_video_are_counted_as_they_are_made(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "a.mp4", moving_frames(40))
+    made = []
+    monkeypatch.setattr(sources, "_to_jpeg", lambda frame: made.append(frame) or bytes(1000))
+    limits = dataclasses.replace(sources.DEFAULT_SOURCE_LIMITS, video_bytes=3500)
+    found = sources.encode_source(sources.VideoSource("a", str(path), 0), 256, limits)
+    assert found.reason.startswith("4 frames make 4000 bytes, too much to be held in memory") and len(made) == 4
+
+
+def test_a_video_that_is_cut_into_clips_is_bounded_by_its_clips_alone(monkeypatch):
+    video = sources.EncodedVideo(frames=[bytes(1000)] * 10, timestamps=None, height=1, width=1)
+    monkeypatch.setattr(sources, "_LARGEST_RECORD", 3000)
+    video.require_records([sources.ClipRange("a", 0, start, start + 3) for start in range(7)])
+    with pytest.raises(VideoError, match="4 frames make 4000 bytes, too much for one record"):
+        video.require_records([sources.ClipRange("a", 0, 2, 6)])
+
+
+def test_a_process_that_reads_videos_has_its_memory_limited():
+    with pytest.raises(MemoryError):
+        list(in_processes(bytearray, [(2**30,)], num_processes=2, memory=2**29))
+    assert list(in_processes(bytearray, [(2,)], num_processes=2, memory=2**29)) == [bytearray(2)]
