@@ -64,7 +64,7 @@ def unpacks_to_more_than_pixels(encoded: tf.Tensor, sizes: tf.Tensor) -> tf.Tens
         lambda pair: _unpacks_to_more_than(*pair),
         (tf.where(is_seen, encoded, ""), most),
         fn_output_signature=tf.TensorSpec([], tf.bool),
-        parallel_iterations=4,
+        parallel_iterations=None if tf.executing_eagerly() else 4,  # eagerly it would be warned about
     )
 
 
