@@ -62,9 +62,12 @@ def csv_text(rows: Iterable[Sequence[Any]], *, line_end: str = "\n") -> str:
     """Rows as CSV. A cell of text that a spreadsheet would compute (it begins with =, +, -, @, a tab or a line's end)
     gets an apostrophe before it, as does one that begins with apostrophes followed by such a sign: to read them back,
     `csv_cell` takes one away."""
-    file = io.StringIO()
-    csv.writer(file, lineterminator=line_end).writerows([[_quoted(cell) for cell in row] for row in rows])
-    return file.getvalue()
+    lines = []
+    for row in rows:
+        file = io.StringIO()
+        csv.writer(file).writerow([_quoted(cell) for cell in row])  # its own line end, or a bare \r would not be quoted
+        lines.append(file.getvalue()[:-2] + line_end)
+    return "".join(lines)
 
 
 def csv_cell(text: str) -> str:
