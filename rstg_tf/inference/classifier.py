@@ -181,4 +181,7 @@ def _facts(values: object) -> dict:
     expected = {"video": dict, "left_out": dict}
     if not isinstance(values, dict) or any(not isinstance(values.get(key, {}), kind) for key, kind in expected.items()):
         raise ConfigError("export.json: expected an object with the objects 'video' and 'left_out' in it.")
+    names = values.get("class_names", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ConfigError("export.json: 'class_names' is no list of names.")
     return {"left_out": {}, "video": {}, **values}
