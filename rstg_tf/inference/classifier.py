@@ -96,11 +96,11 @@ class SavedModelPredictor:
             self._config = ExperimentConfig.from_json(_asset(self.name, "experiment.json")).model
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from None
-        if len(self.class_names) != self._config.num_classes:
-            raise ConfigError(
-                f"{where}: {len(self.class_names)} class names; expected {self._config.num_classes}, as "
-                "experiment.json says."
-            )
+        for file, names in (("class_names.txt", lines), ("export.json", self.class_names)):
+            if len(names) != self._config.num_classes:
+                raise ConfigError(
+                    f"{where / file}: {len(names)} names; expected {self._config.num_classes}, as experiment.json says."
+                )
 
     def load(self, *, with_attention: bool) -> None:
         """Loads the SavedModel's signatures."""
