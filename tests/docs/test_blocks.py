@@ -1,8 +1,9 @@
 """Every block of README, CONTRIBUTING and docs/ is run, on small data, or stands in EXCEPTIONS with the reason.
 
 The blocks of a page run one after the other in a folder of the page's own, its Python blocks in common names. Each page
-begins with what "Your first run" leaves behind (docs/first_run.md, itself run first), and with the files that
-`small_inputs` puts there. What would take hours is made smaller by what SMALLER appends; nothing else is changed.
+begins with what "Your first run" leaves behind (docs/first_run.md, itself run first), `clip.npy` among it, and with the
+files that `small_inputs` puts there. What would take hours is made smaller by what SMALLER appends; nothing else is
+changed.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import shlex
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import small_inputs
 from documented_blocks import PAGES, ROOT, RUN, SHOWN, Block, all_blocks, blocks_of, run_command, run_python
@@ -118,6 +120,9 @@ def test_the_first_run_leaves_what_its_page_says(after_first_run):
         "visualize/index.html",
     ):
         assert (after_first_run / "runs" / "demo" / file).exists(), file
+    clip = np.load(after_first_run / "clip.npy")
+    assert (clip.shape, clip.dtype) == ((10, 32, 32, 1), np.uint8)
+    assert clip.any() and (after_first_run / "frames.gray").read_bytes() == clip.tobytes()
 
 
 @pytest.mark.slow
@@ -133,6 +138,17 @@ def test_the_blocks_of_the_page_run(page, after_first_run, tmp_path):
 
 def test_every_block_says_whether_it_is_run_or_only_shown():
     assert [block.place for block in all_blocks() if block.language not in (*RUN, *SHOWN)] == []
+
+
+def python_block(text: str) -> Block:
+    return Block(page=ROOT / "README.md", line=7, language="python", text=text)
+
+
+def test_a_print_may_print_nothing_but_what_the_comment_behind_it_says(capsys):
+    run_python(python_block("print((2, 3))  # (2, 3): [B, C]\nprint('a', 1.5)  # a 1.5\nprint(1)\n"), {})
+    assert capsys.readouterr().out == "(2, 3)\na 1.5\n1\n"
+    with pytest.raises(AssertionError, match=r"line 9: prints '\(2, 4\)', its comment says '\(2, 3\)'"):
+        run_python(python_block("x = 4\nprint((2, x))  # (2, 3): [B, C]\n"), {})
 
 
 def test_every_fence_is_closed():

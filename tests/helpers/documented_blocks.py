@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
 import dataclasses
 import importlib
 import importlib.util
+import io
 import re
 import shlex
 import subprocess
 import sys
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,8 +60,35 @@ def all_blocks() -> Iterator[Block]:
 
 
 def run_python(block: Block, names: dict) -> None:
-    """Runs the block in the names of its page; a traceback shows the page's own line."""
-    exec(compile("\n" * block.line + block.text, str(block.page), "exec"), names)
+    """Runs the block in the names of its page; a traceback shows the page's own line.
+
+    A comment behind a `print(…)` is what it prints, up to ': ' where a remark follows. Raises AssertionError where it
+    prints something else.
+    """
+    source = "\n" * block.line + block.text
+    promised = _printed_by_comments(source)
+
+    def checked_print(*values, **how):
+        line, text = sys._getframe(1).f_lineno, io.StringIO()
+        builtins.print(*values, file=text)
+        printed = text.getvalue().strip()
+        if line in promised and promised[line] != printed:
+            raise AssertionError(f"{block.page}, line {line}: prints {printed!r}, its comment says {promised[line]!r}")
+        builtins.print(*values, **how)
+
+    names["print"] = checked_print
+    exec(compile(source, str(block.page), "exec"), names)
+
+
+def _printed_by_comments(source: str) -> dict[int, str]:
+    """Line of a `print(…)` -> what the comment behind it says that it prints."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    comments = {token.start[0]: token.string for token in tokens if token.type == tokenize.COMMENT}
+    return {
+        call.lineno: comments[call.end_lineno].lstrip("# ").split(": ")[0].strip()
+        for call in ast.walk(ast.parse(source))
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "print" and call.end_lineno in comments
+    }
 
 
 def run_command(command: str, folder: Path) -> int:

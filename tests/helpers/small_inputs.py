@@ -57,7 +57,6 @@ def repository(folder: Path) -> None:
             folder,
         )
         assert code == 0
-    np.save(folder / "clip.npy", np.random.default_rng(0).integers(0, 256, (10, 32, 32, 1), np.uint8))
 
 
 def your_videos(folder: Path) -> None:
