@@ -23,17 +23,17 @@ class NeighbourAttention(Layer):
 
     α is the softmax of e over all j. With neighbourhood 'soft' a region that is no neighbour keeps e = 0, hence weight
     exp(0), as in the release, whose checkpoints need it; with 'masked' only neighbours take part, as the paper
-    describes, and a node without any hears 0.
+    describes, and a node without any has α = 0 and g = relu(norm(b)), for 'dot' relu(b).
 
-    Source: paper, equation 3; docs/release.md, 'Attention'. Deviation: the norm of the messages and the heads'
-    projections, being linear, are applied to the weighted sums instead of to the N² messages.
+    Source: paper, equation 3; docs/release.md, 'Attention'. Deviation: the heads' projections and the norm of the
+    messages, affine once its statistics are known, are applied to the weighted sums instead of to the N² messages.
 
     Example:
 
     >>> attention = NeighbourAttention(width=6, query_width=4)
     >>> messages, neighbours = tf.zeros([1, 1, 2, 2, 6]), tf.constant([[0.0, 1.0], [1.0, 0.0]])
     >>> aggregated, weights = attention(tf.zeros([1, 1, 2, 4]), messages, neighbours)
-    >>> print(weights[0, 0].numpy().round(2))  # of equal nodes: exp(0) and exp(1), as shares
+    >>> print(weights[0, 0].numpy().round(2))  # of equal nodes: exp(0) and exp(1), as fractions of their sum
     [[0.27 0.73]
      [0.73 0.27]]
     """
@@ -54,7 +54,8 @@ class NeighbourAttention(Layer):
         require_choice("neighbourhood", neighbourhood, NEIGHBOURHOODS)
         if heads < 1 or (kind == "dot" and (width % heads or query_width % heads)):
             raise ValueError(
-                f"heads={heads}: expected a divisor of the message width {width} and of the node width {query_width}."
+                f"heads={heads}: expected a divisor of width={width}, that of the messages, and of "
+                f"query_width={query_width}, that of queries and keys."
             )
         self.width, self.query_width, self.kind, self.heads = width, query_width, kind, heads
         self.neighbourhood, self.normalization = neighbourhood, normalization

@@ -13,6 +13,8 @@ do not depend on how many frames have passed. Every part of a model has
     call(inputs, states)   the outputs; where states are given a pair of the outputs and the states after them
     state_shapes(shape)    name -> shape of its entries, without B
     noncausal_reasons()    a sentence for each thing in it that needs frames still to come: it refuses states
+
+and a backbone also `chunks` and `arrived`: see the docstring of `rstg_tf.backbones`.
 """
 
 from __future__ import annotations
