@@ -54,8 +54,8 @@ class NeighbourAttention(Layer):
         require_choice("neighbourhood", neighbourhood, NEIGHBOURHOODS)
         if heads < 1 or (kind == "dot" and (width % heads or query_width % heads)):
             raise ValueError(
-                f"heads={heads}: expected a divisor of width={width}, that of the messages, and of "
-                f"query_width={query_width}, that of queries and keys."
+                f"heads={heads}: expected a divisor of the message width {width} and of query_width {query_width}, "
+                "which in a graph is its node_width."
             )
         self.width, self.query_width, self.kind, self.heads = width, query_width, kind, heads
         self.neighbourhood, self.normalization = neighbourhood, normalization
