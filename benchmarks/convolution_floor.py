@@ -8,7 +8,7 @@ or pooling, on random numbers; times and GFLOP/s (two operations per multiply-ad
 gradients for input and kernel together; how often the model has it. The first convolution of a model needs no gradient
 for its input; where it sees few values at a time (3×3 grey pixels), its kernel's gradient is timed as the matrix
 product that it amounts to, which takes less time than TensorFlow's own op. Wide convolutions can take less time in the
-model than here, for it computes them in other forms (rstg_tf/backbones/convolutions.py). `matrix product` is a bare one
+model than here, for it computes them in other forms (rstg_tf/ops/conv3x3.py). `matrix product` is a bare one
 of 2048×2048 matrices, for scale.
 
 `benchmarks.training` and `benchmarks.inference` time the same rows beside the whole model and add them up.

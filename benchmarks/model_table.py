@@ -13,7 +13,7 @@
 
 Nothing is run, so the figures are the same on every machine. The graph is the CPU's, for on a GPU the LSTMs are one
 cuDNN op each, whose memory cannot be read off; but every convolution is the op that defines it. In the form that a CPU
-uses for the convnet's wide ones in float32 (rstg_tf/backbones/winograd.py), the forward pass of syncmnist.flags has
+uses for the convnet's wide ones in float32 (rstg_tf/ops/winograd.py), the forward pass of syncmnist.flags has
 16.5 in place of 26.6 G multiply-adds, and a step holds a sixth more.
 """
 

@@ -44,10 +44,11 @@ from PIL import Image
 sys.path.append(str(Path(__file__).absolute().parents[1]))
 
 from rstg_tf.common.command_line import json_line, run_program
+from rstg_tf.common.data_text import parse_json
 from rstg_tf.common.errors import ConfigError, VideoError
 from rstg_tf.common.shown import printable
 from rstg_tf.common.spacing import evenly_spaced_indices
-from rstg_tf.common.text import parse_json, read_text_file
+from rstg_tf.common.text import read_text_file
 from rstg_tf.video.clip_spec import ClipSpec, clip_from_frames
 from rstg_tf.video.frame_folders import list_frame_files
 from rstg_tf.video.pictures import picture_bytes

@@ -4,7 +4,7 @@ A row names a video and its class; blanks, a comma or a tab stand between them, 
 
     path label                        PySlowFast, mmaction2, and most others
     folder total_frames label         mmaction2's folders of frames; the folder must hold so many
-    path start end label              a stretch: seconds of a file; of a folder of frames the first and last number
+    path start end label              a segment: seconds of a file; of a folder of frames the first and last number
     label,youtube_id,time_start,time_end,split      Kinetics, known by its header: FILE is ID_START_END.mp4
 
 A header row tells otherwise which column is which (path, video, …; label, class, …; total_frames; start; end).
