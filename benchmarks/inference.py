@@ -108,6 +108,7 @@ def _model_works(config: ExperimentConfig, clips: int, precision: str) -> dict[t
     from rstg_tf.common import devices
     from rstg_tf.model import build_model
     from rstg_tf.runs.clip_spec_of_run import served_clip_spec
+    from rstg_tf.serving.request_limits import RequestLimits
     from rstg_tf.serving.signatures import classify_clips
 
     devices.set_precision(precision)
@@ -123,7 +124,7 @@ def _model_works(config: ExperimentConfig, clips: int, precision: str) -> dict[t
         tf.saved_model.save(
             holder,
             path,
-            signatures=classify_clips(model, served_clip_spec(config), ()),
+            signatures=classify_clips(model, served_clip_spec(config), (), RequestLimits()),
             options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
         )
         with _quiet():

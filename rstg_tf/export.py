@@ -37,7 +37,7 @@ from rstg_tf.common.interrupts import ignored_interrupts
 from rstg_tf.runs.clip_spec_of_run import clip_spec_of_run
 from rstg_tf.runs.run import Run, open_run
 from rstg_tf.runs.run_flags import parse_run_flags
-from rstg_tf.serving.model_versions import VersionError
+from rstg_tf.serving.model_versions import VersionError, check_target
 from rstg_tf.serving.request_limits import RequestLimits
 from rstg_tf.serving.saved_model import ExportError, export_run
 from rstg_tf.video.clip_spec import ClipSpec
@@ -105,14 +105,17 @@ def main(arguments: Sequence[str]) -> int:
         if not flags.out:
             raise ConfigError("--out is missing: give the folder that the server watches.")
         run = open_run(flags.model_dir, flags.checkpoint)
+        check_target(flags.out, flags.version)
+        clip = clip_from_flags(run, flags)
+        limits = RequestLimits(**{name: flags[f"max_{name}"].value for name in LIMITS})
         print("building the SavedModel, a function for each signature: half a minute or more", flush=True)
         path = export_run(
             run,
             base=flags.out,
             version=flags.version,
             precision=flags.precision,
-            clip=clip_from_flags(run, flags),
-            limits=RequestLimits(**{name: flags[f"max_{name}"].value for name in LIMITS}),
+            clip=clip,
+            limits=limits,
             warmup_clips=flags.warmup_clips,
         )
     except VersionError as error:

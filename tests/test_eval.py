@@ -170,11 +170,11 @@ def test_batch_size_and_replicas_change_no_score(trained, evaluated):
 
 @pytest.mark.slow
 def test_another_checkpoint_and_split_of_the_same_run(trained, evaluated):
-    checkpoint = os.path.join("runs", "toy", "checkpoints", "ckpt-20")
+    checkpoint = os.path.join("runs", "toy", "checkpoints", "ckpt-140")
     done = run_script("eval.py", "--noreport", f"--checkpoint={checkpoint}", "--split=train", cwd=trained)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
-    assert (result["step"], result["split"], result["clips"]) == (20, "train", 20)
+    assert (result["step"], result["split"], result["clips"]) == (140, "train", 20)
 
 
 def test_a_shard_that_was_cut_is_refused_before_tensorflow_starts(small_run, toy_records, tmp_path, capsys):

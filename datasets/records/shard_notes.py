@@ -135,7 +135,7 @@ class NotedFolder:
 
 
 def _read_note(path: Path) -> dict[str, Any]:
-    note = read_json(path, named=str(path))
+    note = read_json(path, named=str(path), any_names=True)  # `path` of a rejected video
     try:
         ShardInfo(**note["shard"])
         texts = [rejected[key] for rejected in note["rejected"] for key in ("media_id", "path", "reason")]

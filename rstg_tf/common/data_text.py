@@ -28,12 +28,14 @@ def parse_json(
     unique_keys: bool = False,
     largest_values: int = LARGEST_VALUES,
     largest_depth: int = LARGEST_DEPTH,
+    any_names: bool = False,
 ) -> Any:
     """The value of a JSON text; blank lines around it do not matter.
 
     Raises ConfigError, beginning with `named` and telling the line: no JSON, more values or levels than allowed,
     numbers that are not finite, integers beyond 64 bits, half a character (a lone surrogate, which no file can hold),
-    or with `unique_keys` a key that an object has twice.
+    or with `unique_keys` a key that an object has twice. `any_names` takes half a character: it stands for a byte in a
+    file's name that is no UTF-8.
     """
 
     def pairs(found: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -50,7 +52,7 @@ def parse_json(
             parse_constant=_no_number,
         )
         # Only an escape can bring half a character into decoded text.
-        if re.search(r"\\u[dD][89a-fA-F]", text):
+        if not any_names and re.search(r"\\u[dD][89a-fA-F]", text):
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise ConfigError(
@@ -63,9 +65,9 @@ def parse_json(
     return value
 
 
-def read_json(path: str | os.PathLike, *, named: str, limit: int = LARGEST_FILE) -> Any:
+def read_json(path: str | os.PathLike, *, named: str, limit: int = LARGEST_FILE, any_names: bool = False) -> Any:
     """The value of a JSON file. Raises ConfigError as `read_text_file` and `parse_json`."""
-    return parse_json(read_text_file(path, named=named, limit=limit), named=named)
+    return parse_json(read_text_file(path, named=named, limit=limit), named=named, any_names=any_names)
 
 
 def _check_shape(text: str, named: str, largest_values: int, largest_depth: int) -> None:

@@ -38,7 +38,12 @@ def open_regular(path: str | os.PathLike, *, named: str) -> BinaryIO:
 
 
 def read_bytes(path: str | os.PathLike, *, named: str, limit: int = LARGEST_FILE) -> bytes:
-    """The content of a regular file of at most `limit` bytes. Raises ConfigError, beginning with `named`, else."""
+    """The content of a regular file of at most `limit` bytes, none for the null device, which stands for an empty file.
+
+    Raises ConfigError, beginning with `named`, for anything else.
+    """
+    if os.fspath(path) == os.devnull:
+        return b""
     with open_regular(path, named=named) as file:
         try:
             size = os.fstat(file.fileno()).st_size

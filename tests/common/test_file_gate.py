@@ -55,3 +55,7 @@ def test_links_out_of_a_folder_are_refused_and_links_within_it_are_not(tmp_path)
     (tmp_path / "model" / "variables" / "data").symlink_to(tmp_path / "outside")
     with pytest.raises(ConfigError, match="outside of the folder"):
         require_inside(tmp_path / "model", named="m")
+
+
+def test_the_null_device_is_an_empty_file():
+    assert read_bytes("/dev/null", named="--flagfile=/dev/null") == b""
