@@ -6,7 +6,7 @@ VENV ?= .venv
 PINNED ?= .venv-pinned
 VENV_DOCS ?= .venv-docs
 BIN = $(VENV)/bin
-# A test process for each core, of which each needs some 2 GB; the tests of a file stay together, and share what is slow.
+# A test process for each core, of which each grows to some 8 GB; the tests of a file stay together, and share what is slow.
 PARALLEL ?= -n auto --maxprocesses=4 --dist=loadfile
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 

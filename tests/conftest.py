@@ -34,14 +34,11 @@ BOTH_STACKS = (
     "test_model.py",
     "test_recorded_run.py",
     "test_stacks.py",
-    "test_train.py",
-    "test_train_command_line.py",
     "serving/test_export.py",
     "serving/test_signatures.py",
-    "serving/test_signature_refusals.py",
     "test_package.py",
-    "test_doctor.py",
 )
+EXACT_RESUME = "test_train.py"  # of it the tests that compare bits
 
 # Started by a script in its background, pytest ignores Ctrl-C, and so would the programs that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -58,7 +55,8 @@ tf.config.set_logical_device_configuration(
 def pytest_collection_modifyitems(items):
     folders = [(ROOT / "tests" / name).resolve(strict=True) for name in BOTH_STACKS]
     for item in items:
-        if any(folder in (item.path, *item.path.parents) for folder in folders):
+        compares_bits = item.path.name == EXACT_RESUME and "bits" in item.name
+        if compares_bits or any(folder in (item.path, *item.path.parents) for folder in folders):
             item.add_marker(pytest.mark.both_stacks)
 
 
