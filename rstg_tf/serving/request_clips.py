@@ -16,7 +16,7 @@ from rstg_tf.video.picture_header import (
 )
 from rstg_tf.video.transforms import centre_crop_window, decode_each, frame_indices, resize_and_crop, short_side_size
 
-_ENDS = ((begins_as_jpeg, b"\xff\xd9"), (begins_as_png, b"IEND"))  # what ends a picture
+_PARTS = ((begins_as_jpeg, (b"\xff\xd9",)), (begins_as_png, (b"IHDR", b"IEND")))  # what no whole picture lacks
 
 
 def checked_video(video: tf.Tensor, clip: ClipSpec) -> tf.Tensor:
@@ -29,9 +29,8 @@ def checked_video(video: tf.Tensor, clip: ClipSpec) -> tf.Tensor:
 def clips_from_frames(frames: tf.Tensor, clip: ClipSpec, limits: RequestLimits | None = None) -> tf.Tensor:
     """Encoded frames string [B, D] -> uint8 [B, T, H, W, C], as evaluation makes its single view of a video.
 
-    T of the D frames at even distances; decoded, turned upright (EXIF), grey or RGB as the model
-    has it; resized, and the centre cut out. Each
-    clip on its own: they may differ in size, not in D.
+    T of the D frames at even distances; decoded, turned upright (EXIF), grey or RGB as the model has it; resized, and
+    the centre cut out. Each clip on its own: they may differ in size, not in D.
 
     Raises InvalidArgumentError for another rank, no clip, D < T, more than the `limits` (None: the default ones, for
     such clips) allow, and, naming clip and frame, for what is no whole picture, has another size than the first frame
@@ -190,10 +189,14 @@ def _resized(video: tf.Tensor, clip: ClipSpec) -> tf.Tensor:
 
 
 def _are_whole_pictures(encoded: tf.Tensor) -> tf.Tensor:
-    """bool [D]: begins as JPEG or PNG does and holds what ends it. A decoder would not say which frame is cut short."""
+    """bool [D]: begins as JPEG or PNG does, and holds the header and the end. A decoder would not say which frame is
+    cut short."""
     whole = tf.zeros_like(encoded, tf.bool)
-    for begins, end in _ENDS:
-        whole |= begins(encoded) & holds_more_than(encoded, end, 0)
+    for begins, parts in _PARTS:
+        holds = begins(encoded)
+        for part in parts:
+            holds &= holds_more_than(encoded, part, 0)
+        whole |= holds
     return whole
 
 

@@ -99,10 +99,7 @@ FRAMES = {
     "a GIF": (lambda frames: _replaced(frames, _picture(32, 32, "GIF")), NO_PICTURE),
     "a BMP": (lambda frames: _replaced(frames, _picture(32, 32, "BMP")), NO_PICTURE),
     "a JPEG's first and last bytes": (lambda frames: _replaced(frames, b"\xff\xd8\xff\xff\xd9"), "JPEG"),
-    "a PNG's first and last bytes": (
-        lambda frames: _replaced(frames, b"\x89PNG\r\n\x1a\nIEND"),
-        r"height, width\] \[0 0\]",
-    ),
+    "a PNG's first and last bytes": (lambda frames: _replaced(frames, b"\x89PNG\r\n\x1a\nIEND"), "PNG"),
     "a PNG with a hole": (lambda frames: _replaced(frames, frames[1, 2][:50] + bytes(20) + frames[1, 2][70:]), "PNG"),
     "a larger picture": (
         lambda frames: _replaced(frames, _picture(32, 33, "PNG")),
