@@ -85,9 +85,9 @@ class Manifest:
                 "last. Run that command (again) to the end, or name another folder."
             )
         try:
-            values = read_json(path, named=str(path))
+            values = read_json(path, named=MANIFEST_FILE)
         except ConfigError as error:
-            raise DatasetError(f"{error} Write the data set again.") from None
+            raise DatasetError(f"{path} cannot be read: {error} Write the data set again.") from None
         return _manifest_from_json(values, path)
 
     def write(self, directory: str | os.PathLike) -> None:
@@ -169,6 +169,5 @@ def _shard_from_json(values: Any, require: Any) -> ShardInfo:
         f"shard {values['file']!r} of {values['records']} records in {values['bytes']} bytes: expected at least "
         f"{SMALLEST_RECORD} bytes for each record, and at most {LARGEST_SHARD}",
     )
-    require(values["records"] >= 0 and values["bytes"] >= 0, f"shard {values['file']}: negative records or bytes")
     require(re.fullmatch("[0-9a-f]{64}", values["sha256"]) is not None, f"shard {values['file']}: no SHA-256")
     return ShardInfo(**values)

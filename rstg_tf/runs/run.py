@@ -42,8 +42,7 @@ class Run:
         train, manifest = self.config.train, self.path / "train_dataset.json"
         if self.checkpoint or not (train.num_steps or manifest.exists()):
             return None
-        shards = [] if train.num_steps else read_json(manifest, named=str(manifest))["shards"]
-        total = train.total_steps(sum(shard["records"] for shard in shards))
+        total = train.total_steps(0 if train.num_steps else _num_clips(manifest))
         if step >= total:
             return None
         return f"warning: {self.path} is trained to step {step} of {total}; train.py, given again, goes on from there."
@@ -146,6 +145,13 @@ def kept_manifest(path: Path) -> dict[str, Any]:
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise ConfigError(f"{path}: holds no list of classes; copy the data set's dataset.json there again.")
     return manifest
+
+
+def _num_clips(path: Path) -> int:
+    try:
+        return sum(shard["records"] for shard in kept_manifest(path)["shards"])
+    except (KeyError, TypeError):
+        raise ConfigError(f"{path}: lists no shards; copy the data set's dataset.json there again.") from None
 
 
 def _classes(path: Path) -> list[str]:

@@ -45,3 +45,11 @@ def test_a_newest_checkpoint_before_the_last_step_is_warned_of(small_run, settin
     assert dataclasses.replace(run, checkpoint="best").left_to_train(step) is None  # chosen
     (run.path / "train_dataset.json").unlink()
     assert settings["num_steps"] or run.left_to_train(step) is None  # nobody knows
+
+
+def test_a_kept_manifest_without_shards_is_refused_by_name_where_epochs_are_counted(small_run):
+    train = dataclasses.replace(small_run.config.train, num_steps=0, num_epochs=2.0)
+    run = dataclasses.replace(small_run, config=dataclasses.replace(small_run.config, train=train))
+    (run.path / "train_dataset.json").write_text('{"shards": [{"file": "a"}]}')
+    with pytest.raises(ConfigError, match="train_dataset.json: lists no shards"):
+        run.left_to_train(1)

@@ -213,7 +213,7 @@ def test_a_folder_without_a_manifest_or_with_a_torn_one_is_refused(tmp_path):
     write_tiny_dataset(tmp_path)
     path = tmp_path / "dataset.json"
     path.write_text(path.read_text()[:200])
-    with pytest.raises(DatasetError, match="no readable JSON"):
+    with pytest.raises(DatasetError, match="cannot be read"):
         Manifest.read(tmp_path)
 
 
