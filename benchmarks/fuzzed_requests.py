@@ -5,9 +5,9 @@
 Requests of one clip go through `serving_bytes` of the loaded SavedModel. The right one holds T frames of the largest
 size that the export takes, as progressive JPEG. The others are right ones with bytes changed, cut out, doubled and
 exchanged, and pictures made to cost much: sizes that are claimed, compressed texts, pixels that go on behind the last,
-scan after scan, strips. Time is that of all cores together, so that what else
-runs does not count. Memory is the peak of the process during a request beyond what it had once the model had
-answered a small one (Linux); what the allocator keeps of earlier requests counts too.
+scan after scan, strips. Time is that of all cores together, so that what else runs does not count. Memory is the peak
+of the process during a request beyond what it had once the model had answered a small one (Linux); what the allocator
+keeps of earlier requests counts too.
 """
 
 from __future__ import annotations

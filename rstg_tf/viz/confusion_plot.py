@@ -33,8 +33,8 @@ def save_confusion(path: str | os.PathLike, confusion: np.ndarray, class_names: 
     axes.set_yticks(range(classes), names, fontsize=size, **literally)
     axes.set_xlabel("predicted class", fontsize=11)
     axes.set_ylabel("true class", fontsize=11)
-    told = f"{printable(title)}\nshade: share of the true class, white 0, black 1"
-    axes.set_title(told, fontsize=11, **literally)
+    caption = f"{printable(title)}\nshade: share of the true class, white 0, black 1"
+    axes.set_title(caption, fontsize=11, **literally)
     if numbered:
         for row, column in zip(*np.nonzero(confusion)):
             axes.text(

@@ -52,7 +52,7 @@ def sends(content, *, status="200 OK", headers=()):
 
 def rest(name, **changes):
     address = client["Address"](**{"name": name, "timeout": 30.0, "most_bytes": 10_000, **changes})
-    return client["RestServer"](address, model="rstg", version=None)
+    return client["SERVERS"]["rest"](address, model="rstg", version=None)
 
 
 def test_a_good_answer_is_taken():
