@@ -157,10 +157,10 @@ class _Canvas:
         prediction, index = self._prediction, self._shown_window(number)
         answer = prediction.answers[index]
         line = self._pictures_height() + MARGIN
-        told = f"{prediction.seconds[number]:.1f} s, frame {number + 1} of {prediction.num_frames}"
+        caption = f"{prediction.seconds[number]:.1f} s, frame {number + 1} of {prediction.num_frames}"
         if len(prediction.answers) > 1:
-            told += f"; window {index + 1}, {answer.start_seconds:.1f} to {answer.end_seconds:.1f} s:"
-        draw.text((MARGIN, line), told, FAINT_INK, font(15))
+            caption += f"; window {index + 1}, {answer.start_seconds:.1f} to {answer.end_seconds:.1f} s:"
+        draw.text((MARGIN, line), caption, FAINT_INK, font(15))
         for row in self._rows[index]:
             line += LINE
             _draw_bar(draw, row, top=line, width=width, strong=row is self._rows[index][0])
