@@ -33,7 +33,8 @@ import numpy as np
 from PIL import Image
 
 # As a script it finds the package beside it (`pip install -e .` does the same), and the module in its own folder.
-sys.path += map(str, Path(__file__).absolute().parents[:2])
+EXAMPLES = Path(__file__).absolute().parent
+sys.path += [str(EXAMPLES), str(EXAMPLES.parent)]
 
 from model_servers import PORTS, SERVERS, Address, ServerError, shortened
 

@@ -7,6 +7,8 @@ import pytest
 import recipe
 import tensorflow as tf
 from graph_options import features_of, graph_and_weights, name_of
+from hypothesis import given, settings
+from hypothesis import strategies as some
 from streamed_models import GRAPH_OPTIONS, PER_STEP, RESNETS, assert_close, c2d, random_model
 
 from rstg_tf.common.graph_config import GraphConfig
@@ -66,6 +68,22 @@ def test_however_a_clip_is_cut_into_chunks_its_logits_are_the_same(changes):
         np.testing.assert_array_equal(states["frames"], [steps] * 2)
     outputs, _ = chunks_through(model, video, [steps])
     np.testing.assert_array_equal(outputs[0], whole)  # a whole clip is the stream of one chunk from zero states
+
+
+@pytest.fixture(scope="module")
+def streamed():
+    """A model with memory in space and time stages, a video of 13 steps, and the logits of the whole clip."""
+    model = random_model()
+    video = recipe.video(8, (1, 13, *model.video_shape[1:]))
+    return model, video, model(video)
+
+
+@settings(max_examples=25)
+@given(some.sets(some.integers(1, 12)))
+def test_a_clip_cut_at_any_places_ends_with_the_same_logits(streamed, places):
+    model, video, whole = streamed
+    outputs, _ = chunks_through(model, video, np.diff([0, *sorted(places), 13]).tolist())
+    assert_close(outputs[-1], whole, tolerance=2e-6)
 
 
 @pytest.mark.parametrize("options", GRAPH_OPTIONS, ids=name_of)
