@@ -15,6 +15,7 @@ import socket
 import ssl
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -138,8 +139,10 @@ class RestServer:
         values = {name: _as_json(value.tolist()) for name, value in inputs.items()}
         answer = self._call("POST", f"{self._path}:predict", {"signature_name": signature, "inputs": values})
         try:
-            return {name: np.array(value) for name, value in dict(answer["outputs"]).items()}
-        except (KeyError, TypeError, ValueError) as error:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # of lists of several lengths NumPy 1.23 makes objects, and warns
+                return {name: np.array(value) for name, value in dict(answer["outputs"]).items()}
+        except (KeyError, TypeError, ValueError, Warning) as error:
             raise ServerError(_malformed(self._address, f"it has no outputs ({error})")) from error
 
     def _call(self, method: str, path: str, message: dict | None = None) -> dict:

@@ -33,8 +33,7 @@ import numpy as np
 from PIL import Image
 
 # As a script it finds the package beside it (`pip install -e .` does the same), and the module in its own folder.
-EXAMPLES = Path(__file__).absolute().parent
-sys.path += [str(EXAMPLES), str(EXAMPLES.parent)]
+sys.path += map(str, list(Path(__file__).absolute().parents)[:2])
 
 from model_servers import PORTS, SERVERS, Address, ServerError, shortened
 

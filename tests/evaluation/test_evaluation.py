@@ -100,6 +100,22 @@ def test_a_real_model_on_three_replicas_gives_the_logits_of_one_plain_call():
     np.testing.assert_allclose(found, single(video).numpy(), atol=1e-6)
 
 
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_rows_in_two_halves_have_the_logits_of_the_rows_as_one(rows):
+    taken = []
+
+    class Counts(ReadsFirstPixel):
+        def call(self, video, training=False):
+            taken.append(video.shape[0])
+            return super().call(video)
+
+    video = np.arange(rows, dtype=np.uint8)[:, None, None, None, None] * np.ones((2, 3, 3, 1), np.uint8)
+    logits = {halves: ClipScorer(Counts(), halves=halves)(video)[0].numpy() for halves in (False, True)}
+    assert taken[0] == rows and taken[1:] == ([rows // 2, rows - rows // 2] if rows > 1 else [1])
+    np.testing.assert_array_equal(logits[True], logits_of_pixel(np.arange(rows)[:, None]))
+    np.testing.assert_array_equal(logits[True], logits[False])
+
+
 def test_a_shorter_last_batch_needs_no_second_trace():
     model = ReadsFirstPixel()
     scorer = ClipScorer(model)
