@@ -39,6 +39,18 @@ BOTH_STACKS = (
     "test_package.py",
 )
 EXACT_RESUME = "test_train.py"  # of it the tests that compare bits
+# Modules of many tests that each build, train or export a model: some twenty seconds and more each.
+SLOW_MODULES = (
+    "benchmarks/test_benchmarks.py",
+    "benchmarks/test_chaos.py",
+    "serving/test_any_clip_size.py",
+    "serving/test_export.py",
+    "serving/test_foreign_models.py",
+    "serving/test_signature_refusals.py",
+    "serving/test_signatures.py",
+    "test_eval.py",
+    "test_recorded_run.py",
+)
 
 # Started by a script in its background, pytest ignores Ctrl-C, and so would the programs that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -54,7 +66,10 @@ tf.config.set_logical_device_configuration(
 
 def pytest_collection_modifyitems(items):
     folders = [(ROOT / "tests" / name).resolve(strict=True) for name in BOTH_STACKS]
+    slow = [(ROOT / "tests" / name).resolve(strict=True) for name in SLOW_MODULES]
     for item in items:
+        if item.path in slow:
+            item.add_marker(pytest.mark.slow)
         compares_bits = item.path.name == EXACT_RESUME and "bits" in item.name
         if compares_bits or any(folder in (item.path, *item.path.parents) for folder in folders):
             item.add_marker(pytest.mark.both_stacks)

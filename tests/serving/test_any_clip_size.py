@@ -12,7 +12,7 @@ from rstg_tf.serving.request_clips import clips_from_frames
 from rstg_tf.video.clip_spec import ClipSpec, clip_from_frames
 
 
-@settings(max_examples=25)
+@settings(max_examples=8)
 @given(
     size=some.tuples(some.integers(1, 7), some.integers(1, 40), some.integers(1, 40)),
     clip=some.tuples(some.integers(1, 5), some.integers(1, 16), some.integers(1, 16)),
