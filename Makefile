@@ -5,6 +5,7 @@ PYTHON ?=
 VENV ?= .venv
 PINNED ?= .venv-pinned
 VENV_DOCS ?= .venv-docs
+VENV_SUPPLY ?= .venv-supply
 BIN = $(VENV)/bin
 # A test process for each core, of which each grows to some 8 GB; the tests of a file stay together, and share what is slow.
 PARALLEL ?= -n auto --maxprocesses=4 --dist=loadfile
@@ -13,7 +14,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 BENCHMARKS = graph training inference convolution_floor pipeline sync_mnist streaming scaling
 RESULTS = build/benchmarks
 
-.PHONY: demo real-video test test-fast test-pinned lint setup benchmarks chaos docs clean
+.PHONY: demo real-video test test-fast test-pinned lint setup benchmarks chaos docs requirements audit clean
 
 demo: setup
 	@echo "demo, 1 of 2: draws 42,000 clips and trains 3,200 steps on them, or goes on where it was; four to seven minutes on two cores"
@@ -70,8 +71,24 @@ $(VENV_DOCS)/.complete: docs/requirements.txt
 	$(VENV_DOCS)/bin/python -m pip install --quiet --requirement docs/requirements.txt
 	touch $(VENV_DOCS)/.complete
 
+# requirements.txt from requirements.in: every package, with the hashes of all its files on the index.
+requirements: $(VENV_SUPPLY)/.complete
+	$(VENV_SUPPLY)/bin/uv pip compile --quiet --universal --python-version=3.9 --generate-hashes --no-emit-index-url \
+		--no-emit-find-links --custom-compile-command="make requirements" --output-file=requirements.txt requirements.in
+
+# What is known against the installed packages of either stack; fails where something is, or where it is not known.
+audit: setup $(VENV_SUPPLY)/.complete
+	@VENV=$(PINNED) STACK=pinned sh setup.sh
+	set -e; for environment in $(VENV) $(PINNED); do \
+		$(VENV_SUPPLY)/bin/pip-audit --strict --path $$environment/lib/python3*/site-packages; done
+
+$(VENV_SUPPLY)/.complete:
+	$(or $(PYTHON),python3) -m venv $(VENV_SUPPLY)
+	$(VENV_SUPPLY)/bin/python -m pip install --quiet uv pip-audit
+	touch $(VENV_SUPPLY)/.complete
+
 setup:
 	@PYTHON="$(PYTHON)" VENV="$(VENV)" sh setup.sh
 
 clean:
-	rm -rf $(VENV) $(PINNED) $(VENV_DOCS) build/site data/demo runs/demo data/real_video runs/real_video
+	rm -rf $(VENV) $(PINNED) $(VENV_DOCS) $(VENV_SUPPLY) build/site data/demo runs/demo data/real_video runs/real_video

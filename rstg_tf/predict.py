@@ -106,6 +106,7 @@ def check_flags(flags: absl_flags.FlagValues) -> None:
                 flags[name].value != flags[name].default,
                 f"--{name} belongs to a run, and --export_dir names a SavedModel: give one of them.",
             )
+    refuse(flags.trust and not flags.export_dir, "--trust is about a SavedModel: it needs --export_dir=FOLDER.")
     refuse(flags.video == "-" and sys.stdin.isatty(), "--video=-: standard input is the terminal; send it a video.")
     refuse(bool(flags.raw_size) and flags.video != "-", "--raw_size describes standard input: it needs --video=-.")
     refuse(flags["raw_pixels"].present > 0 and not flags.raw_size, "--raw_pixels needs --raw_size=WIDTHxHEIGHT.")

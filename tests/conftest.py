@@ -43,13 +43,20 @@ EXACT_RESUME = "test_train.py"  # of it the tests that compare bits
 SLOW_MODULES = (
     "benchmarks/test_benchmarks.py",
     "benchmarks/test_chaos.py",
+    "inference/test_chunks.py",
+    "inference/test_predict.py",
+    "inference/test_streaming.py",
     "serving/test_any_clip_size.py",
     "serving/test_export.py",
     "serving/test_foreign_models.py",
     "serving/test_signature_refusals.py",
     "serving/test_signatures.py",
     "test_eval.py",
+    "test_eval_views.py",
+    "test_golden_smt.py",
     "test_recorded_run.py",
+    "test_stacks.py",
+    "training/test_loop.py",
 )
 
 # Started by a script in its background, pytest ignores Ctrl-C, and so would the programs that tests interrupt.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 
@@ -160,16 +161,39 @@ def test_a_machine_without_any_python_is_told_so(machine):
     assert "python3 is missing or does not run" in machine.setup(code=2)
 
 
+def pins_of(file, minor):
+    """Name -> version of what pip takes from `file` with Python 3.`minor` on Linux."""
+    on_linux = {
+        "python_version": f"3.{minor}",
+        "python_full_version": f"3.{minor}.9",
+        "sys_platform": "linux",
+        "platform_system": "Linux",
+        "platform_machine": "x86_64",
+    }
+    lines = [line.partition("#")[0].strip() for line in (ROOT / file).read_text().splitlines()]
+    lines = [line for line in lines if line and not line.startswith("--hash=sha256:")]
+    pins = {}
+    for requirement in (Requirement(line.removesuffix("\\")) for line in lines):
+        if requirement.marker is None or requirement.marker.evaluate(on_linux):
+            assert requirement.name not in pins, f"{requirement.name} is pinned twice for Python 3.{minor}"
+            pins[requirement.name.lower()] = str(requirement.specifier).removeprefix("==")
+    return pins
+
+
 @pytest.mark.parametrize(
     ("minor", "keras"), [(9, "2.15.0"), (10, "2.15.0"), (11, "2.15.0"), (12, "3.15.1"), (13, "3.15.1")]
 )
 def test_every_package_is_pinned_once_for_each_python(minor, keras):
-    lines = [line.partition("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
-    pins = {}
-    for requirement in map(Requirement, filter(None, lines)):
-        if requirement.marker is None or requirement.marker.evaluate({"python_version": f"3.{minor}"}):
-            assert requirement.name not in pins, f"{requirement.name} is pinned twice for Python 3.{minor}"
-            pins[requirement.name] = str(requirement.specifier).removeprefix("==")
+    pins, asked = pins_of("requirements.txt", minor), pins_of("requirements.in", minor)
+    assert {name: pins.get(name) for name in asked} == asked, "run `make requirements`"
     assert pins["keras"] == keras and pins["tensorflow"].startswith("2.15." if minor < 12 else "2.21.")
     assert ("tensorflow-addons" in pins) == (minor < 12)
-    assert {"av", "numpy", "scipy", "pytest", "ruff", "setuptools"} <= set(pins)
+    assert {"av", "numpy", "scipy", "pytest", "ruff", "setuptools"} <= set(asked)
+
+
+def test_every_pin_has_hashes():
+    text = (ROOT / "requirements.txt").read_text()
+    packages = re.split(r"^(?=[a-zA-Z])", text, flags=re.MULTILINE)[1:]
+    assert len(packages) > 100
+    for package in packages:
+        assert re.search(r"--hash=sha256:[0-9a-f]{64}", package), package.splitlines()[0]

@@ -20,6 +20,7 @@ from datasets.records.manifest import MANIFEST_FILE, ShardInfo, shard_file
 from datasets.records.parallel_shards import changed_settings, is_intact
 from rstg_tf.common.data_text import read_json
 from rstg_tf.common.errors import ConfigError, is_full_disk
+from rstg_tf.common.file_gate import open_own
 from rstg_tf.common.files import remove_abandoned, write_json, write_text
 from rstg_tf.common.shown import csv_text
 from rstg_tf.common.text import readable_name
@@ -76,7 +77,7 @@ class NotedFolder:
             for path in {mine, *self._notes.glob("*.lock")}:
                 # Machines that share the work in other numbers would write the same shards.
                 if path == mine or not path.stem.endswith(f"-of-{num_workers}"):
-                    self._lock(locks.enter_context(open(path, "a", encoding="utf-8")))
+                    self._lock(locks.enter_context(open_own(path, named=f"--out_dir: {path}")))
             for directory in (self.path, self._notes):
                 remove_abandoned(directory)
             write_json(settings_file, self.settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +20,15 @@ SURPLUS_COUNTED = 1000  # records beyond the manifest's that are still counted
 
 def size_fault(directory: Path, shard: ShardInfo) -> str | None:
     """What is wrong with the existence or size of the shard's file, or None."""
+    path = directory / shard.file
     try:
-        with open(directory / shard.file, "rb") as file:
+        status = path.stat()
+        target = path.resolve()
+        if target.parent != directory.resolve():
+            return f"{shard.file}: is a link to {target}, outside of the folder; expected a file in it."
+        if not stat.S_ISREG(status.st_mode):
+            return f"{shard.file}: is no regular file; expected {shard.bytes} bytes."
+        with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
     except OSError as error:
         return f"{shard.file}: cannot be opened ({error.strerror}); expected {shard.bytes} bytes."

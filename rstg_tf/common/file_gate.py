@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 from rstg_tf.common.errors import ConfigError
 
@@ -35,6 +35,22 @@ def open_regular(path: str | os.PathLike, *, named: str) -> BinaryIO:
         os.close(descriptor)
         raise ConfigError(f"{named}: is no regular file.")
     return open(descriptor, "rb")
+
+
+def open_own(path: str | os.PathLike, *, named: str) -> TextIO:
+    """A file of a folder that may be another's, a lock say, opened for reading and writing, and made if there is none.
+
+    Raises ConfigError, beginning with `named`, for a link, through which another file would be written, for a FIFO,
+    which would never open, and for what cannot be opened.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        raise ConfigError(f"{named} cannot be opened as a file of its own ({error.strerror}): remove it.") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ConfigError(f"{named} is no regular file: remove it.")
+    return open(descriptor, "r+", encoding="utf-8")
 
 
 def read_bytes(path: str | os.PathLike, *, named: str, limit: int = LARGEST_FILE) -> bytes:

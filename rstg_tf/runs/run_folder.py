@@ -10,12 +10,12 @@ import fcntl
 import json
 import os
 import shutil
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 
 from rstg_tf import flag_table
 from rstg_tf.common.errors import ConfigError, is_full_disk
+from rstg_tf.common.file_gate import open_own
 from rstg_tf.common.files import remove_abandoned, write_text
 from rstg_tf.common.text import classes_differ
 from rstg_tf.config import ExperimentConfig
@@ -138,18 +138,7 @@ def _classes_fault(kept: Mapping, given: Mapping, path: Path, flag: str) -> str 
 
 
 def _take_lock(path: Path):
-    try:
-        # A lock that is a link would be written through, and a FIFO would never open.
-        descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
-    except OSError as error:
-        raise ConfigError(
-            f"{path / 'lock'} cannot be opened as a file of its own ({error.strerror}): remove it, or "
-            "give another --model_dir."
-        ) from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise ConfigError(f"{path / 'lock'} is no regular file: remove it, or give another --model_dir.")
-    lock = open(descriptor, "r+", encoding="utf-8")  # noqa: SIM115 - held as long as the run
+    lock = open_own(path / "lock", named=f"--model_dir: {path / 'lock'}")  # held as long as the run
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

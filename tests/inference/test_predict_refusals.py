@@ -26,6 +26,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
         (["--export_dir={here}", "--video=x"], "no SavedModel there"),
         (["--export_dir=x", "--model_dir=y", "--video=x"], "--model_dir belongs to a run"),
         (["--export_dir=x", "--precision=run", "--video=x"], "--precision belongs to a run"),
+        (["--trust", "--video=x"], "--trust is about a SavedModel: it needs --export_dir"),
         ([], "--video is missing"),
         (["clip.mp4"], "'clip.mp4' is no flag"),
         (["--vidio=x"], "vidio"),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 
 import tensorflow as tf
 
 from datasets.records.manifest import ShardInfo
-from datasets.records.shards import SURPLUS_COUNTED, count_fault, read_records, record_offsets
+from datasets.records.shards import SURPLUS_COUNTED, count_fault, read_records, record_offsets, size_fault
 
 
 def write_shard(path, records):
@@ -52,3 +53,21 @@ def test_a_shard_of_zeros_is_counted_no_further_than_the_manifest_says(tmp_path)
     )
     assert len(record_offsets(path, at_most=7)[0]) == 7
     assert [content for _, _, content in read_records(path, 5)] == [None]
+
+
+def test_a_shard_that_is_a_link_out_of_its_folder_or_a_pipe_is_refused(tmp_path):
+    (tmp_path / "set").mkdir()
+    shard = write_shard(tmp_path / "elsewhere.tfrecord", [b"one"])
+    here = tmp_path / "set" / shard.file
+    here.symlink_to(tmp_path / shard.file)
+    assert f"is a link to {tmp_path / shard.file}, outside of the folder" in size_fault(tmp_path / "set", shard)
+    here.unlink()
+    os.mkfifo(here)
+    assert "is no regular file" in size_fault(tmp_path / "set", shard)
+
+
+def test_a_folder_that_is_a_link_itself_holds_shards_like_another(tmp_path):
+    (tmp_path / "set").mkdir()
+    shard = write_shard(tmp_path / "set" / "s.tfrecord", [b"one"])
+    (tmp_path / "link").symlink_to(tmp_path / "set")
+    assert size_fault(tmp_path / "link", shard) is None

@@ -205,6 +205,8 @@ def test_label_files_that_do_not_belong_together_are_refused(
         ("a.json", b'{"a": "0", "b": "2"}', "2 classes have the indices 0 to 2"),
         ("a.json", b'{"a": "0", "a": "1"}', "the key 'a' comes twice"),
         ("a.pickle", pickle.dumps({"11": "Holding something"}), "expected {video id"),
+        ("a.json", b'[{"id": "/etc/passwd", "template": "x"}]', "the video id '/etc/passwd' is no plain name"),
+        ("a.pickle", pickle.dumps({"..": {"label": "a", "label_id": 0}}), "the video id '..' is no plain name"),
         ("a.pickle", pickle.dumps([1]), "holds a list"),
         ("a.pickle", pickle.dumps(os.system), "refused"),
         (

@@ -120,6 +120,21 @@ def test_two_commands_cannot_write_the_same_shards(nine, tmp_path):
     assert write(sources, tmp_path).manifest.num_clips == 9  # the lock went with the process
 
 
+def test_a_lock_that_is_a_link_or_a_pipe_is_refused_and_what_it_points_to_stays(nine, tmp_path):
+    sources, _, _ = nine
+    write(sources, tmp_path / "out")
+    lock, victim = tmp_path / "out" / "shard_notes" / "worker-0-of-1.lock", tmp_path / "victim"
+    victim.write_text("precious")
+    lock.symlink_to(victim)
+    with pytest.raises(ConfigError, match=r"worker-0-of-1\.lock cannot be opened as a file of its own"):
+        write(sources, tmp_path / "out")
+    assert victim.read_text() == "precious"
+    lock.unlink()
+    os.mkfifo(lock)
+    with pytest.raises(ConfigError, match=r"worker-0-of-1\.lock is no regular file"):
+        write(sources, tmp_path / "out")
+
+
 def test_other_settings_and_unknown_shards_are_refused(nine, tmp_path):
     sources, _, files = nine
     write(sources, tmp_path / "out")
