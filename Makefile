@@ -1,5 +1,5 @@
 # `make demo`, `make real-video`, `make test`, `make test-fast`, `make test-pinned`, `make docs`, `make benchmarks`,
-# `make chaos`, `make setup`: each does everything.
+# `make chaos`, `make fuzz`, `make setup`: each does everything.
 # PYTHON: the newest that suits; `make setup PYTHON=python3.12` (or a path) takes another.
 PYTHON ?=
 VENV ?= .venv
@@ -13,8 +13,10 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 BENCHMARKS = graph training inference convolution_floor pipeline sync_mnist streaming scaling
 RESULTS = build/benchmarks
+FUZZED = answer checkpoint clip header labels manifest pickle picture shard
+FUZZ_SECONDS ?= 600
 
-.PHONY: demo real-video test test-fast test-pinned lint setup benchmarks chaos docs requirements audit clean
+.PHONY: demo real-video test test-fast test-pinned lint setup benchmarks chaos fuzz docs requirements audit clean
 
 demo: setup
 	@echo "demo, 1 of 2: draws 42,000 clips and trains 3,200 steps on them, or goes on where it was; four to seven minutes on two cores"
@@ -60,6 +62,12 @@ chaos: setup
 	mkdir -p $(RESULTS)
 	$(BIN)/python -m benchmarks.chaos --json=$(RESULTS)/chaos.json; ended=$$?; \
 		test $$ended -gt 1 || $(BIN)/python -m benchmarks.page --page=docs/guarantees.md $(RESULTS)/chaos.json; exit $$ended
+
+# Random bytes against every gate for bytes of others, ten minutes each; needs Linux and Python 3.11 to 3.13.
+fuzz: setup
+	$(BIN)/python -m pip install --quiet --no-deps --target=build/atheris --upgrade atheris
+	set -e; for target in $(FUZZED); do echo "== $$target"; \
+		PYTHONPATH=build/atheris $(BIN)/python -m benchmarks.fuzz --target=$$target --seconds=$(FUZZ_SECONDS); done
 
 # The site, strictly: a broken link or an undocumented public name fails. No TensorFlow in its environment.
 docs: $(VENV_DOCS)/.complete
