@@ -19,7 +19,7 @@ FUZZ_SECONDS ?= 600
 .PHONY: demo real-video test test-fast test-pinned lint setup benchmarks chaos fuzz docs requirements audit clean
 
 demo: setup
-	@echo "demo, 1 of 2: draws 42,000 clips and trains 3,200 steps on them, or goes on where it was; four to seven minutes on two cores"
+	@echo "demo, 1 of 2: draws 42,000 clips and trains 1,500 steps on them, or goes on where it was; four to six minutes on two cores"
 	$(BIN)/python train.py
 	@echo "demo, 2 of 2: evaluates, writes a report and an exported model; some half a minute"
 	$(BIN)/python eval.py --model_dir=runs/demo --report --export_dir=runs/demo/export
