@@ -15,6 +15,7 @@ object and nothing else.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import sys
@@ -31,8 +32,9 @@ from rstg_tf.inference.classifier import Predictor, RunPredictor, SavedModelPred
 from rstg_tf.inference.sliding_windows import Prediction, Windows, predict_windows
 from rstg_tf.runs.run import open_run
 from rstg_tf.runs.run_flags import parse_run_flags
+from rstg_tf.video.isolated import define_memory_flag, isolated_source
 from rstg_tf.video.limits import define_limit_flags, limits_from_flags
-from rstg_tf.video.sources import RAW_CHANNELS, FrameSource, open_source
+from rstg_tf.video.sources import RAW_CHANNELS, FrameSource
 from rstg_tf.video.standard_input import standard_input_source
 from rstg_tf.viz.answer_table import Table, say
 
@@ -90,6 +92,7 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
     )
     absl_flags.DEFINE_enum("raw_pixels", "rgb24", sorted(RAW_CHANNELS), "bytes of a pixel in them", flag_values=flags)
     define_limit_flags(flags)
+    define_memory_flag(flags)
 
 
 def check_flags(flags: absl_flags.FlagValues) -> None:
@@ -139,10 +142,13 @@ def check_flags(flags: absl_flags.FlagValues) -> None:
 def opened_source(flags: absl_flags.FlagValues) -> contextlib.AbstractContextManager[FrameSource]:
     """The source that the flags name, while the context lasts."""
     limits = limits_from_flags(flags)
+    opens = functools.partial(isolated_source, memory=flags.max_memory, limits=limits)
     if flags.video != "-":
-        return contextlib.nullcontext(open_source(flags.video, limits=limits))
+        return contextlib.nullcontext(opens(flags.video))
     size = tuple(map(int, flags.raw_size.split("x"))) if flags.raw_size else None
-    return standard_input_source(raw_size=size, raw_pixels=flags.raw_pixels, read_twice=bool(flags.out), limits=limits)
+    return standard_input_source(
+        raw_size=size, raw_pixels=flags.raw_pixels, read_twice=bool(flags.out), limits=limits, opens=opens
+    )
 
 
 def frame_rate(flags: absl_flags.FlagValues, source: FrameSource) -> float:

@@ -31,6 +31,7 @@ from rstg_tf.runs.clip_spec_of_run import clip_spec_of_run
 from rstg_tf.runs.run import Run, open_run
 from rstg_tf.runs.run_flags import parse_run_flags
 from rstg_tf.video.clip_spec import clip_from_frames
+from rstg_tf.video.isolated import DEFAULT_MEMORY, define_memory_flag, isolated_source
 from rstg_tf.video.limits import DEFAULT_LIMITS, MediaLimits, define_limit_flags, limits_from_flags
 from rstg_tf.video.sources import load_clip
 
@@ -71,6 +72,7 @@ def define_flags(flags: absl_flags.FlagValues) -> None:
     )
     absl_flags.DEFINE_string("out", "", "folder to write; unless given, MODEL_DIR/visualize", flag_values=flags)
     define_limit_flags(flags)
+    define_memory_flag(flags)
 
 
 def check_flags(flags: absl_flags.FlagValues, run: Run) -> Path:
@@ -97,14 +99,17 @@ def check_flags(flags: absl_flags.FlagValues, run: Run) -> Path:
     return out
 
 
-def clips_of_videos(run: Run, paths: Sequence[str], limits: MediaLimits = DEFAULT_LIMITS) -> Clips:
-    """The clips that the model sees of these sources, as evaluation makes them; see `sources.open_source`."""
+def clips_of_videos(
+    run: Run, paths: Sequence[str], limits: MediaLimits = DEFAULT_LIMITS, memory: int = DEFAULT_MEMORY
+) -> Clips:
+    """The clips that the model sees of these sources, as evaluation makes them; see `isolated.isolated_source`."""
     clip, videos = clip_spec_of_run(run), {}
     for path in paths:
         name = folder_name(Path(path).name)
         if name in videos:
             raise ConfigError(f"--video={path}: another one is named {name} too, and so is its folder; rename one.")
-        videos[name] = clip_from_frames(load_clip(path, channels=clip.channels, limits=limits).frames, clip)
+        source = isolated_source(path, memory=memory, limits=limits)
+        videos[name] = clip_from_frames(load_clip(source, channels=clip.channels).frames, clip)
     return Clips(videos=videos, drawn=list(videos), averaged=list(videos), labels={})
 
 
@@ -182,7 +187,9 @@ def main(arguments: Sequence[str]) -> int:
         run = open_run(flags.model_dir, flags.checkpoint)
         out = check_flags(flags, run)
         clips = (
-            clips_of_videos(run, flags.video, limits_from_flags(flags)) if flags.video else clips_of_records(run, flags)
+            clips_of_videos(run, flags.video, limits_from_flags(flags), flags.max_memory)
+            if flags.video
+            else clips_of_records(run, flags)
         )
         facts = visualize(run, clips, out=out, precision=flags.precision)
     except (ConfigError, VideoError, OSError) as error:

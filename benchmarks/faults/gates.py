@@ -174,14 +174,23 @@ def _take_header(content: bytes) -> object:
     """What an exported model looks at before it decodes."""
     import tensorflow as tf
 
-    from rstg_tf.video import picture_header
-
-    encoded = tf.constant([content], tf.string)
     try:
-        sizes = picture_header.stored_sizes(encoded)
-        return picture_header.unpacks_to_more_than_pixels(encoded, sizes)
+        return _header_graph()(tf.constant([content], tf.string))
     except (tf.errors.InvalidArgumentError, tf.errors.DataLossError) as error:
         raise VideoError(str(error)) from None
+
+
+@functools.lru_cache(maxsize=1)
+def _header_graph():
+    import tensorflow as tf
+
+    from rstg_tf.video import picture_header
+
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([1], tf.string)])
+    def look(encoded):
+        return picture_header.unpacks_to_more_than_pixels(encoded, picture_header.stored_sizes(encoded))
+
+    return look
 
 
 def _take_answer(content: bytes) -> None:

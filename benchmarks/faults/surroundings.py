@@ -23,6 +23,7 @@ from benchmarks.faults.programs import (
     train_command,
     wait_for,
 )
+from rstg_tf.common.files import write_text
 
 STEPS, SAVE_EVERY = 300, 20
 FLAGS = (f"--num_steps={STEPS}", f"--save_every={SAVE_EVERY}", "--eval_every=100")
@@ -91,7 +92,7 @@ def jump(data: Path, folder: Path) -> Row:
             if number and f"going on from step {before}\n" not in said:
                 raise Fault(f"did not go on from step {before}")
     with row.attempt("the end under a clock set back"):
-        clock.write_text("-30y\n", encoding="utf-8")
+        write_text(clock, "-30y\n")
         before = newest_step(run_dir)
         ended = run(*train_command(data, run_dir, *FLAGS), env=faked)
         ended.require(0)
@@ -105,12 +106,12 @@ def jump(data: Path, folder: Path) -> Row:
 
 def _killed_under_clock(command: list[str], run_dir: Path, faked: dict[str, str], clock: Path, offset: str) -> str:
     """Starts the command, lets the clock jump after a checkpoint, waits for two more, kills it."""
-    clock.write_text("+0\n", encoding="utf-8")
+    write_text(clock, "+0\n")  # whole at every moment: the library reads it at every look at the clock
     begun = newest_step(run_dir)
     process = start(*command, env=faked)
     if not wait_for(lambda: newest_step(run_dir) > begun, process):
         raise Fault(f"ended before the clock jumped: {' / '.join(end(process).said[-2:])}")
-    clock.write_text(f"{offset}\n", encoding="utf-8")
+    write_text(clock, f"{offset}\n")
     jumped = newest_step(run_dir)
     if not wait_for(lambda: newest_step(run_dir) >= jumped + 2 * SAVE_EVERY, process):
         raise Fault(f"ended after the clock had jumped: {' / '.join(end(process).said[-2:])}")

@@ -93,13 +93,14 @@ def _begins_with(path: str, mark: bytes) -> bool:
         return False
 
 
-def load_clip(source: str | os.PathLike, *, channels: int, limits: MediaLimits = DEFAULT_LIMITS) -> Clip:
-    """All frames of a source (see `open_source`, whose errors it raises), grey (channels 1) or RGB (3).
+def load_clip(source: str | os.PathLike | FrameSource, *, channels: int, limits: MediaLimits = DEFAULT_LIMITS) -> Clip:
+    """All frames of a source, or of what lies at a path (see `open_source`, whose errors it raises), grey (channels 1)
+    or RGB (3).
 
     Video files larger than that are decoded at a short side of 256 pixels, as records hold them. Raises VideoError for
     frames that are more than 4 GiB.
     """
-    opened = open_source(source, limits=limits)
+    opened = source if isinstance(source, FrameSource) else open_source(source, limits=limits)
     frames, held = [], 0
     for frame in opened.read(STORED_SHORT_SIDE):
         frames.append(with_channels(frame, channels))

@@ -7,7 +7,7 @@ import dataclasses
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rstg_tf.common.errors import VideoError
@@ -17,7 +17,12 @@ from rstg_tf.video.sources import RAW_CHANNELS, FrameSource, open_source, raw_so
 
 @contextlib.contextmanager
 def standard_input_source(
-    *, raw_size: tuple[int, int] | None, raw_pixels: str, read_twice: bool, limits: MediaLimits = DEFAULT_LIMITS
+    *,
+    raw_size: tuple[int, int] | None,
+    raw_pixels: str,
+    read_twice: bool,
+    limits: MediaLimits = DEFAULT_LIMITS,
+    opens: Callable[[str], FrameSource] = open_source,
 ) -> Iterator[FrameSource]:
     """Standard input as a source, kept in a temporary file where it is needed twice or whole.
 
@@ -28,7 +33,8 @@ def standard_input_source(
       raw_size: width and height in pixels of bare frames, one after another; None: a whole video file.
       raw_pixels: a key of RAW_CHANNELS, what a pixel of bare frames consists of.
       read_twice: whether the frames are asked for more than once.
-      limits: what is refused of a file by its size.
+      limits: what is refused of bare frames by their size.
+      opens: makes a source of a video file's path.
 
     Raises VideoError for a file that is no video.
     """
@@ -50,7 +56,7 @@ def standard_input_source(
         with open(path, "wb") as kept:
             shutil.copyfileobj(stream, kept)
         try:
-            source = open_source(path, limits=limits)
+            source = opens(path)
         except VideoError as error:
             raise VideoError(str(error).replace(path, "standard input")) from error
         yield dataclasses.replace(source, name="standard input")

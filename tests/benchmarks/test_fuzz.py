@@ -11,7 +11,7 @@ import pytest
 from benchmarks import fuzz
 from benchmarks.faults.gates import gates
 
-CHANGES, SLOW_CHANGES = 200, {"shard": 15, "header": 30}  # of one gate
+CHANGES, SLOW_CHANGES = 200, {"shard": 15}  # of one gate
 
 
 def changed(content: bytes, draw: random.Random) -> bytes:
