@@ -64,8 +64,12 @@ CONTAINERS = (
 )
 PICTURE_BRANDS = ("heic", "heix", "mif1", "avif", "jpeg", "j2ki")  # of files that are built as MP4, but hold pictures
 OPTIONS = {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "file"}  # no other file, no network
+_PYAV = int(av.__version__.split(".")[0])
 # Titles need not be UTF-8; since PyAV 19 that is so unasked.
-TITLES = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+TITLES = {"metadata_errors": "replace"} if _PYAV < 19 else {}
+# PyAV 15, the last for Python 3.9, crashes when it is given options for a file that does not tell its streams
+# at once, as MPEG's program streams do not.
+_OPENS_WITH_OPTIONS = _PYAV >= 18
 FALLBACK_RATE = 25.0  # frames per second of files that state none
 _FASTEST = 1000.0  # frames per second, where a length in seconds says how many frames there are
 
@@ -153,7 +157,7 @@ def opened(path: str | os.PathLike, *, limits: MediaLimits = DEFAULT_LIMITS) -> 
 def _open(path: str, heard: list[tuple[int, str, str]], limits: MediaLimits) -> av.container.InputContainer:
     try:
         # Opening decodes some frames already.
-        decoding = {"max_pixels": str(2 * limits.frame_pixels)}
+        decoding = {"max_pixels": str(2 * limits.frame_pixels)} if _OPENS_WITH_OPTIONS else {}
         waiting = (limits.stall_seconds, limits.stall_seconds)
         return av.open(path, options=decoding, container_options=OPTIONS, timeout=waiting, **TITLES)
     except (av.FFmpegError, UnicodeError) as error:
