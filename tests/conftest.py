@@ -22,13 +22,14 @@ from rstg_tf import build_model, flags, runs
 LOGICAL_CPUS = 4
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # What depends on TensorFlow's or Keras' release, and so runs on both stacks in continuous integration (docs/stacks.md):
-# numbers, layers, exact resume, checkpoints, exports, what tensorflow-addons measures, and what is installed.
+# numbers, layers, exact resume, checkpoints, exports, decoders, what tensorflow-addons measures, and what is installed.
 BOTH_STACKS = (
     "ops",
     "layers",
     "backbones",
     "runs",
     "training",
+    "video",
     "test_golden.py",
     "test_golden_smt.py",
     "test_model.py",
