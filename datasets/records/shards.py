@@ -16,6 +16,8 @@ from rstg_tf.common.files import hash_file
 RECORD_HEADER_BYTES = 12
 RECORD_FRAME_BYTES = 16
 SURPLUS_COUNTED = 1000  # records beyond the manifest's that are still counted
+CORRUPT_COUNTED = 100  # records of a shard that may be corrupt until the rest of it counts as unreadable
+_LARGEST_EXCERPT = 64 << 20  # bytes of several records that are read together
 
 
 def size_fault(directory: Path, shard: ShardInfo) -> str | None:
@@ -83,6 +85,8 @@ def read_records(path: Path, expected_records: int) -> Iterator[tuple[int, int, 
     TensorFlow's reader compares the checksums, but ends at the first that is wrong, be it of a record's length or of
     its content. When the content alone is corrupt, the length still tells where the next record begins: that is so if
     all lengths together lead to the end of the file and to the expected number, or if a record is found there.
+
+    Ends after CORRUPT_COUNTED corrupt records: beginning anew after one takes as long as a thousand small ones.
     """
     offsets, end = record_offsets(path, at_most=expected_records + SURPLUS_COUNTED)
     lengths_hold = end == path.stat().st_size and len(offsets) == expected_records
@@ -93,30 +97,39 @@ def read_records(path: Path, expected_records: int) -> Iterator[tuple[int, int, 
     for serialized in _sound_records(path, within):
         yield number, offsets[number], serialized
         number += 1
+    corrupt, ahead = 0, 1  # records that are read together: more and more as long as they are sound
     while number < len(offsets) - 1:
-        serialized = _record_at(path, offsets[number], offsets[number + 1])
-        yield number, offsets[number], serialized
-        number += 1
-        if serialized is None and not lengths_hold:
-            is_next_sound = number < len(offsets) - 1 and _record_at(path, offsets[number], offsets[number + 1])
-            if not is_next_sound:
-                return
+        last = min(number + ahead, within)
+        if last <= number or offsets[last] - offsets[number] > _LARGEST_EXCERPT:
+            last = number + 1
+        for serialized in _records_between(path, offsets[number], offsets[last]):
+            yield number, offsets[number], serialized
+            number += 1
+        ahead *= 2
+        if number == last:
+            continue
+        yield number, offsets[number], None
+        number, corrupt, ahead = number + 1, corrupt + 1, 1
+        if corrupt == CORRUPT_COUNTED:
+            return
+        if not lengths_hold and not any(True for _ in _records_between(path, *offsets[number : number + 2])):
+            return
 
 
-def _sound_records(path: str | os.PathLike, count: int) -> Iterator[bytes]:
-    """The first `count` records of a TFRecord file up to the first that is corrupt."""
+def _sound_records(path: str | os.PathLike, count: int = -1) -> Iterator[bytes]:
+    """The first `count` records of a TFRecord file, or all, up to the first that is corrupt."""
     import tensorflow as tf
 
     return tf.data.TFRecordDataset(os.fspath(path)).take(count).ignore_errors().prefetch(16).as_numpy_iterator()
 
 
-def _record_at(path: Path, begin: int, end: int) -> bytes | None:
-    """The record in these bytes of a shard, or None if it is corrupt."""
-    if end > path.stat().st_size:
-        return None  # a corrupt length may claim any size
-    # The reader starts at the beginning of a file, so the record gets one of its own.
+def _records_between(path: Path, begin: int, end: int | None = None) -> Iterator[bytes]:
+    """The records in these bytes of a shard up to the first that is corrupt; none without an `end`."""
+    if end is None or end > path.stat().st_size:
+        return  # a corrupt length may claim any size
+    # The reader starts at the beginning of a file, so the records get one of their own.
     with open(path, "rb") as shard, tempfile.NamedTemporaryFile() as excerpt:
         shard.seek(begin)
         excerpt.write(shard.read(end - begin))
         excerpt.flush()
-        return next(_sound_records(excerpt.name, 1), None)
+        yield from _sound_records(excerpt.name)

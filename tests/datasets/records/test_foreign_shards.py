@@ -7,6 +7,7 @@ import os
 
 import tensorflow as tf
 
+from datasets.records import shards
 from datasets.records.manifest import ShardInfo
 from datasets.records.shards import SURPLUS_COUNTED, count_fault, read_records, record_offsets, size_fault
 
@@ -53,6 +54,32 @@ def test_a_shard_of_zeros_is_counted_no_further_than_the_manifest_says(tmp_path)
     )
     assert len(record_offsets(path, at_most=7)[0]) == 7
     assert [content for _, _, content in read_records(path, 5)] == [None]
+
+
+def corrupt_empty_records(path, count, numbers):
+    """A shard of `count` empty records of 16 bytes, those `numbers` with a checksum that does not fit."""
+    write_shard(path, [b""] * count)
+    content = bytearray(path.read_bytes())
+    for number in numbers:
+        content[16 * number + 12] ^= 1
+    path.write_bytes(content)
+
+
+def test_after_a_corrupt_record_the_rest_is_read_in_ever_larger_pieces(tmp_path, monkeypatch):
+    path, read, pieces = tmp_path / "s.tfrecord", shards._records_between, []
+    corrupt_empty_records(path, 1000, [1, 900])
+    monkeypatch.setattr(shards, "_records_between", lambda *place: pieces.append(place) or read(*place))
+    records = list(read_records(path, 1000))
+    assert [number for number, _, record in records if record is None] == [1, 900]
+    assert [offset for _, offset, _ in records] == list(range(0, 16000, 16))
+    assert len(pieces) < 20
+
+
+def test_a_shard_of_corrupt_records_is_given_up_after_some(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "CORRUPT_COUNTED", 3)
+    path = tmp_path / "s.tfrecord"
+    corrupt_empty_records(path, 5000, range(1, 5000, 2))
+    assert [record for _, _, record in read_records(path, 5000)] == [b"", None, b"", None, b"", None]
 
 
 def test_a_shard_that_is_a_link_out_of_its_folder_or_a_pipe_is_refused(tmp_path):
