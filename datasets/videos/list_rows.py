@@ -136,7 +136,12 @@ def _entry(row: Row, columns: tuple[str | None, ...], delimiter: str, named: str
     if not values["label"]:
         raise ConfigError(f"{named}: row {row.line} is {shown_row(fields, delimiter)}, without a label; {EXPECTED}.")
     if "path" not in values:
-        return _kinetics_entry(row.line, values)
+        try:
+            return _kinetics_entry(row.line, values)
+        except (ValueError, OverflowError):
+            raise ConfigError(
+                f"{named}: row {row.line} is {shown_row(fields, delimiter)}; expected times in seconds."
+            ) from None
     if not values["path"]:
         raise ConfigError(f"{named}: row {row.line} is {shown_row(fields, delimiter)}, without a path; {EXPECTED}.")
     try:

@@ -44,6 +44,9 @@ class Fit:
         return " ".join(as_flag(flag, value) for flag, value in self.changes.items())
 
 
+_FEWEST_DIMENSIONS = {"kernel": 2, "bias": 1}  # others of these names are no weights of the release
+
+
 def as_flag(flag: str, value: Any) -> str:
     """The setting as it is written on a command line."""
     if flag == "dim_map":
@@ -59,7 +62,11 @@ def settings_from_weights(shapes: Shapes) -> dict[str, tuple]:
     `shapes`: everything in the checkpoint, by the release's names; constants tell the number of scales where nothing
     else does. A flag that is absent may have any value.
     """
-    weights = {name: shape for name, shape in shapes.items() if kind_of(name) != "optimiser slots"}
+    weights = {
+        name: shape
+        for name, shape in shapes.items()
+        if kind_of(name) != "optimiser slots" and len(shape) >= _FEWEST_DIMENSIONS.get(name.rpartition("/")[2], 0)
+    }
     backbone = next(
         (
             kind
@@ -112,7 +119,7 @@ def _resnet(weights: Shapes, variant: str) -> dict[str, tuple]:
     backbone = ("non-local", "i3d") if variant == "i3d" and blocks else (variant,)
     settings = {
         "backbone_model": backbone,
-        "num_chan": (weights[f"tower/resnet_{variant}/backbone/conv1/kernel"][3],),
+        "num_chan": (weights[f"tower/resnet_{variant}/backbone/conv1/kernel"][-2],),
         "place_graph": (graphs,),
         "place_nonlocal": (blocks,),
     }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -72,6 +73,8 @@ TITLES = {"metadata_errors": "replace"} if _PYAV < 19 else {}
 _OPENS_WITH_OPTIONS = _PYAV >= 18
 FALLBACK_RATE = 25.0  # frames per second of files that state none
 _FASTEST = 1000.0  # frames per second, where a length in seconds says how many frames there are
+
+_OF_THE_MACHINE = (errno.EIO, errno.ENOMEM, errno.EACCES, errno.EMFILE)
 
 _lock = threading.Lock()
 _listeners = 0
@@ -161,11 +164,20 @@ def _open(path: str, heard: list[tuple[int, str, str]], limits: MediaLimits) -> 
         waiting = (limits.stall_seconds, limits.stall_seconds)
         return av.open(path, options=decoding, container_options=OPTIONS, timeout=waiting, **TITLES)
     except (av.FFmpegError, UnicodeError) as error:
-        if isinstance(error, OSError) and not isinstance(error, EOFError) and error.errno in (5, 12, 13, 24):
-            raise OSError(error.errno, error.strerror, path) from None
+        if isinstance(error, OSError) and not isinstance(error, EOFError) and error.errno in _OF_THE_MACHINE:
+            if error.errno != errno.EIO:
+                raise OSError(error.errno, error.strerror, path) from None
+            _read_through(path)
         is_other = any("whitelist" in text for _, text in sentences(heard))
         why = "it is in no container of videos that is read here" if is_other else reason(error, heard)
         raise VideoError(f"{path}: cannot be read as video: {why}.") from None
+
+
+def _read_through(path: str) -> None:
+    """Raises OSError if the disk is at fault: FFmpeg's own readers say EIO of damaged headers too."""
+    with open(path, "rb") as file:
+        while file.read(1 << 20):
+            pass
 
 
 def _video_stream(path: str, container: av.container.InputContainer) -> av.video.stream.VideoStream:

@@ -183,7 +183,8 @@ def _array_source(path: str, limits: MediaLimits) -> FrameSource:
         raise VideoError(f"{path} is {what}: expected one array, as numpy.save writes it.")
     try:
         frames = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError, SyntaxError) as error:
+    # NumPy reads a header as Python's text: a damaged one raises almost anything, TokenError and TypeError too.
+    except Exception as error:
         raise VideoError(f"{path} cannot be read as a NumPy array ({' '.join(str(error).split())}).") from error
     if frames.dtype != np.uint8 or frames.ndim not in (3, 4) or (frames.ndim == 4 and frames.shape[-1] not in (1, 3)):
         raise VideoError(

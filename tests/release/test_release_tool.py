@@ -138,6 +138,14 @@ def test_settings_are_read_off_names_and_shapes(changes, toy_settings):
     assert config_matching.compare(found, shapes, {"it.flags": config}) == [config_matching.Fit("it.flags", {}, ())]
 
 
+@pytest.mark.parametrize("name", ["conv0/conv2d/kernel", "resnet_i3d/backbone/conv1/kernel", "pred/kernel"])
+def test_names_of_the_release_with_too_few_dimensions_tell_nothing(name):
+    backbone = {} if "resnet" in name else {"tower/conv0/conv2d/kernel": (5, 5, 1, 16)}
+    for shape in ((), (7,)):
+        found = config_matching.settings_from_weights({**backbone, f"tower/{name}": shape})
+        assert "num_classes" not in found and found.get("num_filters", (16,)) == (16,)
+
+
 def test_the_settings_of_a_resnet_are_read_off_too():
     changes = {"graph_places": ("res3", "final"), "nonlocal_places": ("res4",), "final_norm": "BN"}
     model = small_resnet.build_with_recipe_weights(**changes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 
 import av
@@ -10,8 +11,9 @@ import pytest
 from PIL import Image
 from tiny_videos import FASTSTART, LOSSLESS, MPEG4, WEBM, Encoding, cut_file, moving_frames, write_video
 
+from datasets.videos.sources import Rejection, VideoSource, encode_source
 from rstg_tf.common.errors import VideoError
-from rstg_tf.video import decoding
+from rstg_tf.video import decoding, probing
 
 
 @pytest.mark.parametrize(
@@ -37,6 +39,30 @@ def test_a_wrong_length_in_a_webm_header_does_not_matter(tmp_path):
     content[place : place + 8] = np.array([90_000.0], ">f8").tobytes()
     path.write_bytes(content)
     assert len(decoding.read_video(path).frames) == 24
+
+
+def cut_matroska(folder):
+    """A Matroska file of 45 bytes, of which FFmpeg's reader says EIO, as of a disk that fails."""
+    path = folder / "a.mkv"
+    header = "1a45dfa3a3428681014 2f7810142f2810442f3810842 82886d6174726f736b61428781044285 8102d8114d9b74"
+    path.write_bytes(bytes.fromhex(header.replace(" ", "")))
+    return path
+
+
+def test_a_video_whose_reader_blames_the_disk_is_refused_where_the_disk_reads_it(tmp_path):
+    path = cut_matroska(tmp_path)
+    with pytest.raises(VideoError, match="a.mkv: cannot be read as video"):
+        decoding.probe(path)
+    assert isinstance(encode_source(VideoSource("v", str(path), 0), 256), Rejection)
+
+
+def test_a_disk_that_fails_is_no_fault_of_the_video(tmp_path, monkeypatch):
+    def fail(path):
+        raise OSError(errno.EIO, "Input/output error", path)
+
+    monkeypatch.setattr(probing, "_read_through", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        decoding.probe(cut_matroska(tmp_path))
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])

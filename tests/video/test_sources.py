@@ -149,6 +149,15 @@ def test_any_file_called_an_array_is_one_or_refused_in_one_sentence(tmp_path_fac
     assert "clip.npy" in str(refused.value) and "\n" not in str(refused.value)
 
 
+def test_an_array_whose_header_python_cannot_take_apart_is_refused(tmp_path):
+    path = tmp_path / "clip.npy"
+    path.write_bytes(
+        b"\x93NUMPY\x01\x00\x48\x00{'descr': '|u1', 'fortran_order': False, 'shape': (1, 8, 8), }" + bytes(80)
+    )
+    with pytest.raises(VideoError, match="clip.npy cannot be read as a NumPy array"):
+        sources.open_source(path)
+
+
 def test_an_archive_of_arrays_is_no_clip(tmp_path):
     with open(tmp_path / "clip.npy", "wb") as file:
         np.savez(file, np.zeros((2, 4, 6), np.uint8))

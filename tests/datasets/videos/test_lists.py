@@ -87,6 +87,13 @@ def test_kinetics_rows_name_the_file_by_id_and_times(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("time", ["1*", "inf", "nan"])
+def test_kinetics_rows_with_times_that_are_none_are_refused_by_their_line(tmp_path, time):
+    (tmp_path / "train.csv").write_text(f"label,youtube_id,time_start,time_end\nrun,abc,{time},11\n")
+    with pytest.raises(ConfigError, match="row 2 is .*; expected times in seconds"):
+        read_list(str(tmp_path / "train.csv"))
+
+
 def test_lists_become_data_sets_and_missing_files_are_counted_and_listed(capsys, tmp_path, root):
     (tmp_path / "train.csv").write_text("jump/0 0\njump/1 0\nrun/0 1\njump/gone 0\n")
     (tmp_path / "val.csv").write_text("run/2 1\njump/2 0\n")
