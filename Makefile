@@ -13,7 +13,8 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 BENCHMARKS = graph training inference convolution_floor pipeline sync_mnist streaming scaling
 RESULTS = build/benchmarks
-FUZZED = answer checkpoint clip header labels manifest pickle picture shard
+FUZZED = array checkpoint clip config digits grpc_answer header labels list manifest note pickle picture release_config \
+	rest_answer saved_model shard state video weights
 FUZZ_SECONDS ?= 600
 
 .PHONY: demo real-video test test-fast test-pinned lint setup benchmarks chaos fuzz docs requirements audit clean
@@ -63,9 +64,9 @@ chaos: setup
 	$(BIN)/python -m benchmarks.chaos --json=$(RESULTS)/chaos.json; ended=$$?; \
 		test $$ended -gt 1 || $(BIN)/python -m benchmarks.page --page=docs/guarantees.md $(RESULTS)/chaos.json; exit $$ended
 
-# Random bytes against every gate for bytes of others, ten minutes each; needs Linux and Python 3.11 to 3.13.
+# Random bytes against every gate for bytes of others, ten minutes each; needs Linux on x86-64, Python 3.11 to 3.13.
 fuzz: setup
-	$(BIN)/python -m pip install --quiet --no-deps --target=build/atheris --upgrade atheris
+	$(BIN)/python -m pip install --quiet --target=build/atheris --upgrade --requirement benchmarks/faults/requirements.txt
 	set -e; for target in $(FUZZED); do echo "== $$target"; \
 		PYTHONPATH=build/atheris $(BIN)/python -m benchmarks.fuzz --target=$$target --seconds=$(FUZZ_SECONDS); done
 

@@ -10,8 +10,9 @@ import pytest
 
 from benchmarks import fuzz
 from benchmarks.faults.gates import gates
+from datasets.records import manifest
 
-CHANGES, SLOW_CHANGES = 200, {"shard": 15}  # of one gate
+CHANGES, SLOW_CHANGES = 200, {"shard": 10, "video": 50}  # of one gate
 
 
 def changed(content: bytes, draw: random.Random) -> bytes:
@@ -43,8 +44,21 @@ def test_a_gate_takes_right_inputs_and_of_changed_ones_raises_its_own_error_alon
 
 
 def test_make_fuzz_names_every_gate():
-    makefile = (Path(__file__).parents[2] / "Makefile").read_text()
+    makefile = (Path(__file__).parents[2] / "Makefile").read_text().replace("\\\n", "")
     assert re.search("^FUZZED = (.*)$", makefile, re.MULTILINE)[1].split() == sorted(gates())
+
+
+def test_methods_are_watched_too():
+    watched = {function.__qualname__ for function in fuzz.functions_of(manifest)}
+    assert watched >= {"Manifest.read", "Manifest.num_clips", "Manifest.clip_spec", "shard_file"}
+    assert "read_json" not in watched  # another module's
+
+
+def test_half_of_the_inputs_begin_from_a_seed():
+    begun = [
+        fuzz.changed(b"found", 4, [b"seed and more"], number, lambda content, size: content) for number in range(100)
+    ]
+    assert set(begun) == {b"found", b"seed"} and 35 < begun.count(b"seed") < 65
 
 
 def test_an_error_of_another_kind_is_a_find():
