@@ -18,6 +18,7 @@ from rstg_tf.common.file_gate import read_bytes
 LARGEST_INDEX = 64 << 20  # bytes
 LARGEST_RANK = 16
 LARGEST_SHARDS = 1024
+LARGEST_TEXTS = 1_000_000  # in all variables of texts; a checkpoint of ours has one
 _MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
 _FOOTER = 48  # bytes: two places, filled up with zeros, and the magic number
 _TRAILER = 5  # bytes after each block: how it is compressed, and a checksum
@@ -34,6 +35,7 @@ def check_checkpoint(prefix: str | os.PathLike) -> None:
     Raises CheckpointFault, naming the file, unless every variable has a type, shape and place that make sense.
     """
     from google.protobuf.message import DecodeError
+    from tensorflow.core.framework import types_pb2
     from tensorflow.core.protobuf import tensor_bundle_pb2
 
     index = f"{os.fspath(prefix)}.index"
@@ -47,22 +49,26 @@ def check_checkpoint(prefix: str | os.PathLike) -> None:
         header = tensor_bundle_pb2.BundleHeaderProto.FromString(entries[0][1])
         if header.endianness or not 1 <= header.num_shards <= LARGEST_SHARDS:
             raise ValueError(f"claims {header.num_shards} data files; expected 1 to {LARGEST_SHARDS}, little-endian")
-        sizes = _data_sizes(os.fspath(prefix), header.num_shards)
+        files, texts = _data_files(os.fspath(prefix), header.num_shards), 0
+        sizes = [file.stat().st_size for file in files]
         for name, value in entries[1:]:
             entry = tensor_bundle_pb2.BundleEntryProto.FromString(value)
             fault = _entry_fault(entry, sizes)
+            if not fault and entry.dtype == types_pb2.DT_STRING:
+                texts += math.prod(dimension.size for dimension in entry.shape.dim)
+                fault = _texts_fault(entry, files[entry.shard_id], texts)
             if fault:
                 raise ValueError(f"variable {name[:80].decode('utf-8', 'backslashreplace')!r} {fault}")
     except (ValueError, IndexError, DecodeError, OSError) as error:
         raise CheckpointFault(f"{index}: {str(error) or type(error).__name__}; expected a checkpoint.") from None
 
 
-def _data_sizes(prefix: str, num_shards: int) -> list[int]:
+def _data_files(prefix: str, num_shards: int) -> list[Path]:
     paths = [Path(f"{prefix}.data-{shard:05d}-of-{num_shards:05d}") for shard in range(num_shards)]
     missing = next((path for path in paths if not path.is_file()), None)
     if missing:
         raise ValueError(f"{missing.name} beside it is missing, or no regular file")
-    return [path.stat().st_size for path in paths]
+    return paths
 
 
 def _entry_fault(entry, sizes: list[int]) -> str | None:
@@ -89,11 +95,30 @@ def _entry_fault(entry, sizes: list[int]) -> str | None:
         return f"has the unknown type {entry.dtype}"
     if kind == dtypes.string:
         return f"has {count} texts in {entry.size} bytes" if count > entry.size else None
-    if kind in (dtypes.variant, dtypes.resource) or not kind.size:
+    # References are types of graphs; making a tensor of one ends the process.
+    if kind in (dtypes.variant, dtypes.resource) or kind != kind.base_dtype or not kind.size:
         return f"is of the type {kind.name}"
     if entry.size != count * kind.size:
         return f"has {entry.size} bytes; expected {count * kind.size} for {kind.name} {shape}"
     return None
+
+
+def _texts_fault(entry, file: Path, texts: int) -> str | None:
+    """The data begin with the length of each text; TensorFlow makes room for one before it looks for its bytes."""
+    if texts > LARGEST_TEXTS:
+        return f"is beyond the {LARGEST_TEXTS} texts that are read at most"
+    count = math.prod(dimension.size for dimension in entry.shape.dim)
+    with open(file, "rb") as data:
+        data.seek(entry.offset)
+        content = data.read(min(entry.size, 10 * count))
+    place, total = 0, 0
+    try:
+        for _ in range(count):
+            length, place = _number(content, place)
+            total += length
+    except IndexError:
+        return f"has {count} texts, whose lengths end beyond its {entry.size} bytes"
+    return f"has texts of {total} bytes in {entry.size} bytes" if place + total > entry.size else None
 
 
 def _entries(table: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -121,9 +146,12 @@ def _block(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]
     place, end = offset, offset + size - 4 - 4 * restarts
     if end < offset:
         raise ValueError("has a block beyond its end")
-    name = b""
+    name, whole = b"", {0}  # where entries with a whole name begin
     while place < end:
+        begin = place - offset
         shared, place = _number(table, place)
+        if not shared:
+            whole.add(begin)
         fresh, place = _number(table, place)
         length, place = _number(table, place)
         if shared > len(name) or place + fresh + length > end or shared + fresh > _LARGEST_NAME:
@@ -132,6 +160,10 @@ def _block(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]
         place += fresh
         yield name, table[place : place + length]
         place += length
+    # TensorFlow begins to read at these places, trusting that lengths are there.
+    places = [int.from_bytes(table[start : start + 4], "little") for start in range(end, offset + size - 4, 4)]
+    if not whole.issuperset(places) or places != sorted(set(places)):
+        raise ValueError("has a block that is to be read from within an entry")
 
 
 _LARGEST_NAME = 4096  # bytes

@@ -14,6 +14,7 @@ from tensorflow.core.protobuf import tensor_bundle_pb2
 
 from rstg_tf.common.errors import ConfigError
 from rstg_tf.release.checkpoint_files import checkpoint_prefix, read_shapes, read_variables
+from rstg_tf.runs import checkpoint_gate
 from rstg_tf.runs.checkpoint_gate import CheckpointFault, check_checkpoint
 
 
@@ -41,13 +42,13 @@ def varint(number):
     return bytes([*content, number])
 
 
-def write_index(prefix, entry, *, shards=1, data=b"\0" * 24):
-    """A checkpoint of one variable whose entry in the header is `entry`."""
+def write_index(prefix, entry, *, shards=1, data=b"\0" * 24, restarts=(0,)):
+    """A checkpoint of one variable whose entry in the header is `entry`; readers may begin at `restarts`."""
     header = tensor_bundle_pb2.BundleHeaderProto(num_shards=shards)
     block = b""
     for name, value in ((b"", header.SerializeToString()), (b"v", entry.SerializeToString())):
         block += varint(0) + varint(len(name)) + varint(len(value)) + name + value
-    block += bytes(4) + (1).to_bytes(4, "little")
+    block += b"".join(place.to_bytes(4, "little") for place in (*restarts, len(restarts)))
     place = varint(0) + varint(len(block))
     index = varint(0) + varint(1) + varint(len(place)) + b"w" + place + bytes(4) + (1).to_bytes(4, "little")
     start = len(block) + 5
@@ -86,18 +87,43 @@ def test_a_header_made_by_hand_passes_where_its_entry_makes_sense(tmp_path):
         (entry_of([1] * 300), "has 300 dimensions"),
         (entry_of([2, 3], kind=999), "unknown type"),
         (entry_of([2, 3], kind=21), "of the type variant"),
+        (entry_of([2, 3], kind=101), "of the type float32_ref"),
         (entry_of([2**50], kind=7), "texts in 24 bytes"),
         (entry_of([2, 3], shard_id=7), "data file 7 of 1"),
         (entry_of([2, 3], offset=-8), "takes the bytes"),
         (entry_of([2, 3], offset=2**62), "takes the bytes"),
     ],
-    ids="negative overflowing empty huge rank type variant texts shard before after".split(),
+    ids="negative overflowing empty huge rank type variant reference texts shard before after".split(),
 )
 def test_a_header_that_would_end_the_process_is_refused_with_file_and_variable(tmp_path, entry, told):
     write_index(tmp_path / "c", entry)
     with pytest.raises(ConfigError) as refusal:
         read_shapes(str(tmp_path / "c"))
     assert told in str(refusal.value) and "c.index: variable 'v'" in str(refusal.value)
+
+
+@pytest.mark.parametrize("length", [25, 2**33, 2**63])
+def test_a_text_that_claims_more_bytes_than_its_variable_has_is_refused(tmp_path, length):
+    write_index(tmp_path / "c", entry_of([], kind=7), data=varint(length).ljust(24, b"\0"))
+    with pytest.raises(CheckpointFault, match=f"variable 'v' has texts of {length} bytes in 24 bytes"):
+        check_checkpoint(tmp_path / "c")
+
+
+def test_lengths_of_texts_that_never_end_and_too_many_texts_are_refused(tmp_path, monkeypatch):
+    write_index(tmp_path / "c", entry_of([3], kind=7, size=3), data=b"\xff" * 24)
+    with pytest.raises(CheckpointFault, match="has 3 texts, whose lengths end beyond its 3 bytes"):
+        check_checkpoint(tmp_path / "c")
+    monkeypatch.setattr(checkpoint_gate, "LARGEST_TEXTS", 2)
+    with pytest.raises(CheckpointFault, match="is beyond the 2 texts"):
+        check_checkpoint(tmp_path / "c")
+
+
+@pytest.mark.parametrize("restarts", [(0, 12), (0, 2**31 - 1), (5, 0), (0, 0)])
+def test_a_block_that_is_to_be_read_from_within_an_entry_is_refused(tmp_path, restarts):
+    # An entry within a value could claim a name of 4 GiB, which TensorFlow would read.
+    write_index(tmp_path / "c", entry_of([2, 3]), restarts=restarts)
+    with pytest.raises(CheckpointFault, match="is to be read from within an entry"):
+        check_checkpoint(tmp_path / "c")
 
 
 def test_absurd_numbers_of_data_files_and_missing_ones_are_refused(tmp_path):
